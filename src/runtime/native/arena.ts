@@ -1,0 +1,72 @@
+/** One block of memory outside the JavaScript heap whose address is a small integer, and the typed arrays over it. */
+
+import { Fault } from '../../errors.ts';
+import { type Libc, systemError } from './libc.ts';
+
+const PROT_READ_WRITE = 0x3;
+const MAP_PRIVATE = 0x02;
+const MAP_ANONYMOUS = 0x20;
+/** x86-64 only: below 2^31, so that addresses are small integers to V8 (10-17 % off a packet's cryptography). */
+const MAP_32BIT = 0x40;
+
+/**
+ * Memory for everything the kernel and OpenSSL touch. Places in it are offsets; `base + offset` is the address a call takes.
+ * It lives as long as the thread does: parts are reserved once and never given back.
+ */
+export class Arena {
+  readonly base: number;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly i32: Int32Array;
+  readonly u32: Uint32Array;
+  readonly u64: BigUint64Array;
+  #reserved = 0;
+
+  /** Maps `length` octets (rounded up to pages), zeroed. Throws SystemError where the host has no such memory. */
+  constructor(libc: Libc, length: number) {
+    const whole = Math.ceil(length / 4096) * 4096;
+    let base = process.arch === 'x64' ? map(libc, whole, MAP_32BIT) : -1;
+    if (base < 0) base = map(libc, whole, 0);
+    if (base < 0) throw systemError(`map ${whole} octets of memory for packets`, libc.errno());
+    const buffer = libc.koffi.view(base, whole);
+    this.base = base;
+    this.bytes = new Uint8Array(buffer);
+    this.view = new DataView(buffer);
+    this.i32 = new Int32Array(buffer);
+    this.u32 = new Uint32Array(buffer);
+    this.u64 = new BigUint64Array(buffer);
+  }
+
+  /** Sets `length` octets aside for good and returns their offset. Throws Fault where the arena was planned too small. */
+  reserve(length: number, align = 16): number {
+    const at = Math.ceil(this.#reserved / align) * align;
+    if (at + length > this.bytes.length) {
+      throw new Fault(`the arena has ${this.bytes.length} octets, ${this.#reserved} of them taken: no room for ${length} more`);
+    }
+    this.#reserved = at + length;
+    return at;
+  }
+
+  /** Writes the 64-bit number at a multiple of 4, without a BigInt. */
+  setU64(at: number, value: number): void {
+    this.u32[at >>> 2] = value;
+    this.u32[(at >>> 2) + 1] = value / 0x1_0000_0000;
+  }
+
+  /** Writes the address of the arena's own `offset` at `at`. */
+  setPointer(at: number, offset: number): void {
+    this.setU64(at, this.base + offset);
+  }
+}
+
+function map(libc: Libc, length: number, extra: number): number {
+  return libc.mmap(0, length, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra, -1, 0);
+}
+
+let shared: Arena | undefined;
+
+/** A page for the arguments of one rare call at a time; nothing in it survives the next caller. */
+export function scratch(libc: Libc): Arena {
+  shared ??= new Arena(libc, 4096);
+  return shared;
+}
