@@ -32,101 +32,15 @@ export interface EncrRow {
 }
 
 /** Transform Type 1, encryption. */
+// biome-ignore format: a table
 export const ENCR = {
-  // biome-ignore-start format: a table
-  //                     IKEv2      ISAKMP     ESP in v1   PF_KEY    key sizes                                             attribute         octets of …
-  aes_gcm_16: {
-    ikev2: 20,
-    espV1: 20,
-    sadb: 20,
-    bits: [128, 192, 256],
-    defaultBits: 256,
-    keyLength: true,
-    salt: 4,
-    iv: 8,
-    block: 4,
-    icv: 16,
-    ike: true,
-    rfc: 'RFC 4106, RFC 5282',
-    weak: false,
-  },
-  chacha20_poly1305: {
-    ikev2: 28,
-    sadb: 28,
-    bits: [256],
-    defaultBits: 256,
-    keyLength: false,
-    salt: 4,
-    iv: 8,
-    block: 4,
-    icv: 16,
-    ike: true,
-    rfc: 'RFC 7634',
-    weak: false,
-  },
-  aes_cbc: {
-    ikev2: 12,
-    isakmp: 7,
-    espV1: 12,
-    sadb: 12,
-    bits: [128, 192, 256],
-    defaultBits: 256,
-    keyLength: true,
-    salt: 0,
-    iv: 16,
-    block: 16,
-    icv: 0,
-    ike: true,
-    rfc: 'RFC 3602',
-    weak: false,
-  },
-  aes_ctr: {
-    ikev2: 13,
-    espV1: 13,
-    sadb: 13,
-    bits: [128, 192, 256],
-    defaultBits: 256,
-    keyLength: true,
-    salt: 4,
-    iv: 8,
-    block: 4,
-    icv: 0,
-    ike: true,
-    rfc: 'RFC 3686, RFC 5930',
-    weak: false,
-  },
-  null_enc: {
-    ikev2: 11,
-    espV1: 11,
-    sadb: 11,
-    bits: [],
-    defaultBits: 0,
-    keyLength: false,
-    salt: 0,
-    iv: 0,
-    block: 4,
-    icv: 0,
-    ike: false,
-    rfc: 'RFC 2410',
-    weak: false,
-  },
-  '3des_cbc': {
-    ikev2: 3,
-    isakmp: 5,
-    espV1: 3,
-    sadb: 3,
-    bits: [192],
-    defaultBits: 192,
-    keyLength: false,
-    salt: 0,
-    iv: 8,
-    block: 8,
-    icv: 0,
-    ike: true,
-    rfc: 'RFC 2451',
-    weak: true,
-  },
-  // biome-ignore-end format: a table
+  //                     IKEv2      ISAKMP     ESP in v1   PF_KEY    key sizes, bits                                   attribute         octets of …
+  aes_gcm_16:        { ikev2: 20,            espV1: 20, sadb: 20, bits: [128, 192, 256], defaultBits: 256, keyLength: true,  salt: 4, iv: 8,  block: 4,  icv: 16, ike: true,  rfc: 'RFC 4106, RFC 5282', weak: false },
+  chacha20_poly1305: { ikev2: 28,                       sadb: 28, bits: [256],           defaultBits: 256, keyLength: false, salt: 4, iv: 8,  block: 4,  icv: 16, ike: true,  rfc: 'RFC 7634',           weak: false },
+  aes_cbc:           { ikev2: 12, isakmp: 7, espV1: 12, sadb: 12, bits: [128, 192, 256], defaultBits: 256, keyLength: true,  salt: 0, iv: 16, block: 16, icv: 0,  ike: true,  rfc: 'RFC 3602',           weak: false },
+  aes_ctr:           { ikev2: 13,            espV1: 13, sadb: 13, bits: [128, 192, 256], defaultBits: 256, keyLength: true,  salt: 4, iv: 8,  block: 4,  icv: 0,  ike: true,  rfc: 'RFC 3686, RFC 5930', weak: false },
+  null_enc:          { ikev2: 11,            espV1: 11, sadb: 11, bits: [],              defaultBits: 0,   keyLength: false, salt: 0, iv: 0,  block: 4,  icv: 0,  ike: false, rfc: 'RFC 2410',           weak: false },
+  '3des_cbc':        { ikev2: 3,  isakmp: 5, espV1: 3,  sadb: 3,  bits: [192],           defaultBits: 192, keyLength: false, salt: 0, iv: 8,  block: 8,  icv: 0,  ike: true,  rfc: 'RFC 2451',           weak: true },
 } as const satisfies Record<string, EncrRow>;
 
 export type EncrName = keyof typeof ENCR;
@@ -149,16 +63,15 @@ export interface IntegRow {
 }
 
 /** Transform Type 3, integrity. PF_KEY 254 (CMAC) is ours: no dialect has a number. */
+// biome-ignore format: a table
 export const INTEG = {
-  // biome-ignore-start format: a table
-  //               IKEv2      v1: attribute, AH      PF_KEY     octets of …
-  hmac_sha2_256: { ikev2: 12, authV1: 5, ahV1: 5, sadb: 5, keyBytes: 32, icvBytes: 16, rfc: 'RFC 4868', weak: false },
-  hmac_sha2_384: { ikev2: 13, authV1: 6, ahV1: 6, sadb: 6, keyBytes: 48, icvBytes: 24, rfc: 'RFC 4868', weak: false },
-  hmac_sha2_512: { ikev2: 14, authV1: 7, ahV1: 7, sadb: 7, keyBytes: 64, icvBytes: 32, rfc: 'RFC 4868', weak: false },
-  hmac_sha1: { ikev2: 2, authV1: 2, ahV1: 3, sadb: 3, keyBytes: 20, icvBytes: 12, rfc: 'RFC 2404', weak: false },
-  aes_xcbc: { ikev2: 5, authV1: 9, ahV1: 9, sadb: 9, keyBytes: 16, icvBytes: 12, rfc: 'RFC 3566', weak: false },
-  aes_cmac: { ikev2: 8, sadb: 254, keyBytes: 16, icvBytes: 12, rfc: 'RFC 4494', weak: false },
-  // biome-ignore-end format: a table
+  //               IKEv2      IKEv1: attribute, AH   PF_KEY     octets of …
+  hmac_sha2_256: { ikev2: 12, authV1: 5, ahV1: 5, sadb: 5,   keyBytes: 32, icvBytes: 16, rfc: 'RFC 4868', weak: false },
+  hmac_sha2_384: { ikev2: 13, authV1: 6, ahV1: 6, sadb: 6,   keyBytes: 48, icvBytes: 24, rfc: 'RFC 4868', weak: false },
+  hmac_sha2_512: { ikev2: 14, authV1: 7, ahV1: 7, sadb: 7,   keyBytes: 64, icvBytes: 32, rfc: 'RFC 4868', weak: false },
+  hmac_sha1:     { ikev2: 2,  authV1: 2, ahV1: 3, sadb: 3,   keyBytes: 20, icvBytes: 12, rfc: 'RFC 2404', weak: false },
+  aes_xcbc:      { ikev2: 5,  authV1: 9, ahV1: 9, sadb: 9,   keyBytes: 16, icvBytes: 12, rfc: 'RFC 3566', weak: false },
+  aes_cmac:      { ikev2: 8,                      sadb: 254, keyBytes: 16, icvBytes: 12, rfc: 'RFC 4494', weak: false },
 } as const satisfies Record<string, IntegRow>;
 
 export type IntegName = keyof typeof INTEG;
@@ -178,15 +91,15 @@ export interface PrfRow {
 }
 
 /** Transform Type 2, pseudorandom functions. */
+// biome-ignore format: a table
 export const PRF = {
-  // biome-ignore-start format: a table
+  //               IKEv2     IKEv1      octets of …
   hmac_sha2_256: { ikev2: 5, hashV1: 4, keyBytes: 32, size: 32, rfc: 'RFC 4868', weak: false },
   hmac_sha2_384: { ikev2: 6, hashV1: 5, keyBytes: 48, size: 48, rfc: 'RFC 4868', weak: false },
   hmac_sha2_512: { ikev2: 7, hashV1: 6, keyBytes: 64, size: 64, rfc: 'RFC 4868', weak: false },
-  hmac_sha1: { ikev2: 2, hashV1: 2, keyBytes: 20, size: 20, rfc: 'RFC 2104', weak: false },
-  aes_xcbc: { ikev2: 4, keyBytes: 16, size: 16, rfc: 'RFC 4434', weak: false },
-  aes_cmac: { ikev2: 8, keyBytes: 16, size: 16, rfc: 'RFC 4615', weak: false },
-  // biome-ignore-end format: a table
+  hmac_sha1:     { ikev2: 2, hashV1: 2, keyBytes: 20, size: 20, rfc: 'RFC 2104', weak: false },
+  aes_xcbc:      { ikev2: 4,            keyBytes: 16, size: 16, rfc: 'RFC 4434', weak: false },
+  aes_cmac:      { ikev2: 8,            keyBytes: 16, size: 16, rfc: 'RFC 4615', weak: false },
 } as const satisfies Record<string, PrfRow>;
 
 export type PrfName = keyof typeof PRF;
@@ -214,139 +127,21 @@ export interface KeRow {
  * Transform Type 4, key exchange. MODP exponents are at least twice as long as the strength that RFC 3526 §8 estimates (higher row);
  * an ECP scalar takes 64 bits more than the order, so that reducing it leaves no bias (FIPS 186-5 A.2.1).
  */
+// biome-ignore format: a table
 export const KE = {
-  // biome-ignore-start format: a table
-  x25519: {
-    ikev2: 31,
-    kind: 'montgomery',
-    bits: 255,
-    publicBytes: 32,
-    sharedBytes: 32,
-    privateBytes: 32,
-    rfc: 'RFC 8031',
-    weak: false,
-  },
-  x448: {
-    ikev2: 32,
-    kind: 'montgomery',
-    bits: 448,
-    publicBytes: 56,
-    sharedBytes: 56,
-    privateBytes: 56,
-    rfc: 'RFC 8031',
-    weak: false,
-  },
-  ecp256: {
-    ikev2: 19,
-    groupV1: 19,
-    kind: 'ecp',
-    bits: 256,
-    publicBytes: 64,
-    sharedBytes: 32,
-    privateBytes: 40,
-    rfc: 'RFC 5903',
-    weak: false,
-  },
-  ecp384: {
-    ikev2: 20,
-    groupV1: 20,
-    kind: 'ecp',
-    bits: 384,
-    publicBytes: 96,
-    sharedBytes: 48,
-    privateBytes: 56,
-    rfc: 'RFC 5903',
-    weak: false,
-  },
-  ecp521: {
-    ikev2: 21,
-    groupV1: 21,
-    kind: 'ecp',
-    bits: 521,
-    publicBytes: 132,
-    sharedBytes: 66,
-    privateBytes: 74,
-    rfc: 'RFC 5903',
-    weak: false,
-  },
-  modp2048: {
-    ikev2: 14,
-    groupV1: 14,
-    kind: 'modp',
-    bits: 2048,
-    publicBytes: 256,
-    sharedBytes: 256,
-    privateBytes: 64,
-    rfc: 'RFC 3526',
-    weak: false,
-  },
-  modp3072: {
-    ikev2: 15,
-    groupV1: 15,
-    kind: 'modp',
-    bits: 3072,
-    publicBytes: 384,
-    sharedBytes: 384,
-    privateBytes: 64,
-    rfc: 'RFC 3526',
-    weak: false,
-  },
-  modp4096: {
-    ikev2: 16,
-    groupV1: 16,
-    kind: 'modp',
-    bits: 4096,
-    publicBytes: 512,
-    sharedBytes: 512,
-    privateBytes: 64,
-    rfc: 'RFC 3526',
-    weak: false,
-  },
-  modp6144: {
-    ikev2: 17,
-    groupV1: 17,
-    kind: 'modp',
-    bits: 6144,
-    publicBytes: 768,
-    sharedBytes: 768,
-    privateBytes: 72,
-    rfc: 'RFC 3526',
-    weak: false,
-  },
-  modp8192: {
-    ikev2: 18,
-    groupV1: 18,
-    kind: 'modp',
-    bits: 8192,
-    publicBytes: 1024,
-    sharedBytes: 1024,
-    privateBytes: 80,
-    rfc: 'RFC 3526',
-    weak: false,
-  },
-  modp1536: {
-    ikev2: 5,
-    groupV1: 5,
-    kind: 'modp',
-    bits: 1536,
-    publicBytes: 192,
-    sharedBytes: 192,
-    privateBytes: 48,
-    rfc: 'RFC 3526',
-    weak: true,
-  },
-  modp1024: {
-    ikev2: 2,
-    groupV1: 2,
-    kind: 'modp',
-    bits: 1024,
-    publicBytes: 128,
-    sharedBytes: 128,
-    privateBytes: 48,
-    rfc: 'RFC 7296 appendix B',
-    weak: true,
-  },
-  // biome-ignore-end format: a table
+  //          IKEv2      IKEv1                                        octets of …
+  x25519:   { ikev2: 31,              kind: 'montgomery', bits: 255,  publicBytes: 32,   sharedBytes: 32,   privateBytes: 32, rfc: 'RFC 8031', weak: false },
+  x448:     { ikev2: 32,              kind: 'montgomery', bits: 448,  publicBytes: 56,   sharedBytes: 56,   privateBytes: 56, rfc: 'RFC 8031', weak: false },
+  ecp256:   { ikev2: 19, groupV1: 19, kind: 'ecp',        bits: 256,  publicBytes: 64,   sharedBytes: 32,   privateBytes: 40, rfc: 'RFC 5903', weak: false },
+  ecp384:   { ikev2: 20, groupV1: 20, kind: 'ecp',        bits: 384,  publicBytes: 96,   sharedBytes: 48,   privateBytes: 56, rfc: 'RFC 5903', weak: false },
+  ecp521:   { ikev2: 21, groupV1: 21, kind: 'ecp',        bits: 521,  publicBytes: 132,  sharedBytes: 66,   privateBytes: 74, rfc: 'RFC 5903', weak: false },
+  modp2048: { ikev2: 14, groupV1: 14, kind: 'modp',       bits: 2048, publicBytes: 256,  sharedBytes: 256,  privateBytes: 64, rfc: 'RFC 3526', weak: false },
+  modp3072: { ikev2: 15, groupV1: 15, kind: 'modp',       bits: 3072, publicBytes: 384,  sharedBytes: 384,  privateBytes: 64, rfc: 'RFC 3526', weak: false },
+  modp4096: { ikev2: 16, groupV1: 16, kind: 'modp',       bits: 4096, publicBytes: 512,  sharedBytes: 512,  privateBytes: 64, rfc: 'RFC 3526', weak: false },
+  modp6144: { ikev2: 17, groupV1: 17, kind: 'modp',       bits: 6144, publicBytes: 768,  sharedBytes: 768,  privateBytes: 72, rfc: 'RFC 3526', weak: false },
+  modp8192: { ikev2: 18, groupV1: 18, kind: 'modp',       bits: 8192, publicBytes: 1024, sharedBytes: 1024, privateBytes: 80, rfc: 'RFC 3526', weak: false },
+  modp1536: { ikev2: 5,  groupV1: 5,  kind: 'modp',       bits: 1536, publicBytes: 192,  sharedBytes: 192,  privateBytes: 48, rfc: 'RFC 3526', weak: true },
+  modp1024: { ikev2: 2,  groupV1: 2,  kind: 'modp',       bits: 1024, publicBytes: 128,  sharedBytes: 128,  privateBytes: 48, rfc: 'RFC 7296', weak: true },
 } as const satisfies Record<string, KeRow>;
 
 export type KeName = keyof typeof KE;
