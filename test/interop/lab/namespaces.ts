@@ -1,0 +1,183 @@
+/** Network namespaces joined by a veth: two hosts with outer and inner addresses, and everything undone at the end. */
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Finished, must, Program, run, type SpawnOptions } from './process.ts';
+
+/** Which family an address is of. */
+export type Family = 'v4' | 'v6';
+
+/** A host's addresses: `outer` on the link between the two, `inner` behind it (on a device of its own) for tunnel tests. */
+export type HostAddresses = {
+  readonly outer: Record<Family, string>;
+  readonly inner: Record<Family, string>;
+  readonly net: Record<Family, string>;
+};
+
+/** The two hosts' addresses, the same in every lab: RFC 5737 and RFC 3849 outside, private ones inside. */
+export const ADDRESSES: { readonly a: HostAddresses; readonly b: HostAddresses } = {
+  a: {
+    outer: { v4: '192.0.2.1', v6: '2001:db8::1' },
+    inner: { v4: '10.91.1.1', v6: 'fd91:1::1' },
+    net: { v4: '10.91.1.0/24', v6: 'fd91:1::/64' },
+  },
+  b: {
+    outer: { v4: '192.0.2.2', v6: '2001:db8::2' },
+    inner: { v4: '10.91.2.1', v6: 'fd91:2::1' },
+    net: { v4: '10.91.2.0/24', v6: 'fd91:2::/64' },
+  },
+};
+
+/** The link's prefixes. */
+export const LINK = { v4: '192.0.2.0/24', v6: '2001:db8::/64' } as const;
+
+/** One network namespace with its programs. */
+export class Namespace {
+  readonly name: string;
+  readonly addresses: HostAddresses;
+  readonly #programs: Program[] = [];
+
+  constructor(name: string, addresses: HostAddresses) {
+    this.name = name;
+    this.addresses = addresses;
+  }
+
+  /** Runs a program in here to its end; `timeout` in seconds (20). */
+  exec(argv: readonly string[], options: SpawnOptions & { readonly timeout?: number } = {}): Promise<Finished> {
+    return run(this.#inside(argv), options);
+  }
+  /** Like `exec`, and fails unless it ends with 0. */
+  must(argv: readonly string[], options: SpawnOptions & { readonly timeout?: number } = {}): Promise<string> {
+    return must(this.#inside(argv), options);
+  }
+  /** Starts a program in here. Its pid is the program's own (`ip netns exec` replaces itself); it is killed with the lab. */
+  spawn(argv: readonly string[], options: SpawnOptions = {}): Program {
+    const program = new Program(this.#inside(argv), options);
+    this.#programs.push(program);
+    return program;
+  }
+  /** Writes `net.*` settings, e.g. `sysctl({ 'ipv4/ip_forward': 1 })`. */
+  async sysctl(settings: Record<string, string | number>): Promise<void> {
+    const lines = Object.entries(settings).map(([name, value]) => `echo ${value} > /proc/sys/net/${name}`);
+    await this.must(['sh', '-ec', lines.join('\n')]);
+  }
+  /** Ends every program that was started here: SIGTERM, then SIGKILL. */
+  async endPrograms(): Promise<void> {
+    await Promise.all(this.#programs.splice(0).map((program) => program.stop(2)));
+  }
+
+  #inside(argv: readonly string[]): string[] {
+    return ['ip', 'netns', 'exec', this.name, ...argv];
+  }
+}
+
+let labs = 0;
+
+/** Two hosts `a` and `b` and a directory for files, all gone after `close`. */
+export class Lab {
+  readonly a: Namespace;
+  readonly b: Namespace;
+  /** A directory of mode 0700 for configuration, sockets and logs. */
+  readonly dir: string;
+
+  private constructor(a: Namespace, b: Namespace, dir: string) {
+    this.a = a;
+    this.b = b;
+    this.dir = dir;
+  }
+
+  /** Makes both namespaces and what is in them; first removes what a run that died has left. `link: false` leaves out the veth. */
+  static async open({ link = true }: { link?: boolean } = {}): Promise<Lab> {
+    await removeLeftovers();
+    const prefix = `tnk-${process.pid}-${++labs}`;
+    const lab = new Lab(
+      new Namespace(`${prefix}-a`, ADDRESSES.a),
+      new Namespace(`${prefix}-b`, ADDRESSES.b),
+      mkdtempSync(join(tmpdir(), `${prefix}-`)),
+    );
+    try {
+      for (const host of [lab.a, lab.b]) {
+        await must(['ip', 'netns', 'add', host.name]);
+        await host.sysctl({
+          'ipv6/conf/default/accept_dad': 0,
+          'ipv4/conf/all/promote_secondaries': 1,
+          'ipv4/conf/default/rp_filter': 0,
+        });
+        await must(['ip', '-n', host.name, 'link', 'set', 'lo', 'up']);
+      }
+      if (link) {
+        await must(['ip', '-n', lab.a.name, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', lab.b.name]);
+        await Promise.all([lab.a, lab.b].map((host) => addOuter(host, 'eth0')));
+      }
+      await Promise.all([lab.a, lab.b].map(addInner));
+    } catch (error) {
+      await lab.close();
+      throw error;
+    }
+    return lab;
+  }
+
+  /** Ends the programs, removes the namespaces (and with them the links, routes and rules) and the directory. */
+  async close(): Promise<void> {
+    for (const host of [this.a, this.b]) {
+      await host.endPrograms();
+      await removeNamespace(host.name);
+    }
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** Gives `device` the host's outer addresses and brings it up. */
+export async function addOuter(host: Namespace, device: string): Promise<void> {
+  const { v4, v6 } = host.addresses.outer;
+  await must(['ip', '-n', host.name, 'link', 'set', device, 'up']);
+  await must(['ip', '-n', host.name, 'address', 'add', `${v4}/24`, 'dev', device]);
+  await must(['ip', '-n', host.name, 'address', 'add', `${v6}/64`, 'dev', device, 'nodad']);
+}
+
+async function addInner(host: Namespace): Promise<void> {
+  const { v4, v6 } = host.addresses.inner;
+  const dummy = await run(['ip', '-n', host.name, 'link', 'add', 'inside', 'type', 'dummy']);
+  const device = dummy.code === 0 ? 'inside' : 'lo';
+  if (device === 'inside') await must(['ip', '-n', host.name, 'link', 'set', device, 'up']);
+  await must(['ip', '-n', host.name, 'address', 'add', `${v4}/24`, 'dev', device]);
+  await must(['ip', '-n', host.name, 'address', 'add', `${v6}/64`, 'dev', device, 'nodad']);
+}
+
+async function removeNamespace(name: string): Promise<void> {
+  const { stdout, code } = await run(['ip', 'netns', 'pids', name]);
+  if (code !== 0) return;
+  for (const pid of stdout.split('\n').map(Number)) {
+    if (pid > 0 && pid !== process.pid) kill(pid);
+  }
+  await run(['ip', 'netns', 'delete', name]);
+}
+
+/** Namespaces and directories are named after the process that made them; where that one is gone, its run died. */
+async function removeLeftovers(): Promise<void> {
+  const names = existsSync('/run/netns') ? readdirSync('/run/netns') : [];
+  for (const name of names) if (isLeftover(name)) await removeNamespace(name);
+  for (const name of readdirSync(tmpdir())) if (isLeftover(name)) rmSync(join(tmpdir(), name), { recursive: true, force: true });
+}
+
+function isLeftover(name: string): boolean {
+  const pid = /^tnk-(\d+)-\d+-/.exec(name)?.[1];
+  return pid !== undefined && !existsSync(`/proc/${pid}`);
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+/** Why namespaces cannot be used here, or undefined: then what needs them is skipped with this reason. */
+export function namespacesMissing(...programs: readonly string[]): string | undefined {
+  if (process.getuid?.() !== 0) return 'needs root for network namespaces';
+  if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun';
+  const path = ['/usr/sbin', '/usr/bin', '/sbin', '/bin', ...(process.env.PATH ?? '').split(':')];
+  const missing = ['ip', 'ping', ...programs].filter((program) => !path.some((folder) => existsSync(join(folder, program))));
+  return missing.length === 0 ? undefined : `not installed: ${missing.join(', ')} (.ci/run installs the Debian packages)`;
+}
