@@ -3,6 +3,7 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { SystemError } from '../errors.ts';
 import { type Endpoint, IpAddress, showEndpoint } from '../net/address.ts';
+import { plain } from './unix-socket.ts';
 
 export interface UdpSocket {
   readonly local: Endpoint;
@@ -31,7 +32,7 @@ export function bindUdp(local: Endpoint, events: UdpEvents): Promise<UdpSocket> 
       socket.on('error', (error: NodeJS.ErrnoException) => events.onError(new SystemError(`UDP socket ${showEndpoint(bound)}: ${error.message}`, error.code)));
       socket.on('message', (bytes, { address, port }) => {
         const from = IpAddress.parse(address);
-        if (from !== undefined) events.onDatagram(bytes, { address: from, port }, bound);
+        if (from !== undefined) events.onDatagram(plain(bytes), { address: from, port }, bound);
       });
       resolve({
         local: bound,

@@ -121,9 +121,14 @@ function channelOf(socket: Socket): Channel {
   };
 }
 
+/** The same octets as a Uint8Array: `slice` of a Buffer would not copy, and the machines count on it that it does. */
+export function plain(chunk: Buffer): Uint8Array {
+  return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.length);
+}
+
 function attach(socket: Socket, { onData, onClose }: ChannelEvents): void {
   let why = 'closed by the other end';
-  socket.on('data', (chunk: Buffer) => onData(chunk));
+  socket.on('data', (chunk: Buffer) => onData(plain(chunk)));
   socket.on('error', (error) => {
     why = error.message;
   });
