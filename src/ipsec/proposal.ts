@@ -12,6 +12,8 @@ export interface Transform {
   readonly type: TransformType | number;
   readonly id: number;
   readonly keyBits?: number;
+  /** Attributes other than Key Length, as received. A transform that has any is not acceptable to us (RFC 7296 §3.3.6). */
+  readonly otherAttributes?: readonly { readonly type: number; readonly value: Uint8Array }[];
 }
 
 export type ProposalProtocol = 'ike' | 'ah' | 'esp';
@@ -29,7 +31,7 @@ export interface Proposal {
 }
 
 function sameTransform(a: Transform, b: Transform): boolean {
-  return a.type === b.type && a.id === b.id && a.keyBits === b.keyBits;
+  return a.type === b.type && a.id === b.id && a.keyBits === b.keyBits && !a.otherAttributes && !b.otherAttributes;
 }
 
 function typesOf(proposal: Proposal): (TransformType | number)[] {
