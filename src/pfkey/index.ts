@@ -1,0 +1,4 @@
+/** The door `tanuki/pfkey`: PF_KEY messages, their numbers, and the two ends that speak them. */
+
+export * from './message.ts';
+export * from './registry.ts';

@@ -1,0 +1,179 @@
+/** PF_KEY messages (RFC 2367 §2, Linux dialect) to and from bytes, and the framing of a byte stream of them. */
+
+import { cat } from '../bytes/bytes.ts';
+import { Fault } from '../errors.ts';
+import { readExtension, writeExtension } from './extensions.ts';
+import {
+  ERRNO,
+  extensionByNumber,
+  SADB_EXT,
+  SADB_EXT_PRIVATE,
+  SADB_TYPE,
+  type SadbExtension,
+  type SadbType,
+  typeByNumber,
+} from './registry.ts';
+import { SadbError, type SadbExtensions, type SadbMessage, sadb, type UnknownExtension } from './sadb.ts';
+
+export * from './sadb.ts';
+
+/** Octets of `struct sadb_msg`. */
+export const SADB_HEADER = 16;
+export const PF_KEY_V2 = 2;
+
+/** `tanuki`: all we have. `linux-strict`: what the kernel of Linux would understand; private extensions are unknown there. */
+export type Dialect = 'tanuki' | 'linux-strict';
+
+// biome-ignore format: a table
+const SA_ORDER: readonly SadbExtension[] = [
+  'sa', 'window', 'sequenceState', 'lifetimeHard', 'lifetimeSoft', 'lifetimeCurrent', 'source', 'destination', 'proxy', 'keyAuth',
+  'keyEncrypt', 'sa2', 'nattType', 'nattSourcePort', 'nattDestinationPort', 'securityContext',
+];
+// biome-ignore format: a table
+const POLICY_ORDER: readonly SadbExtension[] = [
+  'kmAddress', 'source', 'destination', 'lifetimeHard', 'lifetimeSoft', 'lifetimeCurrent', 'policy', 'portRanges', 'proposal', 'securityContext',
+];
+const MAPPING_ORDER: readonly SadbExtension[] = ['sa', 'source', 'nattSourcePort', 'destination', 'nattDestinationPort'];
+const ALL = Object.keys(SADB_EXT) as readonly SadbExtension[];
+
+/** The order of extensions that Linux writes for a verb; what a row does not name follows by number. */
+function orderOf(type: SadbType): readonly SadbExtension[] {
+  if (type === 'X_NAT_T_NEW_MAPPING') return [...MAPPING_ORDER, ...ALL];
+  if (type === 'ACQUIRE' || type === 'X_MIGRATE' || type.startsWith('X_SPD')) return [...POLICY_ORDER, ...ALL];
+  return [...SA_ORDER, ...ALL];
+}
+
+/**
+ * One message from exactly its octets, checked in the order in which Linux checks. Throws SadbError, whose errno is the one
+ * that Linux answers. A nonzero errno in a request means nothing except in ACQUIRE.
+ */
+export function readSadb(bytes: Uint8Array, dialect: Dialect = 'tanuki'): SadbMessage {
+  const { type, view, words } = readHeader(bytes);
+  if (words * 8 !== bytes.length) {
+    throw new SadbError(ERRNO.EMSGSIZE, `the header says ${words} words, but ${bytes.length} octets came`, 4, true);
+  }
+  const extensions: Record<string, unknown> = {};
+  const unknown: UnknownExtension[] = [];
+  const order: number[] = [];
+  for (let at = SADB_HEADER; at < bytes.length; ) {
+    if (bytes.length - at < 4)
+      throw new SadbError(ERRNO.EINVAL, `${bytes.length - at} octets are left, too few for an extension`, at);
+    const length = view.getUint16(at, true) * 8;
+    const number = view.getUint16(at + 2, true);
+    if (length === 0 || at + length > bytes.length) {
+      throw new SadbError(ERRNO.EINVAL, `extension ${number} says ${length} octets, but ${bytes.length - at} are left`, at);
+    }
+    if (number === 0) throw new SadbError(ERRNO.EINVAL, 'extension type 0 is reserved', at);
+    const name = dialect === 'linux-strict' && number >= SADB_EXT_PRIVATE ? undefined : extensionByNumber(number);
+    if (name === undefined) unknown.push({ number, body: bytes.slice(at + 4, at + length) });
+    else if (Object.hasOwn(extensions, name)) throw new SadbError(ERRNO.EINVAL, `extension ${name} comes twice`, at);
+    else extensions[name] = readExtension(name, bytes.subarray(at, at + length), at);
+    order.push(number);
+    at += length;
+  }
+  return {
+    ...(extensions as SadbExtensions),
+    type,
+    errno: bytes[2]!,
+    satype: bytes[3]!,
+    seq: view.getUint32(8, true),
+    pid: view.getUint32(12, true),
+    reserved: view.getUint16(6, true),
+    unknown,
+    order,
+  };
+}
+
+/** A message as octets: extensions in `order` where there is one, and what it does not name in the order of the verb. */
+export function writeSadb(message: SadbMessage): Uint8Array {
+  const parts: Uint8Array[] = [new Uint8Array(SADB_HEADER)];
+  const written = new Set<number>();
+  const unknown = [...message.unknown];
+  const put = (number: number) => {
+    const name = extensionByNumber(number);
+    const value = name === undefined ? undefined : message[name];
+    if (name !== undefined && value !== undefined) {
+      if (!written.has(number)) parts.push(writeExtension(name, value));
+      written.add(number);
+      return;
+    }
+    const kept = unknown.findIndex((extension) => extension.number === number);
+    if (kept < 0) return;
+    const { body } = unknown.splice(kept, 1)[0]!;
+    const padded = new Uint8Array(Math.ceil((4 + body.length) / 8) * 8);
+    new DataView(padded.buffer).setUint16(0, padded.length / 8, true);
+    new DataView(padded.buffer).setUint16(2, number, true);
+    padded.set(body, 4);
+    parts.push(padded);
+  };
+  for (const number of message.order) put(number);
+  for (const name of orderOf(message.type)) put(SADB_EXT[name]);
+  for (const { number } of [...unknown]) put(number);
+  const bytes = cat(...parts);
+  if (bytes.length > 0xffff * 8) throw new Fault(`a PF_KEY message has at most 524280 octets, not ${bytes.length}`);
+  const view = new DataView(bytes.buffer);
+  bytes.set([PF_KEY_V2, SADB_TYPE[message.type], message.errno, message.satype]);
+  view.setUint16(4, bytes.length / 8, true);
+  view.setUint16(6, message.reserved, true);
+  view.setUint32(8, message.seq, true);
+  view.setUint32(12, message.pid, true);
+  return bytes;
+}
+
+/** The message that an unreadable request's error is answered with: its header, as far as there is one. */
+export function errorReply(bytes: Uint8Array, errno: number): SadbMessage | undefined {
+  if (bytes.length < SADB_HEADER) return undefined;
+  const type = typeByNumber(bytes[1]!);
+  if (type === undefined) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return sadb(type, { errno, satype: bytes[3]!, seq: view.getUint32(8, true), pid: view.getUint32(12, true) });
+}
+
+/** The checks of `send`, §1.1 of the Linux dialect: size, version, reserved and type, length. Replies may have a reserved field. */
+function readHeader(bytes: Uint8Array): { type: SadbType; view: DataView; words: number } {
+  if (bytes.length < SADB_HEADER) throw new SadbError(ERRNO.EMSGSIZE, `a header has 16 octets, ${bytes.length} came`, 0, true);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes[0] !== PF_KEY_V2) throw new SadbError(ERRNO.EINVAL, `version is ${bytes[0]}, not 2`, 0, true);
+  const type = typeByNumber(bytes[1]!);
+  if (type === undefined) throw new SadbError(ERRNO.EINVAL, `message type is ${bytes[1]}, not 1 to 24`, 1, true);
+  const words = view.getUint16(4, true);
+  if (words < 2) throw new SadbError(ERRNO.EMSGSIZE, `length is ${words} words, fewer than the header's 2`, 4, true);
+  return { type, view, words };
+}
+
+/** Cuts a byte stream into messages by `sadb_msg_len`. What cannot be framed throws a fatal SadbError: the stream is lost then. */
+export class SadbFramer {
+  #pending: Uint8Array[] = [];
+  #length = 0;
+
+  /** Octets that wait for the rest of their message. */
+  get pending(): number {
+    return this.#length;
+  }
+
+  push(chunk: Uint8Array): Uint8Array[] {
+    if (chunk.length === 0) return [];
+    this.#pending.push(chunk);
+    this.#length += chunk.length;
+    const messages: Uint8Array[] = [];
+    while (this.#length >= SADB_HEADER) {
+      const head = this.#head(SADB_HEADER);
+      if (head[0] !== PF_KEY_V2) throw new SadbError(ERRNO.EINVAL, `version is ${head[0]}, not 2`, 0, true);
+      const length = (head[4]! | (head[5]! << 8)) * 8;
+      if (length < SADB_HEADER)
+        throw new SadbError(ERRNO.EMSGSIZE, `length is ${length} octets, fewer than the header's 16`, 4, true);
+      if (this.#length < length) break;
+      const joined = this.#head(length);
+      messages.push(joined.slice(0, length));
+      this.#pending = joined.length > length ? [joined.subarray(length)] : [];
+      this.#length -= length;
+    }
+    return messages;
+  }
+
+  /** The first `length` pending octets in one piece, possibly with more behind them. */
+  #head(length: number): Uint8Array {
+    if (this.#pending.length > 1 && this.#pending[0]!.length < length) this.#pending = [cat(...this.#pending)];
+    return this.#pending[0]!;
+  }
+}
