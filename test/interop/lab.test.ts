@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Charon, type CharonConnection } from './lab/charon.ts';
 import { type HostAddresses, Lab, namespacesMissing } from './lab/namespaces.ts';
 import { waitUntil } from './lab/process.ts';
-import { idleCounters, Pinger, ping, startTransfer, sumCounters, transfer } from './lab/traffic.ts';
+import { bulk, idleCounters, Pinger, ping, startBulk, sumCounters, transfer } from './lab/traffic.ts';
 
 const missing = namespacesMissing('charon-systemd', 'swanctl', 'iperf3');
 const why = missing === undefined ? '' : ` (skipped: ${missing})`;
@@ -63,11 +63,12 @@ describe.skipIf(missing !== undefined)(`charon with charon through the lab${why}
     for (const family of ['v4', 'v6'] as const) {
       const [from, to] = [lab.a.addresses.inner[family], lab.b.addresses.inner[family]];
       expect(await ping(lab.a, to, 5, { from })).toMatchObject({ sent: 5, received: 5, lost: [] });
-      for (const reverse of [false, true]) {
-        const moved = await transfer(lab.a, lab.b, to, { from, bytes: 4 << 20, reverse });
-        expect(moved.sentBytes).toBeGreaterThanOrEqual(4 << 20);
-        expect(moved.receivedBytes).toBeGreaterThan(0);
-      }
+      // held to a rate: unheld, charon's UDP socket overflows and the sides rightly differ by what was lost
+      expect(await bulk(lab.a, lab.b, { from, to, octets: 4 << 20, mbitPerSecond: 50 })).toMatchObject({ intact: true });
+      expect(await bulk(lab.b, lab.a, { from: to, to: from, octets: 4 << 20, mbitPerSecond: 50 })).toMatchObject({
+        intact: true,
+      });
+      expect((await transfer(lab.a, lab.b, to, { from, seconds: 1, mbitPerSecond: 20 })).receivedBytes).toBeGreaterThan(1 << 20);
     }
     const counters = (charon: Charon) => async () => sumCounters(await charon.children());
     const { one, other } = await idleCounters(counters(left), counters(right));
@@ -79,7 +80,7 @@ describe.skipIf(missing !== undefined)(`charon with charon through the lab${why}
   test('rekeys children and the IKE SA from either side, and both at once, under traffic without a lost ping', async () => {
     const [from, to] = [lab.a.addresses.inner.v4, lab.b.addresses.inner.v4];
     const pinger = new Pinger(lab.a, to, { from });
-    const bulk = await startTransfer(lab.a, lab.b, to, { from, seconds: 8, mbitPerSecond: 50 });
+    const moving = await startBulk(lab.a, lab.b, { from, to, octets: 40e6, mbitPerSecond: 50 });
     const rekeyed = async (what: 'child' | 'ike', by: readonly Charon[]) => {
       const id = async () => (what === 'ike' ? (await left.ikeSas())[0]?.spiInitiator : (await left.children())[0]?.spiIn);
       const before = await id();
@@ -97,7 +98,7 @@ describe.skipIf(missing !== undefined)(`charon with charon through the lab${why}
       await rekeyed('child', by);
       await rekeyed('ike', by);
     }
-    expect((await bulk.result).receivedBytes).toBeGreaterThan(0);
+    expect(await moving.result).toMatchObject({ intact: true });
     const pings = await pinger.stop();
     expect(pings.sent).toBeGreaterThan(20);
     expect(pings.lost).toEqual([]);

@@ -1,7 +1,11 @@
 /** Traffic between two hosts and what became of it: pings with the list of the lost, iperf3 with its own account. */
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import type { Namespace } from './namespaces.ts';
 import { type Program, waitUntil } from './process.ts';
+
+const BULK = fileURLToPath(new URL('bulk.mjs', import.meta.url));
+let nextPort = 5300;
 
 /** What a ping run came to. `lost` are sequence numbers (the first ping is 1). */
 export type PingResult = {
@@ -171,6 +175,47 @@ function transferOf({ stdout, stderr, argv, finished }: Program): Transfer {
     retransmits: sent.retransmits ?? 0,
     lostPackets: received.lost_packets ?? 0,
   };
+}
+
+/** What became of a checked transfer: `intact` when the receiver's SHA-256 equals the sender's. */
+export type Bulk = { readonly octets: number; readonly seconds: number; readonly intact: boolean };
+
+export type BulkOptions = {
+  readonly from: string;
+  readonly to: string;
+  readonly octets: number;
+  readonly mbitPerSecond?: number;
+};
+
+/** Starts a TCP transfer of exactly `octets`, every one checked; `result` settles when the receiver has answered for the last one. */
+export async function startBulk(
+  sender: Namespace,
+  receiver: Namespace,
+  options: BulkOptions,
+): Promise<{ result: Promise<Bulk> }> {
+  const { from, to, octets, mbitPerSecond = 0 } = options;
+  const port = String(nextPort++);
+  const listener = receiver.spawn([process.execPath, BULK, 'serve', to, port]);
+  await listener.waitFor(({ stdout }) => stdout.includes('listening'), 10, 'a listening receiver');
+  const program = sender.spawn([process.execPath, BULK, 'send', from, to, port, String(octets), String(mbitPerSecond)]);
+  const limit = 40 + octets / 125_000 / (mbitPerSecond || 8);
+  const result = (async () => {
+    try {
+      const { stdout, stderr } = await waitUntil(() => program.finished, limit, `a transfer of ${octets} octets to ${to} ended`);
+      if (stdout === '') throw new Error(`the transfer to ${to} failed: ${stderr}`);
+      return JSON.parse(stdout) as Bulk;
+    } finally {
+      program.kill();
+      listener.kill();
+    }
+  })();
+  result.catch(() => undefined);
+  return { result };
+}
+
+/** Like `startBulk`, to its end. */
+export async function bulk(sender: Namespace, receiver: Namespace, options: BulkOptions): Promise<Bulk> {
+  return (await startBulk(sender, receiver, options)).result;
 }
 
 /** One side's account of a pair of SAs, in inner IP octets and packets. */
