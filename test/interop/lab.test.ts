@@ -63,9 +63,8 @@ describe.skipIf(missing !== undefined)(`charon with charon through the lab${why}
     for (const family of ['v4', 'v6'] as const) {
       const [from, to] = [lab.a.addresses.inner[family], lab.b.addresses.inner[family]];
       expect(await ping(lab.a, to, 5, { from })).toMatchObject({ sent: 5, received: 5, lost: [] });
-      // held to a rate: unheld, charon's UDP socket overflows and the sides rightly differ by what was lost
-      expect(await bulk(lab.a, lab.b, { from, to, octets: 4 << 20, mbitPerSecond: 50 })).toMatchObject({ intact: true });
-      expect(await bulk(lab.b, lab.a, { from: to, to: from, octets: 4 << 20, mbitPerSecond: 50 })).toMatchObject({
+      expect(await bulk(lab.a, lab.b, { from, to, octets: 4 << 20 })).toMatchObject({ intact: true });
+      expect(await bulk(lab.b, lab.a, { from: to, to: from, octets: 4 << 20 })).toMatchObject({
         intact: true,
       });
       expect((await transfer(lab.a, lab.b, to, { from, seconds: 1, mbitPerSecond: 20 })).receivedBytes).toBeGreaterThan(1 << 20);
@@ -110,13 +109,13 @@ describe.skipIf(missing !== undefined)(`charon with charon through the lab${why}
     expect((await ping(lab.a, to, 3, { from })).received).toBe(0);
     await right.start();
     await right.initiate('net');
-    expect(await waitUntil(async () => (await left.ikeSas()).length === 1, 10, 'one IKE SA left')).toBe(true);
+    await waitUntil(async () => (await left.sas()).length === 1, 10, 'only the new IKE SA is left');
     expect((await ping(lab.a, to, 5, { from })).lost).toEqual([]);
   });
 
   test('initiating what the peer refuses fails with a reason', async () => {
     const wrong = { ...connection(lab.a.addresses, lab.b.addresses), psk: 'another' };
-    await left.terminate({ ike: 'pair' });
+    await left.terminate({ ike: 'pair' }, 10, true);
     await left.load([wrong]);
     await expect(left.initiate('net')).rejects.toThrow(/AUTH_FAILED|AUTHENTICATION_FAILED/);
   });

@@ -210,9 +210,9 @@ export class Charon {
   async initiate(child: string, seconds = 15): Promise<void> {
     await this.#command('initiate', { child, timeout: String(seconds * 1000), loglevel: '-1' });
   }
-  /** Ends a child or an IKE SA by name. */
-  async terminate(what: { readonly child: string } | { readonly ike: string }, seconds = 10): Promise<void> {
-    await this.#command('terminate', { ...what, timeout: String(seconds * 1000), loglevel: '-1' });
+  /** Ends a child or an IKE SA by name; `force` does not wait for the peer's answer. */
+  async terminate(what: { readonly child: string } | { readonly ike: string }, seconds = 10, force = false): Promise<void> {
+    await this.#command('terminate', { ...what, timeout: String(seconds * 1000), loglevel: '-1', ...(force && { force: 'yes' }) });
   }
   /** Begins rekeying (it goes on after this returns; `sas` shows when it is done). */
   async rekey(what: { readonly child: string } | { readonly ike: string }): Promise<void> {

@@ -86,8 +86,12 @@ export class Lab {
     this.dir = dir;
   }
 
-  /** Makes both namespaces and what is in them; first removes what a run that died has left. `link: false` leaves out the veth. */
-  static async open({ link = true }: { link?: boolean } = {}): Promise<Lab> {
+  /**
+   * Makes both namespaces and what is in them; first removes what a run that died has left. `link: false` leaves out the veth.
+   * TCP's receive buffer is held to `tcpBufferBytes`: a window below what a peer's UDP socket can queue (about 90 packets) loses
+   * nothing, so that both sides' counters must be equal. 0 leaves the system's own, for measuring throughput.
+   */
+  static async open({ link = true, tcpBufferBytes = 131_072 }: { link?: boolean; tcpBufferBytes?: number } = {}): Promise<Lab> {
     await removeLeftovers();
     const prefix = `tnk-${process.pid}-${++labs}`;
     const lab = new Lab(
@@ -103,6 +107,7 @@ export class Lab {
           'ipv4/conf/all/promote_secondaries': 1,
           'ipv4/conf/default/rp_filter': 0,
         });
+        if (tcpBufferBytes > 0) await host.sysctl({ 'ipv4/tcp_rmem': `4096 ${tcpBufferBytes / 2} ${tcpBufferBytes}` });
         await must(['ip', '-n', host.name, 'link', 'set', 'lo', 'up']);
       }
       if (link) {
