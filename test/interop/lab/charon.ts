@@ -212,7 +212,12 @@ export class Charon {
   }
   /** Ends a child or an IKE SA by name; `force` does not wait for the peer's answer. */
   async terminate(what: { readonly child: string } | { readonly ike: string }, seconds = 10, force = false): Promise<void> {
-    await this.#command('terminate', { ...what, timeout: String(seconds * 1000), loglevel: '-1', ...(force && { force: 'yes' }) });
+    await this.#command('terminate', {
+      ...what,
+      timeout: String(seconds * 1000),
+      loglevel: '-1',
+      ...(force && { force: 'yes' }),
+    });
   }
   /** Begins rekeying (it goes on after this returns; `sas` shows when it is done). */
   async rekey(what: { readonly child: string } | { readonly ike: string }): Promise<void> {
@@ -265,6 +270,42 @@ export class Charon {
       throw new Error(`${(error as Error).message}; the end of its log:\n${this.log.split('\n').slice(-25).join('\n')}`);
     }
   }
+}
+
+/** The SAs in the output of `swanctl --list-sas --raw`: one `list-sa event {...}` a line. */
+export function parseRawSas(raw: string): readonly CharonIkeSa[] {
+  return raw
+    .split('\n')
+    .filter((line) => line.startsWith('list-sa event'))
+    .flatMap((line) => Object.entries(parseRaw(line.slice(line.indexOf('{')))))
+    .map(([name, sa]) => ikeSa(name, sa as Message));
+}
+
+/** `{key=value section {...} list=[a b]}`; values run to the next ` key=`, ` key {` or closing bracket. */
+function parseRaw(line: string): Message {
+  let at = 1;
+  const section = (): Message => {
+    const message: Message = {};
+    while (at < line.length && line[at] !== '}') {
+      const key = /^ ?([^ ={}[\]]+)(=\[| \{|=)/.exec(line.slice(at));
+      if (!key) throw new Error(`swanctl --raw: expected key=value, a list or a section, found "${line.slice(at, at + 40)}"`);
+      at += key[0].length;
+      if (key[2] === ' {') {
+        message[key[1]!] = section();
+        at += 1;
+      } else if (key[2] === '=[') {
+        const end = line.indexOf(']', at);
+        message[key[1]!] = line.slice(at, end).split(' ').filter(Boolean);
+        at = end + 1;
+      } else {
+        const value = /^.*?(?=\}| [^ ={}[\]]+(?:=| \{))/.exec(line.slice(at))?.[0] ?? '';
+        message[key[1]!] = value;
+        at += value.length;
+      }
+    }
+    return message;
+  };
+  return section();
 }
 
 function ikeSa(name: string, sa: Message): CharonIkeSa {
