@@ -50,7 +50,10 @@ function client(channel: Channel, answer: Answerer, listeners: Set<Channel>): Ch
       listeners.add(channel);
       return channel.send(jsonLine({ id, ok: true, result: {} }));
     }
-    if (open >= MOST_OPEN_REQUESTS) return channel.send(jsonLine({ id, ok: false, error: `more than ${MOST_OPEN_REQUESTS} requests are open; wait for answers` }));
+    if (open >= MOST_OPEN_REQUESTS)
+      return channel.send(
+        jsonLine({ id, ok: false, error: `more than ${MOST_OPEN_REQUESTS} requests are open; wait for answers` }),
+      );
     open++;
     try {
       channel.send(jsonLine({ id, ok: true, result: (await answer(request)) ?? {} }));
@@ -75,7 +78,8 @@ function client(channel: Channel, answer: Answerer, listeners: Set<Channel>): Ch
 }
 
 function requestOf(value: unknown): ControlRequest | string {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return 'expected one JSON object a line, such as {"id":1,"verb":"status"}';
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    return 'expected one JSON object a line, such as {"id":1,"verb":"status"}';
   const { id, verb } = value as Record<string, unknown>;
   if (typeof id !== 'number' || !Number.isSafeInteger(id)) return 'expected "id": a whole number that the answer repeats';
   if (typeof verb !== 'string') return 'expected "verb": the name of what to do, such as "status"';
@@ -91,13 +95,26 @@ export interface ControlClient {
 const ANSWER_LIMIT_MS = 30_000;
 
 /** Connects to a daemon's control.sock; `onEvent` sees the event stream once `ask('events')` was answered. */
-export async function controlClient(path: string, onEvent: (event: Event) => void = () => {}, onClose: () => void = () => {}): Promise<ControlClient> {
-  const waiting = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void; timer: NodeJS.Timeout }>();
+export async function controlClient(
+  path: string,
+  onEvent: (event: Event) => void = () => {},
+  onClose: () => void = () => {},
+): Promise<ControlClient> {
+  const waiting = new Map<
+    number,
+    { resolve: (result: unknown) => void; reject: (error: Error) => void; timer: NodeJS.Timeout }
+  >();
   const lines = new LineSplitter();
   let nextId = 1;
   const settle = (value: unknown) => {
     if (typeof value !== 'object' || value === null) return;
-    const { id, ok, result, error, event } = value as { id?: number; ok?: boolean; result?: unknown; error?: string; event?: Event };
+    const { id, ok, result, error, event } = value as {
+      id?: number;
+      ok?: boolean;
+      result?: unknown;
+      error?: string;
+      event?: Event;
+    };
     if (event !== undefined) return onEvent(event);
     const question = waiting.get(id ?? 0);
     if (question === undefined) return;

@@ -76,6 +76,12 @@ export function drive<In, Out>({ machine, now, tick, perform, report }: DriveOpt
 
 function fault(name: string, error: unknown): Event {
   const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-  const where = error instanceof Error ? (error.stack ?? '').split('\n').slice(1, 4).map((line) => line.trim()) : [];
+  const where =
+    error instanceof Error
+      ? (error.stack ?? '')
+          .split('\n')
+          .slice(1, 4)
+          .map((line) => line.trim())
+      : [];
   return { name, severity: 'error', message: text, where };
 }

@@ -40,7 +40,8 @@ export class EncapFramer {
     const frames: EncapFrame[] = [];
     while (bytes.length >= 4) {
       const length = readU32be(bytes);
-      if (length < FIXED || length > LONGEST) throw new WireError(`expected a frame of ${FIXED} to ${LONGEST} octets, found length ${length}`);
+      if (length < FIXED || length > LONGEST)
+        throw new WireError(`expected a frame of ${FIXED} to ${LONGEST} octets, found length ${length}`);
       if (bytes.length < 4 + length) break;
       frames.push(readFrame(bytes.subarray(4, 4 + length)));
       bytes = bytes.subarray(4 + length);
@@ -53,7 +54,8 @@ export class EncapFramer {
 function readFrame(body: Uint8Array): EncapFrame {
   const size = body[1] === 4 ? 4 : 16;
   if (body[1] !== 4 && body[1] !== 6) throw new WireError(`expected address family 4 or 6, found ${body[1]}`);
-  if (body.length < FIXED + 2 * size) throw new WireError(`expected two addresses of ${size} octets, found ${body.length - FIXED} octets`);
+  if (body.length < FIXED + 2 * size)
+    throw new WireError(`expected two addresses of ${size} octets, found ${body.length - FIXED} octets`);
   const address = (at: number) => IpAddress.of(body.subarray(at, at + size));
   const path: Path = {
     local: { address: address(FIXED), port: (body[2]! << 8) | body[3]! },

@@ -50,7 +50,10 @@ function open(destination: string) {
 }
 
 function jsonLogger(daemon: string, stream: ReturnType<typeof open>) {
-  return pino({ customLevels: RANK, useOnlyCustomLevels: true, level: 'debug', base: { daemon }, timestamp: pino.stdTimeFunctions.isoTime }, stream);
+  return pino(
+    { customLevels: RANK, useOnlyCustomLevels: true, level: 'debug', base: { daemon }, timestamp: pino.stdTimeFunctions.isoTime },
+    stream,
+  );
 }
 
 /** `2026-11-22T19:39:28.123Z iked notice child-sa-up: sentence key=value …`; values with blanks are quoted, control characters escaped. */
@@ -68,5 +71,8 @@ function show(value: string | number | boolean | readonly string[]): string {
 
 /** What a peer sent may hold line ends or terminal escapes; a log line may not. */
 function printable(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return text.replace(
+    /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }

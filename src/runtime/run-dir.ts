@@ -39,12 +39,15 @@ const LONGEST_DIRECTORY = 107 - '/datapath.control.sock'.length;
 /** Makes the directory, mode 0700, or checks that it is a private one of this user's. */
 export function prepareRunDir(path: string): RunDir {
   if (Buffer.byteLength(path) > LONGEST_DIRECTORY) {
-    throw new SystemError(`run directory ${path} is too long for UNIX sockets: at most ${LONGEST_DIRECTORY} octets; choose a shorter --run-dir`);
+    throw new SystemError(
+      `run directory ${path} is too long for UNIX sockets: at most ${LONGEST_DIRECTORY} octets; choose a shorter --run-dir`,
+    );
   }
   try {
     mkdirSync(path, { recursive: true, mode: 0o700 });
     const { uid, mode } = lstatSync(path);
-    if (uid !== process.getuid?.()) throw new SystemError(`run directory ${path} belongs to user ${uid}; choose another with --run-dir`, 'EPERM');
+    if (uid !== process.getuid?.())
+      throw new SystemError(`run directory ${path} belongs to user ${uid}; choose another with --run-dir`, 'EPERM');
     if ((mode & 0o077) !== 0) chmodSync(path, 0o700);
   } catch (error) {
     if (error instanceof SystemError) throw error;

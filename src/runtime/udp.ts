@@ -29,7 +29,9 @@ export function bindUdp(local: Endpoint, events: UdpEvents): Promise<UdpSocket> 
     socket.bind(local.port, local.address.toString(), () => {
       socket.removeAllListeners('error');
       const bound: Endpoint = { address: local.address, port: socket.address().port };
-      socket.on('error', (error: NodeJS.ErrnoException) => events.onError(new SystemError(`UDP socket ${showEndpoint(bound)}: ${error.message}`, error.code)));
+      socket.on('error', (error: NodeJS.ErrnoException) =>
+        events.onError(new SystemError(`UDP socket ${showEndpoint(bound)}: ${error.message}`, error.code)),
+      );
       socket.on('message', (bytes, { address, port }) => {
         const from = IpAddress.parse(address);
         if (from !== undefined) events.onDatagram(plain(bytes), { address: from, port }, bound);
@@ -38,7 +40,13 @@ export function bindUdp(local: Endpoint, events: UdpEvents): Promise<UdpSocket> 
         local: bound,
         send(bytes, remote) {
           socket.send(bytes, remote.port, remote.address.toString(), (error) => {
-            if (error) events.onError(new SystemError(`cannot send to ${showEndpoint(remote)}: ${error.message}`, (error as NodeJS.ErrnoException).code));
+            if (error)
+              events.onError(
+                new SystemError(
+                  `cannot send to ${showEndpoint(remote)}: ${error.message}`,
+                  (error as NodeJS.ErrnoException).code,
+                ),
+              );
           });
         },
         close: () => new Promise((done) => socket.close(() => done())),
@@ -49,8 +57,10 @@ export function bindUdp(local: Endpoint, events: UdpEvents): Promise<UdpSocket> 
 
 function bindFailure(local: Endpoint, { code, message }: NodeJS.ErrnoException): string {
   const where = `UDP ${showEndpoint(local)}`;
-  if (code === 'EADDRINUSE') return `${where} is in use by another program; stop it, or write another port in interface { ike … }`;
-  if (code === 'EACCES') return `${where} needs a privilege: ports below 1024 are for root or CAP_NET_BIND_SERVICE; run as root or write a higher port in interface { ike … }`;
+  if (code === 'EADDRINUSE')
+    return `${where} is in use by another program; stop it, or write another port in interface { ike … }`;
+  if (code === 'EACCES')
+    return `${where} needs a privilege: ports below 1024 are for root or CAP_NET_BIND_SERVICE; run as root or write a higher port in interface { ike … }`;
   if (code === 'EADDRNOTAVAIL') return `${where}: this host has no such address; correct interface { ike … }`;
   return `cannot bind ${where}: ${message}`;
 }

@@ -1,7 +1,7 @@
 /** UNIX stream sockets between our own processes: listen privately, connect and reconnect, bound what waits to be sent. */
 
 import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
-import { connect as netConnect, createServer, type Server, type Socket } from 'node:net';
+import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { SystemError } from '../errors.ts';
 
@@ -23,7 +23,10 @@ export interface ChannelEvents {
 export const QUEUE_BYTES = 8 * 1024 * 1024;
 
 /** Accepts connections at `path`, which is mode 0600 in a directory that is made 0700 where it is missing. */
-export async function listen(path: string, onConnect: (channel: Channel, socket: Socket) => ChannelEvents): Promise<{ close(): Promise<void> }> {
+export async function listen(
+  path: string,
+  onConnect: (channel: Channel, socket: Socket) => ChannelEvents,
+): Promise<{ close(): Promise<void> }> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   await removeStale(path);
   const open = new Set<Socket>();
@@ -150,7 +153,11 @@ async function removeStale(path: string): Promise<void> {
   } catch {
     return; // nothing there: the usual case
   }
-  if (!isSocket) throw new SystemError(`${path} is in the way: it exists and is no socket; remove it or choose another run directory`, 'EEXIST');
+  if (!isSocket)
+    throw new SystemError(
+      `${path} is in the way: it exists and is no socket; remove it or choose another run directory`,
+      'EEXIST',
+    );
   const alive = await connect(path, () => ({ onData: () => {}, onClose: () => {} })).then(
     (channel) => {
       channel.close();
@@ -158,7 +165,11 @@ async function removeStale(path: string): Promise<void> {
     },
     () => false,
   );
-  if (alive) throw new SystemError(`another daemon listens on ${path}; stop it first (tanuki down) or choose another --run-dir`, 'EADDRINUSE');
+  if (alive)
+    throw new SystemError(
+      `another daemon listens on ${path}; stop it first (tanuki down) or choose another --run-dir`,
+      'EADDRINUSE',
+    );
   unlinkSync(path);
 }
 

@@ -1,0 +1,58 @@
+/** What the datapath's process is told and tells: plain JSON over its control.sock. */
+
+import type { DatapathConfig, LimitsConfig, LoggingConfig } from '../config/config.ts';
+
+/** The verb `configure`, sent by spmd before it puts the policies, and again when they change. */
+export interface DatapathSettings {
+  readonly datapath: DatapathConfig;
+  readonly limits: LimitsConfig;
+  readonly logging: LoggingConfig;
+  /** Local UDP ports of the key daemons: their traffic is never diverted into the TUN. */
+  readonly keyPorts: readonly number[];
+}
+
+/** The result of the verb `ping`: one echo request through the policies. Milliseconds, or why there was no answer. */
+export type PingResult = { readonly answered: true; readonly source: string; readonly rttMs: number } | { readonly answered: false; readonly source: string; readonly why: string };
+
+export interface DatapathSaStatus {
+  /** Hexadecimal, eight digits. */
+  readonly spi: string;
+  readonly direction: 'inbound' | 'outbound';
+  readonly state: string;
+  readonly mode: 'transport' | 'tunnel';
+  readonly source: string;
+  readonly destination: string;
+  readonly reqid: number;
+  readonly suite: string;
+  readonly encapsulated: boolean;
+  readonly packets: number;
+  /** Octets of inner IP packets. */
+  readonly bytes: number;
+  readonly sequence: number;
+}
+
+export interface DatapathPolicyStatus {
+  readonly id: number;
+  readonly direction: string;
+  readonly selector: string;
+  readonly action: string;
+  readonly priority: number;
+  readonly reqid: number;
+  readonly packets: number;
+}
+
+/** The result of the verb `status`. */
+export interface DatapathStatus {
+  readonly device: { readonly kind: 'none' | 'tun' | 'memory'; readonly name: string; readonly mtu: number; readonly offloads: readonly string[] };
+  /** What protects packets: `openssl`, `noble`, … */
+  readonly cipher: string;
+  /** Doors to the system that are closed, each with its reason and what it costs. */
+  readonly closed: readonly string[];
+  readonly sas: readonly DatapathSaStatus[];
+  readonly policies: readonly DatapathPolicyStatus[];
+  /** By name, only those that are not zero. */
+  readonly drops: Readonly<Record<string, number>>;
+  readonly clients: number;
+  /** What is wrong now: a port in use, a missing privilege. Each a sentence that says what to do. */
+  readonly problems: readonly string[];
+}

@@ -1,0 +1,93 @@
+/** What the shells of all daemons share: doors, log, control socket, and the way to run until told to stop. */
+
+import { SystemError } from '../errors.ts';
+import type { Event, Severity } from '../event.ts';
+import { type Answerer, type ControlServer, serveControl } from './control.ts';
+import { type Door, linkDoor, socketDoor } from './door.ts';
+import { type LogOptions, logSink } from './log-sink.ts';
+import { type DaemonName, prepareRunDir, type RunDir } from './run-dir.ts';
+
+/** Where the daemons of one host meet. */
+export interface Doors {
+  readonly pfkey: Door;
+  readonly spmif: Door;
+  readonly encap: Door;
+}
+
+export function socketDoors(dir: RunDir): Doors {
+  return { pfkey: socketDoor(dir.pfkey), spmif: socketDoor(dir.spmif), encap: socketDoor(dir.encap) };
+}
+
+/** Doors within one process. */
+export function linkDoors(): Doors {
+  return { pfkey: linkDoor(), spmif: linkDoor(), encap: linkDoor() };
+}
+
+/** What every `start…` takes. */
+export interface DaemonOptions {
+  /** Directory of the sockets. */
+  readonly runDir: string;
+  /** Default: the sockets of the run directory. */
+  readonly doors?: Doors | undefined;
+  /** Wins over the policy file's `logging`. */
+  readonly logLevel?: Severity | undefined;
+  /** No log lines; `onEvent` sees everything. */
+  readonly quiet?: boolean | undefined;
+  readonly onEvent?: ((event: Event) => void) | undefined;
+}
+
+export interface Daemon {
+  stop(): Promise<void>;
+}
+
+export interface Shell {
+  readonly dir: RunDir;
+  readonly doors: Doors;
+  /** Logs an event and sends it to everyone who listens. */
+  report(event: Event): void;
+  /** Follows the policy file's `logging`, unless the command line or an embedder decided. */
+  configureLog(options: LogOptions): void;
+  serveControl(answer: Answerer): Promise<void>;
+  close(): Promise<void>;
+}
+
+export function shell(daemon: DaemonName, { runDir, doors, logLevel, quiet, onEvent }: DaemonOptions): Shell {
+  const dir = prepareRunDir(runDir);
+  const log = quiet === true ? undefined : logSink(daemon, { level: logLevel ?? 'info', destination: 'stderr', format: 'text' });
+  let control: ControlServer | undefined;
+  return {
+    dir,
+    doors: doors ?? socketDoors(dir),
+    report(event) {
+      log?.write(event);
+      control?.publish(event);
+      onEvent?.(event);
+    },
+    configureLog: (options) => log?.configure(logLevel === undefined ? options : { ...options, level: logLevel }),
+    async serveControl(answer) {
+      control = await serveControl(dir.control(daemon), answer);
+    },
+    async close() {
+      await control?.close();
+      log?.close();
+    },
+  };
+}
+
+/** Runs a daemon as a process: until SIGTERM or SIGINT. A daemon that cannot start says why in one line and exits with `failed`. */
+export async function runDaemon(daemon: DaemonName, start: () => Promise<Daemon>): Promise<void> {
+  const stopping = new Promise<void>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve());
+  });
+  try {
+    const running = await start();
+    await stopping;
+    await running.stop();
+    process.exitCode = 0;
+  } catch (error) {
+    const text =
+      error instanceof SystemError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
+    process.stderr.write(`${daemon}: cannot run: ${text}\n`);
+    process.exitCode = 1;
+  }
+}
