@@ -1,0 +1,72 @@
+/** What waits for one PF_KEY client: bounded, with expiries of the same SA folded into one. */
+
+import { type SadbMessage, writeSadb } from './message.ts';
+
+/** Octets that are handed to the socket before it has to say that some have left. */
+const IN_FLIGHT = 256 * 1024;
+
+interface Entry {
+  octets: Uint8Array;
+  /** A dump answers its own client and does not count towards the limit. */
+  readonly dump: boolean;
+  /** The SA that it says the expiry of, or empty. */
+  readonly expired: string;
+}
+
+export class ClientQueue {
+  readonly #limit: number;
+  #entries: Entry[] = [];
+  #head = 0;
+  #waiting = 0;
+  #inFlight = 0;
+  #dumping = 0;
+  readonly #expiries = new Map<string, Entry>();
+
+  constructor(limit: number) {
+    this.#limit = limit;
+  }
+
+  /** Whether messages of a dump still wait. */
+  get dumping(): boolean {
+    return this.#dumping > 0;
+  }
+
+  /** False: it does not fit, and the client must go. `sa` names the SA that the message is about, or is empty. */
+  push(message: SadbMessage, sa: string, dump: boolean): boolean {
+    const octets = writeSadb(message);
+    const expired = message.type === 'EXPIRE' ? sa : '';
+    const earlier = this.#expiries.get(expired);
+    const change = octets.length - (earlier?.octets.length ?? 0);
+    if (!dump && this.#waiting + change > this.#limit) return false;
+    if (dump) this.#dumping++;
+    else this.#waiting += change;
+    // A later expiry says all that an earlier one of the same SA said.
+    if (earlier !== undefined) earlier.octets = octets;
+    else this.#append({ octets, dump, expired });
+    return true;
+  }
+
+  #append(entry: Entry): void {
+    this.#entries.push(entry);
+    if (entry.expired !== '') this.#expiries.set(entry.expired, entry);
+  }
+
+  /** Takes back `sent` octets from those in flight, and returns what may go now. */
+  drain(sent: number): Uint8Array[] {
+    this.#inFlight = Math.max(0, this.#inFlight - sent);
+    const ready: Uint8Array[] = [];
+    while (this.#head < this.#entries.length && this.#inFlight < IN_FLIGHT) {
+      const { octets, dump, expired } = this.#entries[this.#head++]!;
+      if (expired !== '') this.#expiries.delete(expired);
+      if (dump) this.#dumping--;
+      else this.#waiting -= octets.length;
+      this.#inFlight += octets.length;
+      ready.push(octets);
+    }
+    if (this.#head > 1024 || this.#head === this.#entries.length) {
+      this.#entries = this.#entries.slice(this.#head);
+      this.#head = 0;
+    }
+    return ready;
+  }
+}
