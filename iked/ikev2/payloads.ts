@@ -122,7 +122,12 @@ export type PayloadType = Payload['type'];
 /** A payload of a type that we know. */
 export type KnownPayload = Exclude<Payload, { readonly type: 'unknown' }>;
 /** The payload of one type: `PayloadOf<'KE'>`. */
-export type PayloadOf<T extends PayloadType> = Extract<Payload, { readonly type: T }>;
+export type PayloadOf<T extends PayloadType> = Holding<Payload, T>;
+type Holding<P extends Payload, T extends PayloadType> = P extends Payload
+  ? T extends P['type']
+    ? P & { readonly type: T }
+    : never
+  : never;
 
 /** RFC 7296 §3.4. */
 export const KeyExchange = struct({ group: u16, reserved: reserved(2), data: rest });
