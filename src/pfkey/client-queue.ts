@@ -2,9 +2,6 @@
 
 import { type SadbMessage, writeSadb } from './message.ts';
 
-/** Octets that are handed to the socket before it has to say that some have left. */
-const IN_FLIGHT = 256 * 1024;
-
 interface Entry {
   octets: Uint8Array;
   /** A dump answers its own client and does not count towards the limit. */
@@ -15,6 +12,7 @@ interface Entry {
 
 export class ClientQueue {
   readonly #limit: number;
+  readonly #inFlightLimit: number;
   #entries: Entry[] = [];
   #head = 0;
   #waiting = 0;
@@ -22,8 +20,10 @@ export class ClientQueue {
   #dumping = 0;
   readonly #expiries = new Map<string, Entry>();
 
-  constructor(limit: number) {
+  /** `inFlight`: octets that are handed out before some must be reported as sent. */
+  constructor(limit: number, inFlight: number) {
     this.#limit = limit;
+    this.#inFlightLimit = inFlight;
   }
 
   /** Whether messages of a dump still wait. */
@@ -55,7 +55,7 @@ export class ClientQueue {
   drain(sent: number): Uint8Array[] {
     this.#inFlight = Math.max(0, this.#inFlight - sent);
     const ready: Uint8Array[] = [];
-    while (this.#head < this.#entries.length && this.#inFlight < IN_FLIGHT) {
+    while (this.#head < this.#entries.length && this.#inFlight < this.#inFlightLimit) {
       const { octets, dump, expired } = this.#entries[this.#head++]!;
       if (expired !== '') this.#expiries.delete(expired);
       if (dump) this.#dumping--;

@@ -55,6 +55,11 @@ export interface PfkeyServerOptions {
   readonly dialect?: Dialect;
   /** Octets that may wait for one client; 8 MiB unless said otherwise. */
   readonly queueLimit?: number;
+  /**
+   * Octets handed out to one client before the host must report some of them as `sent`. Infinity unless said otherwise: for a host
+   * that reports nothing and bounds its sockets itself; then nothing waits here and no EXPIRE is folded.
+   */
+  readonly inFlight?: number;
 }
 
 interface Client {
@@ -77,14 +82,19 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
   readonly #verbs: Verbs;
   readonly #dialect: Dialect;
   readonly #queueLimit: number;
+  readonly #inFlight: number;
   readonly #clients = new Map<ClientId, Client>();
   /** Who made or last completed an SA: only this client sees its keys. By protocol, destination and SPI. */
   readonly #owners = new Map<string, ClientId>();
 
-  constructor(verbs: Verbs, { dialect = 'tanuki', queueLimit = 8 * 1024 * 1024 }: PfkeyServerOptions = {}) {
+  constructor(
+    verbs: Verbs,
+    { dialect = 'tanuki', queueLimit = 8 * 1024 * 1024, inFlight = Number.POSITIVE_INFINITY }: PfkeyServerOptions = {},
+  ) {
     this.#verbs = verbs;
     this.#dialect = dialect;
     this.#queueLimit = queueLimit;
+    this.#inFlight = inFlight;
   }
 
   /** How many clients there are. */
@@ -114,7 +124,7 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
     this.#clients.set(client, {
       id: client,
       framer: new SadbFramer(),
-      queue: new ClientQueue(this.#queueLimit),
+      queue: new ClientQueue(this.#queueLimit, this.#inFlight),
       observer,
       mayReadKeys,
       registered: new Set(),
