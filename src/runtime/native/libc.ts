@@ -39,7 +39,6 @@ export interface Libc {
   sendmmsg(fd: number, table: number, count: number, flags: number): number;
   recvmmsg(fd: number, table: number, count: number, flags: number, timeout: number): number;
   clock_gettime(clock: number, timespec: number): number;
-  setns(fd: number, type: number): number;
 }
 
 /** Result and arguments as koffi binds them: int64_t for addresses and sizes is the fastest way in (26 ns for a small integer, 33-55 ns for a pointer). */
@@ -66,7 +65,6 @@ const SIGNATURES = {
   sendmmsg: ['int', ['int', 'int64_t', 'int', 'int']],
   recvmmsg: ['int', ['int', 'int64_t', 'int', 'int', 'int64_t']],
   clock_gettime: ['int', ['int', 'int64_t']],
-  setns: ['int', ['int', 'int']],
 } as const satisfies Record<Exclude<keyof Libc, 'koffi' | 'self' | 'errno'>, readonly [string, readonly string[]]>;
 
 export const EINTR: number = osConstants.errno.EINTR;

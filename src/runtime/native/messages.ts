@@ -1,5 +1,6 @@
 /** Many datagrams a system call: recvmmsg(2) and sendmmsg(2) over tables laid by hand in the arena, filled once (RFC 3542 for the control data). */
 
+import { Fault } from '../../errors.ts';
 import type { Arena } from './arena.ts';
 import { EAGAIN, EINTR, type Libc } from './libc.ts';
 import {
@@ -66,6 +67,7 @@ export class MessageTable {
   readonly #iovecs: number;
   readonly #controls: number;
   readonly #perMessage: number;
+  #sends = false;
 
   /** `iovecsPerMessage`: into how many pieces one message may be scattered (at most 1024, UIO_MAXIOV). */
   constructor(libc: Libc, arena: Arena, count: number, iovecsPerMessage = 1) {
@@ -102,6 +104,7 @@ export class MessageTable {
 
   /** Takes what is there, at most `max` messages, into slots 0…: their number (0 where there is none), or -errno. */
   receive(fd: number, max: number): number {
+    if (this.#sends) throw new Fault('this message table sends: receiving would overwrite the addresses it sends to');
     const u32 = this.#arena.u32;
     for (let slot = 0; slot < max; slot++) {
       const word = (this.#headers + slot * MMSGHDR_BYTES) >>> 2;
@@ -127,6 +130,7 @@ export class MessageTable {
   /** Begins a message to the sockaddr of `toBytes` octets at `toAt` (`writeSockaddr`), without pieces and control data. */
   begin(slot: number, toAt: number, toBytes: number): void {
     const u32 = this.#arena.u32;
+    this.#sends = true;
     const word = (this.#headers + slot * MMSGHDR_BYTES) >>> 2;
     const address = this.#arena.base + toAt;
     u32[word] = address;

@@ -113,6 +113,8 @@ function open(libc: Libc, options: SocketOptions, type: number, protocol: number
   const domain = options.family === 4 ? AF_INET : AF_INET6;
   const fd = check(libc, libc.socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol), what, hint);
   try {
+    if (domain === AF_INET6 && type === SOCK_DGRAM)
+      check(libc, rawSetOption(libc, fd, IPPROTO_IPV6, IPV6_V6ONLY, 1), `${what}: set IPV6_V6ONLY`);
     applyOptions(libc, fd, options, what);
     const page = scratch(libc);
     const length = writeSockaddr(page, 0, options.address ?? IpAddress.unspecified(options.family), options.port ?? 0);
@@ -136,7 +138,6 @@ function applyOptions(libc: Libc, fd: number, options: SocketOptions, what: stri
     check(libc, rawSetOption(libc, fd, level, option, value), `${what}: set ${name}`, hint);
   const v4 = options.family === 4;
   const level = v4 ? IPPROTO_IP : IPPROTO_IPV6;
-  if (!v4) set(IPPROTO_IPV6, IPV6_V6ONLY, 1, 'IPV6_V6ONLY');
   if (options.reuseAddress) set(SOL_SOCKET, SO_REUSEADDR, 1, 'SO_REUSEADDR');
   if (options.reusePort) set(SOL_SOCKET, SO_REUSEPORT, 1, 'SO_REUSEPORT');
   if (options.freeBind) set(level, v4 ? IP_FREEBIND : IPV6_FREEBIND, 1, 'IP_FREEBIND');

@@ -1,0 +1,310 @@
+/** ESP's cryptography by OpenSSL over FFI: `PacketCipher` on one arena, with a kept context for each SA and direction (RFC 4106, RFC 7634, RFC 3602, RFC 3686). */
+
+import type { Secret } from '../../bytes/secret.ts';
+import type { EspSuite, PacketCipher } from '../../crypto/packet-cipher.ts';
+import { ENCR, type EncrName, encrKeymatBytes, INTEG, suiteText } from '../../crypto/transforms.ts';
+import { Fault } from '../../errors.ts';
+import type { Arena } from './arena.ts';
+import type { Evp } from './evp-library.ts';
+import { Cmac, HMAC_DIGEST, Hmac, type Mac, type MacRoom, Xcbc } from './evp-mac.ts';
+
+const EVP_CTRL_AEAD_GET_TAG = 0x10;
+const OSSL_PARAM_OCTET_STRING = 5;
+const ESP_HEADER_BYTES = 8;
+/** The longest packet with room for XCBC's padding behind it. */
+const COPY_BYTES = 65536 + 64;
+
+/** How each algorithm makes the IV that OpenSSL wants: AEAD and CTR put the salt in front, CTR a counter behind it (RFC 3686 §4). */
+type Kind = 'aead' | 'ctr' | 'cbc' | 'null';
+
+interface Keys {
+  readonly kind: Kind;
+  readonly context: number;
+  readonly sealing: boolean;
+  readonly salt: Uint8Array;
+  readonly ivBytes: number;
+  readonly blockBytes: number;
+  readonly icvBytes: number;
+  readonly mac: Mac | undefined;
+}
+
+const KIND: Record<EncrName, Kind> = {
+  aes_gcm_16: 'aead',
+  chacha20_poly1305: 'aead',
+  aes_cbc: 'cbc',
+  '3des_cbc': 'cbc',
+  aes_ctr: 'ctr',
+  null_enc: 'null',
+};
+
+function algorithm(encr: EncrName, keyBits: number): string {
+  switch (encr) {
+    case 'aes_gcm_16':
+      return `AES-${keyBits}-GCM`;
+    case 'aes_cbc':
+      return `AES-${keyBits}-CBC`;
+    case 'aes_ctr':
+      return `AES-${keyBits}-CTR`;
+    case 'chacha20_poly1305':
+      return 'ChaCha20-Poly1305';
+    case '3des_cbc':
+      return 'DES-EDE3-CBC';
+    case 'null_enc':
+      return 'NULL';
+  }
+}
+
+/**
+ * Five calls seal an AEAD packet and four open it; nothing is allocated. An AEAD packet that does not authenticate is zeroed, since OpenSSL decrypts
+ * before it knows. Make one for each thread, over the arena of its packets (it reserves 64 KiB there).
+ */
+export class EvpCipher implements PacketCipher {
+  readonly name = 'openssl';
+  readonly #evp: Evp;
+  readonly #arena: Arena;
+  readonly #keys: (Keys | undefined)[] = [];
+  readonly #free: number[] = [];
+  readonly #ciphers = new Map<string, number>();
+  readonly #digests = new Map<string, number>();
+  readonly #ivAt: number;
+  readonly #aadAt: number;
+  readonly #tagParameters: number;
+  readonly #room: MacRoom;
+
+  constructor(evp: Evp, arena: Arena) {
+    this.#evp = evp;
+    this.#arena = arena;
+    this.#ivAt = arena.reserve(16);
+    this.#aadAt = arena.reserve(16);
+    this.#room = {
+      macAt: arena.reserve(64),
+      lengthAt: arena.reserve(16),
+      copyAt: arena.reserve(COPY_BYTES),
+      copyBytes: COPY_BYTES,
+    };
+    this.#tagParameters = this.#layTagParameters();
+  }
+
+  supports({ encr, keyBits, integ }: EspSuite): boolean {
+    if (encrKeymatBytes(encr, keyBits) === undefined) return false;
+    const combined = ENCR[encr].icv > 0;
+    if (combined !== (integ === 'none')) return false;
+    if (encr !== 'null_enc' && this.#cipher(algorithm(encr, keyBits)) === 0) return false;
+    if (integ === 'none') return true;
+    const digest = HMAC_DIGEST[integ];
+    return (digest === undefined ? this.#cipher('AES-128-CBC') : this.#digest(digest)) !== 0;
+  }
+
+  create(suite: EspSuite, direction: 'seal' | 'open', encrKey: Secret, integKey: Secret | undefined): number {
+    const { encr, keyBits, integ } = suite;
+    const text = suiteText(encr, keyBits, integ);
+    if (!this.supports(suite)) throw new Fault(`OpenSSL here does not have ${text}`);
+    const row = ENCR[encr];
+    const want = encrKeymatBytes(encr, keyBits)!;
+    if (encrKey.length !== want) throw new Fault(`${text} takes ${want} octets of encryption key, not ${encrKey.length}`);
+    const integBytes = integ === 'none' ? 0 : INTEG[integ].keyBytes;
+    if ((integKey?.length ?? 0) !== integBytes)
+      throw new Fault(`${text} takes ${integBytes} octets of integrity key, not ${integKey?.length}`);
+    const keys: Keys = {
+      kind: KIND[encr],
+      context:
+        encr === 'null_enc'
+          ? 0
+          : this.#context(algorithm(encr, keyBits), encrKey.reveal().subarray(0, want - row.salt), direction),
+      sealing: direction === 'seal',
+      salt: encrKey.reveal().slice(want - row.salt),
+      ivBytes: row.iv,
+      blockBytes: KIND[encr] === 'cbc' ? row.block : 1,
+      icvBytes: integ === 'none' ? row.icv : INTEG[integ].icvBytes,
+      mac: integKey === undefined ? undefined : this.#mac(suite, integKey),
+    };
+    const handle = this.#free.pop() ?? this.#keys.length;
+    this.#keys[handle] = keys;
+    return handle;
+  }
+
+  destroy(handle: number): void {
+    const keys = this.#keys[handle];
+    if (keys === undefined) return;
+    if (keys.context !== 0) this.#evp.EVP_CIPHER_CTX_free(keys.context);
+    keys.mac?.free();
+    keys.salt.fill(0);
+    this.#keys[handle] = undefined;
+    this.#free.push(handle);
+  }
+
+  seal(handle: number, espAt: number, textBytes: number, sequenceHigh: number): boolean {
+    const keys = this.#keys[handle];
+    if (keys === undefined || !keys.sealing || !this.#fits(keys, espAt, textBytes)) return false;
+    if (keys.kind === 'aead') return this.#sealAead(keys, espAt, textBytes, sequenceHigh) || this.#failed();
+    const textAt = espAt + ESP_HEADER_BYTES + keys.ivBytes;
+    if (!this.#crypt(keys, espAt, textAt, textBytes)) return this.#failed();
+    if (!keys.mac!.compute(espAt, textAt + textBytes - espAt, sequenceHigh)) return this.#failed();
+    const { macAt } = this.#room;
+    this.#arena.bytes.copyWithin(textAt + textBytes, macAt, macAt + keys.icvBytes);
+    return true;
+  }
+
+  open(handle: number, espAt: number, textBytes: number, sequenceHigh: number): boolean {
+    const keys = this.#keys[handle];
+    if (keys === undefined || keys.sealing || !this.#fits(keys, espAt, textBytes)) return false;
+    const textAt = espAt + ESP_HEADER_BYTES + keys.ivBytes;
+    if (keys.kind === 'aead') {
+      if (this.#openAead(keys, espAt, textBytes, sequenceHigh)) return true;
+      this.#arena.bytes.fill(0, textAt, textAt + textBytes);
+      return this.#failed();
+    }
+    if (!keys.mac!.compute(espAt, textAt + textBytes - espAt, sequenceHigh)) return this.#failed();
+    if (!this.#sameIcv(textAt + textBytes, keys.icvBytes)) return false;
+    return this.#crypt(keys, espAt, textAt, textBytes) || this.#failed();
+  }
+
+  /** No packet may reach outside the arena, whatever the caller got wrong. */
+  #fits(keys: Keys, espAt: number, textBytes: number): boolean {
+    const end = espAt + ESP_HEADER_BYTES + keys.ivBytes + textBytes + keys.icvBytes;
+    return espAt >= 0 && textBytes >= 0 && end <= this.#arena.bytes.length && textBytes % keys.blockBytes === 0;
+  }
+
+  #sealAead(keys: Keys, espAt: number, textBytes: number, sequenceHigh: number): boolean {
+    const evp = this.#evp;
+    const base = this.#arena.base;
+    const context = keys.context;
+    const text = base + espAt + ESP_HEADER_BYTES + keys.ivBytes;
+    const outLength = base + this.#room.lengthAt;
+    this.#writeIv(keys, espAt);
+    return (
+      evp.EVP_CipherInit_ex(context, 0, 0, 0, base + this.#ivAt, -1) === 1 &&
+      this.#authenticateHeader(context, espAt, sequenceHigh, outLength) &&
+      evp.EVP_CipherUpdate(context, text, outLength, text, textBytes) === 1 &&
+      evp.EVP_CipherFinal_ex(context, text + textBytes, outLength) === 1 &&
+      evp.EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, keys.icvBytes, text + textBytes) === 1
+    );
+  }
+
+  #openAead(keys: Keys, espAt: number, textBytes: number, sequenceHigh: number): boolean {
+    const evp = this.#evp;
+    const base = this.#arena.base;
+    const context = keys.context;
+    const textAt = espAt + ESP_HEADER_BYTES + keys.ivBytes;
+    const text = base + textAt;
+    const outLength = base + this.#room.lengthAt;
+    this.#writeIv(keys, espAt);
+    this.#arena.setPointer(this.#tagParameters + 16, textAt + textBytes);
+    return (
+      evp.EVP_DecryptInit_ex2(context, 0, 0, base + this.#ivAt, base + this.#tagParameters) === 1 &&
+      this.#authenticateHeader(context, espAt, sequenceHigh, outLength) &&
+      evp.EVP_CipherUpdate(context, text, outLength, text, textBytes) === 1 &&
+      evp.EVP_CipherFinal_ex(context, text + textBytes, outLength) === 1
+    );
+  }
+
+  /** The AAD of RFC 4106 §5: SPI and sequence number as sent, with the high half between them where there is one. */
+  #authenticateHeader(context: number, espAt: number, sequenceHigh: number, outLength: number): boolean {
+    const { base, bytes } = this.#arena;
+    if (sequenceHigh < 0) return this.#evp.EVP_CipherUpdate(context, 0, outLength, base + espAt, ESP_HEADER_BYTES) === 1;
+    const at = this.#aadAt;
+    for (let i = 0; i < 4; i++) bytes[at + i] = bytes[espAt + i]!;
+    bytes[at + 4] = sequenceHigh >>> 24;
+    bytes[at + 5] = sequenceHigh >>> 16;
+    bytes[at + 6] = sequenceHigh >>> 8;
+    bytes[at + 7] = sequenceHigh;
+    for (let i = 4; i < 8; i++) bytes[at + 4 + i] = bytes[espAt + i]!;
+    return this.#evp.EVP_CipherUpdate(context, 0, outLength, base + at, 12) === 1;
+  }
+
+  /** CBC, CTR and NULL in place: two calls, or none. */
+  #crypt(keys: Keys, espAt: number, textAt: number, textBytes: number): boolean {
+    if (keys.kind === 'null') return true;
+    const { base } = this.#arena;
+    let iv = base + espAt + ESP_HEADER_BYTES;
+    if (keys.kind === 'ctr') {
+      this.#writeIv(keys, espAt);
+      iv = base + this.#ivAt;
+    }
+    const text = base + textAt;
+    return (
+      this.#evp.EVP_CipherInit_ex(keys.context, 0, 0, 0, iv, -1) === 1 &&
+      this.#evp.EVP_CipherUpdate(keys.context, text, base + this.#room.lengthAt, text, textBytes) === 1
+    );
+  }
+
+  /** Salt, explicit IV, and (which only CTR reads) the block counter 1. */
+  #writeIv(keys: Keys, espAt: number): void {
+    const { bytes } = this.#arena;
+    const at = this.#ivAt;
+    for (let i = 0; i < 4; i++) bytes[at + i] = keys.salt[i]!;
+    for (let i = 0; i < 8; i++) bytes[at + 4 + i] = bytes[espAt + ESP_HEADER_BYTES + i]!;
+    bytes[at + 12] = 0;
+    bytes[at + 13] = 0;
+    bytes[at + 14] = 0;
+    bytes[at + 15] = 1;
+  }
+
+  #sameIcv(at: number, icvBytes: number): boolean {
+    const { bytes } = this.#arena;
+    const { macAt } = this.#room;
+    let difference = 0;
+    for (let i = 0; i < icvBytes; i++) difference |= bytes[at + i]! ^ bytes[macAt + i]!;
+    return difference === 0;
+  }
+
+  /** Empties OpenSSL's error queue, which node:crypto on this thread would read. */
+  #failed(): false {
+    this.#evp.ERR_clear_error();
+    return false;
+  }
+
+  #cipher(name: string): number {
+    const known = this.#ciphers.get(name);
+    if (known !== undefined) return known;
+    const cipher = this.#evp.EVP_CIPHER_fetch(0, name, 0);
+    if (cipher === 0) this.#evp.ERR_clear_error();
+    this.#ciphers.set(name, cipher);
+    return cipher;
+  }
+
+  #digest(name: string): number {
+    const known = this.#digests.get(name);
+    if (known !== undefined) return known;
+    const digest = this.#evp.EVP_MD_fetch(0, name, 0);
+    if (digest === 0) this.#evp.ERR_clear_error();
+    this.#digests.set(name, digest);
+    return digest;
+  }
+
+  #context(name: string, key: Uint8Array, direction: 'seal' | 'open'): number {
+    const { base, bytes } = this.#arena;
+    const at = this.#room.copyAt;
+    const context = this.#evp.EVP_CIPHER_CTX_new();
+    bytes.set(key, at);
+    const ready = this.#evp.EVP_CipherInit_ex(context, this.#cipher(name), 0, base + at, 0, direction === 'seal' ? 1 : 0);
+    bytes.fill(0, at, at + key.length);
+    if (ready !== 1 || this.#evp.EVP_CIPHER_CTX_set_padding(context, 0) !== 1) {
+      this.#evp.EVP_CIPHER_CTX_free(context);
+      this.#evp.ERR_clear_error();
+      throw new Fault(`OpenSSL refused a key for ${name}`);
+    }
+    return context;
+  }
+
+  #mac({ integ }: EspSuite, key: Secret): Mac {
+    const digest = HMAC_DIGEST[integ as keyof typeof HMAC_DIGEST];
+    if (digest !== undefined) return new Hmac(this.#evp, this.#arena, this.#room, this.#digest(digest), key);
+    const block = this.#cipher('AES-128-CBC');
+    return integ === 'aes_cmac'
+      ? new Cmac(this.#evp, this.#arena, this.#room, block, key)
+      : new Xcbc(this.#evp, this.#arena, this.#room, block, key);
+  }
+
+  /** `OSSL_PARAM { "tag", octet string, pointer, 16 }` and the end mark: hands the ICV over with the IV, which saves a call. */
+  #layTagParameters(): number {
+    const arena = this.#arena;
+    const at = arena.reserve(80);
+    const nameAt = arena.reserve(8);
+    arena.bytes.set([0x74, 0x61, 0x67, 0], nameAt);
+    arena.setPointer(at, nameAt);
+    arena.u32[(at + 8) >>> 2] = OSSL_PARAM_OCTET_STRING;
+    arena.setU64(at + 24, 16);
+    return at;
+  }
+}
