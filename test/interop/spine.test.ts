@@ -1,0 +1,355 @@
+/**
+ * The whole line against peers we did not write: traffic, rekeying and crashes in namespaces, with charon and with itself.
+ * One case by name: `npm run test:interop -- spine -t "AES-GCM.*outer v6.*initiator"`.
+ */
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Charon, type CharonChildSa } from './lab/charon.ts';
+import { type Family, Lab, namespacesMissing } from './lab/namespaces.ts';
+import { waitUntil } from './lab/process.ts';
+import { charonSide, type Pair, SUITES, tanukiSide } from './lab/suites.ts';
+import { Tanuki, tanukiMissing } from './lab/tanuki.ts';
+import { bulk, type Counters, idleCounters, Pinger, type PingResult, ping, startBulk } from './lab/traffic.ts';
+import { UmlCharon, UmlGuest, umlMissing } from './lab/uml.ts';
+
+const missing = namespacesMissing('charon-systemd', 'swanctl') ?? tanukiMissing();
+const why = missing === undefined ? '' : ` (skipped: ${missing})`;
+const missingGuest = missing ?? umlMissing();
+const FAMILIES: readonly Family[] = ['v4', 'v6'];
+const childName = (inner: Family) => (inner === 'v4' ? 'net4' : 'net6');
+
+/** What both kinds of node offer to the tests of rekeying and of crashes. */
+type Node = {
+  readonly rekey: (what: 'child' | 'ike') => Promise<void>;
+  /** SPIs of the installed child `net4`, inbound first; of the established IKE SA. */
+  readonly childSpis: () => Promise<readonly (readonly [string, string])[]>;
+  readonly ikeSpis: () => Promise<readonly string[]>;
+  /** Every SA it still lists, in whatever state: IKE SAs and children. */
+  readonly everything: () => Promise<{ ike: number; children: number }>;
+};
+
+const tanukiNode = (tanuki: Tanuki): Node => ({
+  rekey: (what) => tanuki.rekey('net4', what),
+  childSpis: async () =>
+    (await tanuki.children()).filter(({ selector }) => isNet4(selector)).map(({ spiIn, spiOut }) => [spiIn, spiOut]),
+  ikeSpis: async () => (await tanuki.ikeSas()).map(({ name }) => name.replace(/^v2:/, '')),
+  everything: async () => {
+    const { ikeSas, childSas } = await tanuki.status();
+    return { ike: ikeSas.length, children: childSas.length };
+  },
+});
+
+const charonNode = (charon: Charon): Node => ({
+  rekey: (what) => charon.rekey(what === 'child' ? { child: 'net4' } : { ike: 'peer' }),
+  childSpis: async () =>
+    (await charon.children()).filter(({ name }) => name === 'net4').map(({ spiIn, spiOut }) => [spiIn, spiOut]),
+  ikeSpis: async () => (await charon.ikeSas()).map(({ spiInitiator, spiResponder }) => `${spiInitiator}/${spiResponder}`),
+  everything: async () => {
+    const sas = await charon.sas();
+    return { ike: sas.length, children: sas.flatMap(({ children }) => children).length };
+  },
+});
+
+describe.skipIf(missing !== undefined)(`traffic with charon in two namespaces${why}`, () => {
+  for (const suite of SUITES) {
+    for (const outer of FAMILIES) {
+      for (const role of ['initiator', 'responder'] as const) {
+        describe(`${suite.name}, outer ${outer}, Tanuki ${role}`, () => {
+          const pair: Pair = { suite, outer };
+          let lab: Lab;
+          let tanuki: Tanuki;
+          let charon: Charon;
+          beforeAll(async () => {
+            lab = await Lab.open();
+            charon = await new Charon(lab.b, join(lab.dir, 'charon')).start([charonSide(pair, 'b')]);
+            tanuki = await new Tanuki(lab.a, join(lab.dir, 'tanuki')).start(tanukiSide(pair, 'a'));
+          });
+          afterAll(() => closeAll(lab, tanuki));
+
+          for (const inner of FAMILIES) {
+            const name = childName(inner);
+            test(`inner ${inner}: ping, bulk both ways, equal counts`, async () => {
+              const from = lab.a.addresses.inner[inner];
+              const to = lab.b.addresses.inner[inner];
+              await (role === 'initiator' ? tanuki : charon).initiate(name);
+              const ours = async () => one(await tanuki.children(), ({ selector }) => selector.replace(/\.in$/, '') === name);
+              const theirs = async () => one(await charon.children(), (child) => child.name === name);
+              await waitUntil(async () => (await ours()) && (await theirs()), 10, `${name} is up on both sides`);
+
+              expect(await ping(lab.a, to, 5, { from })).toMatchObject({ sent: 5, lost: [] });
+              expect(await ping(lab.b, from, 5, { from: to })).toMatchObject({ sent: 5, lost: [] });
+              expect(await bulk(lab.a, lab.b, { from, to, octets: 8 << 20 })).toMatchObject({ intact: true });
+              expect(await bulk(lab.b, lab.a, { from: to, to: from, octets: 8 << 20 })).toMatchObject({ intact: true });
+
+              const counted = await idleCounters(counters(ours), counters(theirs));
+              expect(counted.one.bytesOut).toBeGreaterThan(8 << 20);
+              expect([counted.one.bytesOut, counted.one.packetsOut]).toEqual([counted.other.bytesIn, counted.other.packetsIn]);
+              expect([counted.one.bytesIn, counted.one.packetsIn]).toEqual([counted.other.bytesOut, counted.other.packetsOut]);
+            });
+          }
+        });
+      }
+    }
+  }
+
+  test('on demand: the first packet asks for the SA and is delivered when it is there', async () => {
+    const lab = await Lab.open();
+    const pair: Pair = { suite: SUITES[0]!, outer: 'v4' };
+    const tanuki = new Tanuki(lab.a, join(lab.dir, 'tanuki'));
+    try {
+      const charon = await new Charon(lab.b, join(lab.dir, 'charon')).start([charonSide(pair, 'b')]);
+      await tanuki.start(tanukiSide(pair, 'a'));
+      expect(await ping(lab.a, lab.b.addresses.inner.v4, 3, { from: lab.a.addresses.inner.v4 })).toMatchObject({
+        sent: 3,
+        lost: [],
+      });
+      expect((await charon.ikeSas()).length).toBe(1);
+    } finally {
+      await closeAll(lab, tanuki);
+    }
+  });
+});
+
+describe.skipIf(missingGuest !== undefined)(
+  `traffic with a real kernel${missingGuest === undefined ? '' : ` (skipped: ${missingGuest})`}`,
+  () => {
+    const pair: Pair = { suite: SUITES[0]!, outer: 'v4', mode: 'both' };
+    let lab: Lab;
+    let guest: UmlGuest;
+    let inside: UmlCharon;
+    let tanuki: Tanuki;
+    beforeAll(async () => {
+      lab = await Lab.open({ link: false });
+      guest = await UmlGuest.boot(lab.a, join(lab.dir, 'guest'), lab.b.addresses);
+      inside = new UmlCharon(guest);
+      await inside.start([charonSide(pair, 'b')]);
+      tanuki = await new Tanuki(lab.a, join(lab.dir, 'tanuki')).start(tanukiSide(pair, 'a'));
+    });
+    afterAll(async () => {
+      await guest?.close();
+      await closeAll(lab, tanuki);
+    });
+
+    for (const name of ['net4', 'net6', 'host'] as const) {
+      test(`raw ESP in ${name === 'host' ? 'transport' : 'tunnel'} mode: ${name}`, async () => {
+        const inner = name === 'net6' ? 'v6' : 'v4';
+        const [from, to] =
+          name === 'host'
+            ? [lab.a.addresses.outer.v4, lab.b.addresses.outer.v4]
+            : [lab.a.addresses.inner[inner], lab.b.addresses.inner[inner]];
+        await tanuki.initiate(name);
+        const theirs = await waitUntil(
+          async () => one(await inside.children(), (child) => child.name === name),
+          10,
+          `${name} in the guest`,
+        );
+        expect(theirs).toMatchObject({ encap: false, mode: name === 'host' ? 'TRANSPORT' : 'TUNNEL' });
+        expect(await ping(lab.a, to, 5, { from })).toMatchObject({ sent: 5, lost: [] });
+        expect(await ping(lab.a, to, 5, { from, size: 1300 })).toMatchObject({ sent: 5, lost: [] });
+        expect(await guest.must(`ping -n -c 5 -i 0.2 -I ${to} ${from}`)).toMatch(/ 5 received/);
+        const now = one(await inside.children(), (child) => child.name === name);
+        expect([now?.packetsIn, now?.packetsOut]).toEqual([15, 15]);
+        expect((await tanuki.children()).find(({ selector }) => selector.replace(/\.in$/, '') === name)).toMatchObject({
+          encapsulated: false,
+          packetsIn: 15,
+          packetsOut: 15,
+        });
+      });
+    }
+  },
+);
+
+describe.skipIf(missing !== undefined)(`rekeying under traffic${why}`, () => {
+  for (const other of ['charon', 'Tanuki'] as const) {
+    describe(`Tanuki with ${other}`, () => {
+      const pair: Pair = { suite: SUITES[0]!, outer: 'v4' };
+      let lab: Lab;
+      let nodes: { readonly ours: Node; readonly theirs: Node };
+      const tanukis: Tanuki[] = [];
+      beforeAll(async () => {
+        lab = await Lab.open();
+        const peer = other === 'charon' ? new Charon(lab.b, join(lab.dir, 'peer')) : new Tanuki(lab.b, join(lab.dir, 'peer'));
+        if (peer instanceof Charon) await peer.start([charonSide(pair, 'b')]);
+        else tanukis.push(await peer.start(tanukiSide(pair, 'b')));
+        const tanuki = await new Tanuki(lab.a, join(lab.dir, 'tanuki')).start(tanukiSide(pair, 'a'));
+        tanukis.push(tanuki);
+        nodes = { ours: tanukiNode(tanuki), theirs: peer instanceof Charon ? charonNode(peer) : tanukiNode(peer) };
+        await tanuki.initiate('net4');
+      });
+      afterAll(() => closeAll(lab, ...tanukis));
+
+      for (const by of ['ours', 'theirs', 'both at once'] as const) {
+        test(`20 child and 5 IKE rekeys begun by ${by}: no ping lost, the transfer completes, no SA left over`, async () => {
+          const [from, to] = [lab.a.addresses.inner.v4, lab.b.addresses.inner.v4];
+          const { ours, theirs } = nodes;
+          const pinger = new Pinger(lab.a, to, { from });
+          const moving = await startBulk(lab.a, lab.b, { from, to, octets: 500e6, mbitPerSecond: 100 });
+          await pinger.answered(3, 10);
+          for (let round = 1; round <= 25; round++) {
+            const what = round % 5 === 0 ? 'ike' : 'child';
+            await rekeyOnce(what, by === 'both at once' ? [ours, theirs] : [by === 'ours' ? ours : theirs], ours, theirs);
+            await pinger.answered(3, 5);
+          }
+          expect(await moving.result).toMatchObject({ intact: true });
+          const pings = await pinger.stop();
+          expect(pings).toMatchObject({ lost: [], duplicates: 0 } satisfies Partial<PingResult>);
+          expect(pings.sent).toBeGreaterThan(100);
+          const clean = { ours: { ike: 1, children: 1 }, theirs: { ike: 1, children: 1 } };
+          const left = async () => ({ ours: await ours.everything(), theirs: await theirs.everything() });
+          await waitUntil(
+            async () => JSON.stringify(await left()) === JSON.stringify(clean),
+            30,
+            'nothing but one IKE SA and one child',
+          ).catch(() => undefined);
+          expect(await left()).toEqual(clean);
+          expect(await ours.ikeSpis()).toEqual(await theirs.ikeSpis());
+        }, 240_000);
+      }
+    });
+  }
+});
+
+describe.skipIf(missing !== undefined)(`crashes${why}`, () => {
+  const pair: Pair = { suite: SUITES[0]!, outer: 'v4', dpdSeconds: 2, retries: 2 };
+  let lab: Lab;
+  let tanuki: Tanuki;
+  let charon: Charon;
+  const start = async (more: Parameters<typeof tanukiSide>[2]) => {
+    lab = await Lab.open();
+    charon = await new Charon(lab.b, join(lab.dir, 'charon')).start([charonSide(pair, 'b')]);
+    tanuki = await new Tanuki(lab.a, join(lab.dir, 'tanuki')).start(tanukiSide(pair, 'a', more));
+    await (more?.passive ? charon : tanuki).initiate('net4');
+    expect((await ping(lab.a, lab.b.addresses.inner.v4, 3, { from: lab.a.addresses.inner.v4 })).lost).toEqual([]);
+  };
+  const pinging = () => new Pinger(lab.a, lab.b.addresses.inner.v4, { from: lab.a.addresses.inner.v4 });
+  const spis = async () => (await tanukiNode(tanuki).childSpis()).flat().sort().join(' ');
+
+  test('charon killed and started again: traffic is back within 20 s by itself', async () => {
+    try {
+      await start({ initiate: 'start' });
+      const pinger = pinging();
+      await pinger.answered(5, 5);
+      await charon.restart();
+      await pinger.answered(10, 20);
+      await pinger.stop();
+      expect((await tanuki.children()).filter(({ selector }) => isNet4(selector)).length).toBe(1);
+    } finally {
+      await closeAll(lab, tanuki);
+    }
+  });
+
+  test('SIGKILL of spmd: no ping lost, it is started again, nothing is renegotiated', async () => {
+    try {
+      await start({});
+      const before = await spis();
+      const pinger = pinging();
+      await pinger.answered(5, 5);
+      await tanuki.killDaemon('spmd');
+      await tanuki.restarted('spmd');
+      await pinger.answered(30, 10);
+      expect((await pinger.stop()).lost).toEqual([]);
+      expect(await spis()).toBe(before);
+    } finally {
+      await closeAll(lab, tanuki);
+    }
+  });
+
+  test('SIGKILL of iked: no ping lost, it negotiates anew with INITIAL_CONTACT and deletes the old SAs', async () => {
+    try {
+      await start({ initiate: 'start' });
+      const before = await spis();
+      const pinger = pinging();
+      await pinger.answered(5, 5);
+      await tanuki.killDaemon('iked');
+      await tanuki.restarted('iked');
+      await waitUntil(async () => (await spis()) !== before && (await tanuki.children()).length > 0, 20, 'a new child SA');
+      await pinger.answered(30, 10);
+      expect((await pinger.stop()).lost).toEqual([]);
+      expect(charon.log).toMatch(/N\(INIT_CONTACT\)/);
+      await waitUntil(async () => (await charon.sas()).length === 1, 20, 'charon has one IKE SA');
+      const inDatapath = async () => (await tanuki.status()).childSas.filter(({ selector }) => isNet4(selector)).length;
+      await waitUntil(async () => (await inDatapath()) === 1, 20, 'one child SA left');
+    } finally {
+      await closeAll(lab, tanuki);
+    }
+  });
+
+  test('SIGKILL of iked with a policy that only responds: the old SAs go on', async () => {
+    try {
+      await start({ passive: true });
+      const pinger = pinging();
+      await pinger.answered(5, 5);
+      await tanuki.killDaemon('iked');
+      await tanuki.restarted('iked');
+      await pinger.answered(50, 15);
+      expect((await pinger.stop()).lost).toEqual([]);
+    } finally {
+      await closeAll(lab, tanuki);
+    }
+  });
+
+  test('SIGKILL of the datapath: new keys for every child, traffic within 3 s, status says what happened', async () => {
+    try {
+      await start({});
+      const before = await spis();
+      const pinger = pinging();
+      await pinger.answered(5, 5);
+      await tanuki.killDaemon('datapath');
+      await pinger.answered(5, 3);
+      await tanuki.restarted('datapath');
+      await delay(1000);
+      await pinger.stop();
+      expect(await spis()).not.toBe(before);
+      const daemon = (await tanuki.status()).daemons.find(({ name }) => name === 'datapath');
+      expect(daemon).toMatchObject({ answers: true, restarts: 1, lastExit: expect.stringMatching(/SIGKILL/) });
+    } finally {
+      await closeAll(lab, tanuki);
+    }
+  });
+});
+
+/** Begins rekeying at `by` and waits until both sides hold one new, matching SA of the kind. */
+async function rekeyOnce(what: 'child' | 'ike', by: readonly Node[], ours: Node, theirs: Node): Promise<void> {
+  const view = async (node: Node) =>
+    what === 'child' ? (await node.childSpis()).map(([i, o]) => `${i}/${o}`) : await node.ikeSpis();
+  const mirrored = (spi: string) => (what === 'child' ? spi.split('/').reverse().join('/') : spi);
+  const before = await view(ours);
+  await Promise.all(by.map((node) => node.rekey(what)));
+  let seen: unknown;
+  await waitUntil(
+    async () => {
+      const [here, there] = [await view(ours), await view(theirs)];
+      seen = { before, here, there };
+      return here.length === 1 && there.length === 1 && here[0] !== before[0] && mirrored(here[0]!) === there[0];
+    },
+    20,
+    () => `one new ${what} SA on both sides: ${JSON.stringify(seen)}`,
+    100,
+  );
+}
+
+function isNet4(selector: string): boolean {
+  return selector.replace(/\.in$/, '') === 'net4';
+}
+
+/** The only element that fits, or undefined where there is none or more than one. */
+function one<T>(list: readonly T[], fits: (element: T) => boolean): T | undefined {
+  const found = list.filter(fits);
+  return found.length === 1 ? found[0] : undefined;
+}
+
+function counters(of: () => Promise<Counters | CharonChildSa | undefined>): () => Promise<Counters> {
+  return async () => {
+    const found = await of();
+    if (!found) throw new Error('expected one installed child SA, found none or several');
+    return found;
+  };
+}
+
+/** Stops the suites and closes the lab in any case; what a suite says about its end is thrown afterwards. */
+async function closeAll(lab: Lab | undefined, ...tanukis: readonly (Tanuki | undefined)[]): Promise<void> {
+  const ends = await Promise.allSettled(tanukis.map((tanuki) => tanuki?.stop()));
+  await lab?.close();
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
+}
