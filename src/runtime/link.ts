@@ -16,13 +16,14 @@ export function link(a: (channel: Channel) => ChannelEvents, b: (channel: Channe
   const channelTo = (other: number): Channel => {
     let queued = 0;
     return {
-      send(bytes) {
+      send(bytes, sent) {
         if (!open) return;
         const copy = bytes.slice();
         queued += copy.length;
         if (queued > QUEUE_BYTES) return close('the other end does not read');
         setImmediate(() => {
           queued -= copy.length;
+          sent?.();
           if (open) ends[other]!.events?.onData(copy);
         });
       },

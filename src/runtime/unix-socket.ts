@@ -7,8 +7,8 @@ import { SystemError } from '../errors.ts';
 
 /** One end of a byte stream: a socket, or an end of `link()`. */
 export interface Channel {
-  /** Writes bytes in order; a channel whose other end does not read is closed once `QUEUE_BYTES` wait. */
-  send(bytes: Uint8Array): void;
+  /** Writes bytes in order; `sent` is called when they have left. A channel whose other end does not read is closed once `QUEUE_BYTES` wait. */
+  send(bytes: Uint8Array, sent?: () => void): void;
   close(): void;
   /** The bytes that wait to be read by the other end. */
   readonly queuedBytes: number;
@@ -109,9 +109,9 @@ export function keepConnected(path: string, onUp: (channel: Channel) => ChannelE
 
 function channelOf(socket: Socket): Channel {
   return {
-    send(bytes) {
+    send(bytes, sent) {
       if (socket.destroyed) return;
-      socket.write(bytes);
+      socket.write(bytes, sent === undefined ? undefined : (error) => error ?? sent());
       if (socket.writableLength > QUEUE_BYTES) socket.destroy(new Error('the other end does not read'));
     },
     close() {

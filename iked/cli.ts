@@ -1,0 +1,20 @@
+#!/usr/bin/env node
+/** The bin `iked`: the IKE daemon as a process of its own, fed by spmd. */
+
+import { Command, Option } from 'commander';
+import type { Severity } from '../src/event.ts';
+import { defaultRunDir } from '../src/runtime/run-dir.ts';
+import { runDaemon } from '../src/runtime/shell.ts';
+import { startIked } from './daemon.ts';
+
+await new Command('iked')
+  .description('Negotiates keys by IKEv2 (RFC 7296); spmd feeds it its policies.')
+  .option('--run-dir <dir>', 'where the sockets of the daemons are', defaultRunDir())
+  .option('--spmd-password <file>', "file with spmif's password, where spmd asks for one")
+  .addOption(
+    new Option('--log-level <level>', 'least severity that is logged').choices(['debug', 'info', 'notice', 'warning', 'error']),
+  )
+  .action((options: { runDir: string; spmdPassword?: string; logLevel?: Severity }) =>
+    runDaemon('iked', () => startIked(options)),
+  )
+  .parseAsync();

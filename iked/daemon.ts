@@ -1,0 +1,374 @@
+/** The shell of iked: sockets, links to spmd and the datapath, key files and the control socket around the machine. */
+
+import type { Secret } from '../src/bytes/secret.ts';
+import type { Config } from '../src/config/config.ts';
+import { expandEndpoints, type LocalAddress } from '../src/config/expand.ts';
+import { SystemError, WireError } from '../src/errors.ts';
+import { type Endpoint, type Path, sameEndpoint, showEndpoint } from '../src/net/address.ts';
+import { readSadb, SadbError, SadbFramer, writeSadb } from '../src/pfkey/message.ts';
+import { clock } from '../src/runtime/clock.ts';
+import type { ControlRequest } from '../src/runtime/control.ts';
+import { type Driven, drive } from '../src/runtime/drive.ts';
+import { EncapFramer, writeEncapFrame } from '../src/runtime/encap-frame.ts';
+import { localAddresses, watchLocalAddresses } from '../src/runtime/local-addresses.ts';
+import { systemRandom } from '../src/runtime/random.ts';
+import { readSecretFile } from '../src/runtime/secret-files.ts';
+import { type Daemon, type DaemonOptions, type Shell, shell } from '../src/runtime/shell.ts';
+import { bindUdp, type UdpSocket } from '../src/runtime/udp.ts';
+import type { Channel } from '../src/runtime/unix-socket.ts';
+import { SpmifClient, type ClientOutput as SpmifOutput } from '../src/spmif/client.ts';
+import { CODE, type Reply } from '../src/spmif/protocol.ts';
+import { Iked } from './iked.ts';
+import { readPsk } from './key-files.ts';
+import type { IkedCommand, IkedInput, IkedOutput, IkedSettings, IkedStatus } from './ports.ts';
+
+/** RFC 7296 §2. */
+const IKE_PORT = 500;
+/** How long SIGTERM waits for the peers to answer our DELETEs. */
+const SHUTDOWN_MS = 2_500;
+
+export type IkedOptions = DaemonOptions & {
+  /** The file with spmif's password, where spmd asks for one. */
+  readonly spmdPassword?: string | undefined;
+};
+
+/** Starts iked: it waits for spmd and the datapath as long as it takes. Throws SystemError where the run directory is of no use. */
+export async function startIked(options: IkedOptions): Promise<Daemon> {
+  const daemon = new IkedDaemon(options);
+  await daemon.start();
+  return daemon;
+}
+
+class IkedDaemon implements Daemon {
+  readonly #shell: Shell;
+  readonly #driven: Driven<IkedInput>;
+  readonly #password: Uint8Array | undefined;
+  readonly #links: { close(): void }[] = [];
+  readonly #commands = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>();
+  #nextCommand = 1;
+  #pfkey: Channel | undefined;
+  #encap: Channel | undefined;
+  #spmif: { channel: Channel; client: SpmifClient } | undefined;
+  #sockets: UdpSocket[] = [];
+  /** The configurations that were prepared, until they are committed or dropped. */
+  readonly #prepared = new Map<number, Config>();
+  #config: Config | undefined;
+  /** Why a local address is not served now, by its name. */
+  readonly #bindProblems = new Map<string, string>();
+
+  constructor(options: IkedOptions) {
+    this.#shell = shell('iked', options);
+    this.#password = options.spmdPassword === undefined ? undefined : readSecretFile(options.spmdPassword);
+    this.#driven = drive<IkedInput, IkedOutput>({
+      machine: new Iked({ random: systemRandom, pid: process.pid }),
+      now: clock(),
+      tick: { kind: 'tick' },
+      perform: (output) => this.#perform(output),
+      report: (event) => this.#shell.report(event),
+    });
+  }
+
+  async start(): Promise<void> {
+    const { doors } = this.#shell;
+    this.#driven.put({ kind: 'addresses', addresses: localAddresses() });
+    this.#links.push(
+      doors.pfkey.dial((channel) => this.#pfkeyUp(channel)),
+      doors.encap.dial((channel) => this.#encapUp(channel)),
+      doors.spmif.dial((channel) => this.#spmifUp(channel)),
+      watchLocalAddresses((addresses) => this.#addressesChanged(addresses)),
+    );
+    await this.#shell.serveControl((request) => this.#control(request));
+  }
+
+  async stop(): Promise<void> {
+    const limit = new Promise<void>((resolve) => setTimeout(resolve, SHUTDOWN_MS).unref());
+    await Promise.race([this.#command({ verb: 'shutdown' }).catch(() => undefined), limit]);
+    this.#driven.stop();
+    for (const link of this.#links) link.close();
+    await Promise.all(this.#sockets.map((socket) => socket.close()));
+    await this.#shell.close();
+  }
+
+  #perform(output: IkedOutput): void {
+    switch (output.kind) {
+      case 'send':
+        return this.#send(output.path, output.bytes);
+      case 'keepalive':
+        return this.#encap?.send(writeEncapFrame({ kind: 'keepalive', path: output.path }));
+      case 'pfkey':
+        return this.#pfkey?.send(writeSadb(output.message));
+      case 'configuration':
+        return this.#configurationAnswered(output);
+      case 'ask':
+        return this.#askSpmd(output.id, output.question.policyId);
+      case 'event':
+        return this.#shell.report(output.event);
+      default:
+        return this.#commandAnswered(output);
+    }
+  }
+
+  /** IKE on the encapsulation port leaves through the datapath, which owns that port; the rest from the socket of its local address. */
+  #send(path: Path, bytes: Uint8Array): void {
+    if (path.encapsulated) return this.#encap?.send(writeEncapFrame({ kind: 'ike', path, bytes }));
+    const socket =
+      this.#sockets.find(({ local }) => sameEndpoint(local, path.local)) ??
+      this.#sockets.find(({ local }) => local.address.equals(path.local.address));
+    if (socket === undefined) {
+      const message = `no socket at ${showEndpoint(path.local)}: list this address in interface { ike … }`;
+      return this.#shell.report({ name: 'send-failed', severity: 'warning', message });
+    }
+    socket.send(bytes, path.remote);
+  }
+
+  // PF_KEY
+
+  #pfkeyUp(channel: Channel) {
+    const framer = new SadbFramer();
+    this.#pfkey = channel;
+    this.#driven.put({ kind: 'pfkey-link', up: true });
+    return {
+      onData: (bytes: Uint8Array) => {
+        try {
+          for (const message of framer.push(bytes)) this.#driven.put({ kind: 'pfkey', message: readSadb(message) });
+        } catch (error) {
+          if (!(error instanceof SadbError)) throw error;
+          this.#shell.report({
+            name: 'pfkey-broken',
+            severity: 'error',
+            message: `the datapath does not speak PF_KEY: ${error.message}`,
+          });
+          channel.close();
+        }
+      },
+      onClose: () => {
+        this.#pfkey = undefined;
+        this.#driven.put({ kind: 'pfkey-link', up: false });
+      },
+    };
+  }
+
+  // IKE on the encapsulation port
+
+  #encapUp(channel: Channel) {
+    const framer = new EncapFramer();
+    this.#encap = channel;
+    return {
+      onData: (bytes: Uint8Array) => {
+        try {
+          for (const frame of framer.put(bytes)) {
+            if (frame.kind === 'ike') this.#driven.put({ kind: 'datagram', path: frame.path, bytes: frame.bytes });
+          }
+        } catch (error) {
+          if (!(error instanceof WireError)) throw error;
+          this.#shell.report({ name: 'encap-broken', severity: 'error', message: `encap.sock: ${error.message}` });
+          channel.close();
+        }
+      },
+      onClose: () => {
+        this.#encap = undefined;
+      },
+    };
+  }
+
+  // spmif
+
+  #spmifUp(channel: Channel) {
+    const client = new SpmifClient(this.#password);
+    this.#spmif = { channel, client };
+    return {
+      onData: (bytes: Uint8Array) => {
+        for (const output of client.put(bytes)) this.#spmifOutput(channel, output);
+      },
+      onClose: () => {
+        this.#spmif = undefined;
+        for (const id of this.#asked) this.#driven.put({ kind: 'answer', id, selector: undefined });
+        this.#asked.clear();
+      },
+    };
+  }
+
+  /** Questions to spmd that are not answered yet. */
+  readonly #asked = new Set<number>();
+  /** The tag of commands whose reply is of no interest. */
+  static readonly #NO_TAG = 0;
+
+  #spmifOutput(channel: Channel, output: SpmifOutput): void {
+    switch (output.kind) {
+      case 'send':
+        return channel.send(output.bytes);
+      case 'ready':
+        return this.#tell('CONFIG SUBSCRIBE iked');
+      case 'reply':
+        return this.#spmdReplied(output.tag, output.reply);
+      case 'broken':
+        this.#shell.report({ name: 'spmif-broken', severity: 'error', message: output.why });
+        return channel.close();
+      default:
+        return this.#spmdSays(output.notification);
+    }
+  }
+
+  #tell(command: string, tag = IkedDaemon.#NO_TAG): void {
+    if (this.#spmif === undefined) return;
+    const { channel, client } = this.#spmif;
+    const output = client.command(tag, command);
+    if (output.kind === 'send') channel.send(output.bytes);
+  }
+
+  #askSpmd(id: number, policyId: number): void {
+    if (this.#spmif === undefined) return this.#driven.put({ kind: 'answer', id, selector: undefined });
+    this.#asked.add(id);
+    this.#tell(`SLID ${policyId}`, id);
+  }
+
+  #spmdReplied(tag: number, reply: Reply): void {
+    if (!this.#asked.delete(tag)) return;
+    this.#driven.put({ kind: 'answer', id: tag, selector: reply.code === CODE.done ? reply.lines[0] : undefined });
+  }
+
+  #spmdSays(notification: Extract<SpmifOutput, { kind: 'notification' }>['notification']): void {
+    const { generation } = notification;
+    if (notification.kind === 'prepare') return this.#prepare(generation, notification.config);
+    this.#driven.put({ kind: notification.kind, generation });
+    if (notification.kind === 'abort') this.#prepared.delete(generation);
+  }
+
+  /** Reads the key files of a generation; one that cannot be read rejects it with its reason. */
+  #prepare(generation: number, config: Config): void {
+    let settings: IkedSettings;
+    try {
+      settings = { config, ...this.#keysOf(config) };
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      this.#shell.report({ name: 'configuration-rejected', severity: 'error', message: error.message, generation });
+      return this.#tell(`CONFIG REJECTED ${generation} ${error.message}`);
+    }
+    this.#prepared.set(generation, config);
+    this.#driven.put({ kind: 'prepare', generation, settings });
+  }
+
+  #keysOf(config: Config): { psks: Map<string, Secret>; identityFiles: Map<string, Uint8Array> } {
+    const psks = new Map<string, Secret>();
+    const identityFiles = new Map<string, Uint8Array>();
+    for (const { name, ikev2 } of config.remotes) {
+      if (ikev2?.preSharedKey !== undefined) {
+        const { key, as } = readPsk(readSecretFile(ikev2.preSharedKey), ikev2.pskFormat, ikev2.preSharedKey);
+        this.#shell.report({
+          name: 'key-read',
+          severity: 'debug',
+          message: `remote ${name}: the key of ${ikev2.preSharedKey} was read as ${as}`,
+        });
+        psks.set(name, key);
+      }
+      for (const id of [...(ikev2?.myId === undefined ? [] : [ikev2.myId]), ...(ikev2?.peersId ?? [])]) {
+        if (id.file) identityFiles.set(id.value, readSecretFile(id.value));
+      }
+    }
+    return { psks, identityFiles };
+  }
+
+  #configurationAnswered(output: Extract<IkedOutput, { kind: 'configuration' }>): void {
+    const { generation, state } = output;
+    if (state === 'prepared') return this.#tell(`CONFIG PREPARED ${generation}`);
+    const config = this.#prepared.get(generation);
+    this.#prepared.delete(generation);
+    if (state === 'rejected') return this.#tell(`CONFIG REJECTED ${generation} ${output.reason}`);
+    if (config !== undefined) {
+      this.#config = config;
+      this.#shell.configureLog(config.logging);
+      void this.#bind();
+    }
+    this.#tell(`CONFIG COMMITTED ${generation}`);
+  }
+
+  // Sockets
+
+  #addressesChanged(addresses: readonly LocalAddress[]): void {
+    this.#driven.put({ kind: 'addresses', addresses });
+    void this.#bind();
+  }
+
+  #binding: Promise<void> = Promise.resolve();
+
+  /** Opens a socket for each local address that the configuration names and closes those it does not name any more, one run after the other. */
+  #bind(): Promise<void> {
+    this.#binding = this.#binding.then(() => this.#bindNow());
+    return this.#binding;
+  }
+
+  async #bindNow(): Promise<void> {
+    const wanted = this.#wantedEndpoints();
+    const keep = this.#sockets.filter(({ local }) => wanted.some((endpoint) => sameEndpoint(endpoint, local)));
+    for (const socket of this.#sockets) if (!keep.includes(socket)) await socket.close();
+    this.#sockets = keep;
+    this.#bindProblems.clear();
+    for (const local of wanted) {
+      if (keep.some((socket) => sameEndpoint(socket.local, local))) continue;
+      try {
+        this.#sockets.push(await this.#open(local));
+      } catch (error) {
+        if (!(error instanceof SystemError)) throw error;
+        this.#bindProblems.set(showEndpoint(local), error.message);
+        this.#shell.report({ name: 'socket-failed', severity: 'error', message: error.message });
+      }
+    }
+  }
+
+  /** The encapsulation port is not among them: it belongs to the datapath. */
+  #wantedEndpoints(): Endpoint[] {
+    if (this.#config === undefined) return [];
+    const { ike, datapath } = this.#config.interface;
+    const local = localAddresses();
+    const wanted: Endpoint[] = [];
+    for (const { address, port } of ike.flatMap((spec) => expandEndpoints(spec, local))) {
+      const endpoint = { address, port: port === 0 ? IKE_PORT : port };
+      if (endpoint.port !== datapath.encapPort && !wanted.some((known) => sameEndpoint(known, endpoint))) wanted.push(endpoint);
+    }
+    return wanted;
+  }
+
+  #open(local: Endpoint): Promise<UdpSocket> {
+    return bindUdp(local, {
+      onDatagram: (bytes, remote, bound) =>
+        this.#driven.put({ kind: 'datagram', path: { local: bound, remote, encapsulated: false }, bytes }),
+      onError: (error) => this.#shell.report({ name: 'send-failed', severity: 'warning', message: error.message }),
+    });
+  }
+
+  // control.sock
+
+  async #control(request: ControlRequest): Promise<unknown> {
+    const result = await this.#command(commandOf(request));
+    if (request.verb !== 'status') return result;
+    const status = result as IkedStatus;
+    const problems = [...this.#bindProblems].map(([subject, why]) => ({ subject, at: Date.now(), why }));
+    return { ...status, failures: [...problems, ...status.failures] };
+  }
+
+  #command(command: IkedCommand): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextCommand++;
+      this.#commands.set(id, { resolve, reject });
+      this.#driven.put({ kind: 'command', id, command });
+    });
+  }
+
+  #commandAnswered(output: Extract<IkedOutput, { kind: 'reply' }>): void {
+    const waiting = this.#commands.get(output.id);
+    this.#commands.delete(output.id);
+    if (output.ok) waiting?.resolve(output.result);
+    else waiting?.reject(new Error(output.error));
+  }
+}
+
+/** Throws Error with what was expected. */
+function commandOf({ verb, name, what }: ControlRequest): IkedCommand {
+  if (verb === 'status') return { verb };
+  if (verb !== 'initiate' && verb !== 'terminate' && verb !== 'rekey')
+    throw new Error(`unknown verb "${verb}"; expected status, initiate, terminate, rekey or events`);
+  if (typeof name !== 'string') throw new Error(`${verb}: expected "name": a selector, a policy, a remote or an IKE SA`);
+  if (verb !== 'rekey') return { verb, name };
+  if (what !== 'ike' && what !== 'child') throw new Error('rekey: expected "what": "ike" or "child"');
+  return { verb, name, what };
+}
