@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { equal } from '../../../src/bytes/bytes.ts';
 import { Secret } from '../../../src/bytes/secret.ts';
 import {
   ENCR,
@@ -89,13 +90,14 @@ describe.each(CIPHERS)('the packet cipher over %s', (name, cipherOn) => {
       expect(sealed.subarray(0, textAt)).toEqual(before.subarray(0, textAt));
       expect(sealed.subarray(end)).toEqual(before.subarray(end));
       if (suite.encr !== 'null_enc') expect(sealed.subarray(textAt, end)).not.toEqual(before.subarray(textAt, end));
+      const accepted: number[] = [];
       for (let at = AT; at < end; at++) {
         arena[at]! ^= 1 << (at & 7);
         const changed = arena.slice();
-        expect(cipher.open(opening, AT, TEXT_BYTES, sequenceHigh)).toBe(false);
-        expect(arena).toEqual(changed);
+        if (cipher.open(opening, AT, TEXT_BYTES, sequenceHigh) || !equal(arena, changed)) accepted.push(at);
         arena.set(sealed);
       }
+      expect(accepted).toEqual([]);
       for (const wrong of [sequenceHigh + 1, sequenceHigh === -1 ? 0 : -1])
         expect(cipher.open(opening, AT, TEXT_BYTES, wrong)).toBe(false);
       expect(cipher.open(opening, AT, TEXT_BYTES - 16, sequenceHigh)).toBe(false);
