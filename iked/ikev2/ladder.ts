@@ -16,19 +16,19 @@ import { AUTH_METHOD, CERT_ENCODING, CFG_TYPE, ID_TYPE, type Payload, PROTOCOL, 
  * otherwise, for a picture of two nodes that outlives an IKE SA.
  */
 export function ladder(message: Message, left = message.initiator): string {
-  return rung(
-    message,
-    [...(message.outer ?? []), ...message.payloads].map((payload) => payloadText(payload, message.response)),
-    left,
-  );
+  return rung(message, payloadTexts([...(message.outer ?? []), ...message.payloads], message.response), left);
 }
 
 /** The same for a message that could not be opened: what is clear, and how long the rest is. */
 export function sealedLadder({ header, payloads, sealed, fragment }: ReadMessage, left = header.initiator): string {
-  const texts = payloads.map((payload) => payloadText(payload, header.response));
+  const texts = payloadTexts(payloads, header.response);
   if (sealed !== undefined) texts.push(`SK(${sealed.body.length} octets)`);
   if (fragment !== undefined) texts.push(`SKF(${fragment.body.length} octets)`);
   return rung({ ...header, payloads }, texts, left);
+}
+
+function payloadTexts(payloads: readonly Payload[], response: boolean): string[] {
+  return cut(payloads, 40).map((payload) => (typeof payload === 'string' ? payload : payloadText(payload, response)));
 }
 
 function rung(message: Message, texts: readonly string[], left: boolean): string {

@@ -32,6 +32,9 @@ const FLAG = { initiator: 0x08, response: 0x20 } as const;
 /** Octets of a generic payload header. */
 const GENERIC = 4;
 const CRITICAL = 0x80;
+const RESERVED = 0x7f;
+/** More payloads than any honest message holds; reading stops there, before a sender is known. */
+const MOST_PAYLOADS = 256;
 
 /** The IKE header without what the chain computes. */
 export interface Header {
@@ -53,6 +56,8 @@ export interface Message extends Header {
   readonly payloads: readonly Payload[];
   /** What stood in front of the SK payload: authenticated with it, but not secret. */
   readonly outer?: readonly Payload[];
+  /** The octet of SK's generic header that holds its critical bit, where any bit of it was set. */
+  readonly skFlags?: number;
 }
 
 /** An SK payload that has not been opened, with all that its ICV covers. */
@@ -126,12 +131,14 @@ export function openMessage(sealed: Sealed, { encr, integ, cipher }: SealKeys): 
     );
   }
   const end = text.length - 1 - padBytes;
+  const skFlags = sealed.aad.at(-3)!;
   const { payloads, last } = readChain(new Reader(text, 'SK', 0, end), sealed.first);
   if (last !== undefined) throw new WireError(`${payloadName(last.type)} inside of SK`, undefined, 'SK');
   return {
     ...sealed.header,
     payloads,
     ...(sealed.outer.length === 0 ? {} : { outer: sealed.outer }),
+    ...(skFlags === 0 ? {} : { skFlags }),
     iv: sealed.body.slice(0, cipher.ivBytes),
     padding: text.slice(end, -1),
   };
@@ -159,7 +166,7 @@ export function sealMessage(
   const text = cat(inner.octets, fill, Uint8Array.of(fill.length));
   const bodyBytes = cipher.ivBytes + text.length + cipher.icvBytes;
   const outer = writeChain(message.outer ?? [], PAYLOAD.SK);
-  const sk = genericHeader(inner.first, false, bodyBytes);
+  const sk = genericHeader(inner.first, message.skFlags ?? 0, bodyBytes);
   const aad = cat(writeHeader(message, outer.first, outer.octets.length + GENERIC + bodyBytes), outer.octets, sk);
   const vector = iv instanceof Uint8Array ? iv : iv(cipher.ivBytes);
   return cat(aad, cipher.seal(encr.reveal(), integ.reveal(), vector, aad, text));
@@ -231,8 +238,9 @@ function readChain(from: Reader, first: number): { payloads: Payload[]; last?: L
   const payloads: Payload[] = [];
   let type = first;
   while (type !== PAYLOAD.none) {
+    if (payloads.length === MOST_PAYLOADS) from.fail(`more than ${MOST_PAYLOADS} payloads`);
     const next = from.u8();
-    const critical = (from.u8() & CRITICAL) !== 0;
+    const flags = from.u8();
     const length = from.u16();
     if (length < GENERIC)
       from.fail(
@@ -244,7 +252,8 @@ function readChain(from: Reader, first: number): { payloads: Payload[]; last?: L
       from.finish();
       return { payloads, last: { type, first: next, body: body.rest() } };
     }
-    payloads.push(readPayload(type, critical, body));
+    const payload = readPayload(type, (flags & CRITICAL) !== 0, body);
+    payloads.push((flags & RESERVED) === 0 ? payload : { ...payload, reservedBits: flags & RESERVED });
     type = next;
   }
   from.finish();
@@ -256,15 +265,16 @@ function writeChain(payloads: readonly Payload[], end: number): { first: number;
   payloads.forEach((payload, i) => {
     const next = payloads[i + 1];
     const body = payloadBody(payload);
-    to.bytes(genericHeader(next === undefined ? end : payloadNumber(next), payload.critical ?? false, body.length));
+    const flags = (payload.critical ? CRITICAL : 0) | (payload.reservedBits ?? 0);
+    to.bytes(genericHeader(next === undefined ? end : payloadNumber(next), flags, body.length));
     to.bytes(body);
   });
   const first = payloads[0];
   return { first: first === undefined ? end : payloadNumber(first), octets: to.finish() };
 }
 
-function genericHeader(next: number, critical: boolean, bodyBytes: number): Uint8Array {
+function genericHeader(next: number, flags: number, bodyBytes: number): Uint8Array {
   const length = GENERIC + bodyBytes;
   if (length > 0xffff) throw new Fault(`a payload has at most ${0xffff} octets, not ${length}`);
-  return Uint8Array.of(next, critical ? CRITICAL : 0, length >>> 8, length & 0xff);
+  return Uint8Array.of(next, flags, length >>> 8, length & 0xff);
 }

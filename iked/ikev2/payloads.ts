@@ -105,10 +105,12 @@ type Body =
   | { readonly type: 'CP'; readonly cfgType: number; readonly attributes: readonly CpAttribute[] }
   | { readonly type: 'unknown'; readonly number: number; readonly critical: boolean; readonly body: Uint8Array };
 
-/** What reading adds. Neither member is there in a payload that follows the RFC to the letter, and nobody need set them when sending. */
+/** What reading adds. None of these members is there in a payload that follows the RFC to the letter, and nobody need set them when sending. */
 export interface AsReceived {
   /** The critical bit, which senders of payloads known to everybody leave clear (RFC 7296 §3.2). */
   readonly critical?: boolean;
+  /** RESERVED bits of the generic header, where any was set. */
+  readonly reservedBits?: number;
   /**
    * The body as it came, where writing the payload's members would give other octets: RESERVED bits were set, or it holds something that
    * is skipped (a proposal for an unknown protocol, an unknown traffic selector type). Writing prefers it, and so does AUTH (§2.15).
