@@ -2,10 +2,13 @@
 import { createCipheriv, createHmac } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ScapyOracle, type ScapySa, scapyPython } from './lab/scapy.ts';
+import { skipNote } from './lab/skip.ts';
 
 const python = scapyPython();
-const why =
-  python === undefined ? ' (skipped: no python with scapy and cryptography; Debian: python3-scapy python3-cryptography)' : '';
+const why = skipNote(
+  'the scapy oracle',
+  python ? undefined : 'no python with scapy and cryptography (Debian: python3-scapy python3-cryptography)',
+);
 
 const octets = (count: number, first = 1) => Uint8Array.from({ length: count }, (_, i) => (first + i) & 255);
 const suites: Record<string, Pick<ScapySa, 'cipher' | 'key' | 'auth' | 'authKey'>> = {

@@ -5,51 +5,23 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ClearTextWatch } from './lab/capture.ts';
 import { Charon, type CharonChildSa } from './lab/charon.ts';
 import { type Family, Lab, namespacesMissing } from './lab/namespaces.ts';
+import { charonNode, isOf, leftovers, type Node, rekeyOnce, tanukiNode } from './lab/nodes.ts';
 import { waitUntil } from './lab/process.ts';
+import { skipNote } from './lab/skip.ts';
 import { charonSide, type Pair, SUITES, tanukiSide } from './lab/suites.ts';
 import { Tanuki, tanukiMissing } from './lab/tanuki.ts';
 import { bulk, type Counters, idleCounters, Pinger, type PingResult, ping, startBulk } from './lab/traffic.ts';
 import { UmlCharon, UmlGuest, umlMissing } from './lab/uml.ts';
 
-const missing = namespacesMissing('charon-systemd', 'swanctl') ?? tanukiMissing();
-const why = missing === undefined ? '' : ` (skipped: ${missing})`;
+const missing = namespacesMissing('charon-systemd', 'swanctl', 'tcpdump') ?? tanukiMissing();
+const why = skipNote('the spine', missing);
 const missingGuest = missing ?? umlMissing();
+const whyNoGuest = skipNote('the spine with a real kernel', missingGuest);
 const FAMILIES: readonly Family[] = ['v4', 'v6'];
 const childName = (inner: Family) => (inner === 'v4' ? 'net4' : 'net6');
-
-/** What both kinds of node offer to the tests of rekeying and of crashes. */
-type Node = {
-  readonly rekey: (what: 'child' | 'ike') => Promise<void>;
-  /** SPIs of the installed child `net4`, inbound first; of the established IKE SA. */
-  readonly childSpis: () => Promise<readonly (readonly [string, string])[]>;
-  readonly ikeSpis: () => Promise<readonly string[]>;
-  /** Every SA it still lists, in whatever state: IKE SAs and children. */
-  readonly everything: () => Promise<{ ike: number; children: number }>;
-};
-
-const tanukiNode = (tanuki: Tanuki): Node => ({
-  rekey: (what) => tanuki.rekey('net4', what),
-  childSpis: async () =>
-    (await tanuki.children()).filter(({ selector }) => isNet4(selector)).map(({ spiIn, spiOut }) => [spiIn, spiOut]),
-  ikeSpis: async () => (await tanuki.ikeSas()).map(({ name }) => name.replace(/^v2:/, '')),
-  everything: async () => {
-    const { ikeSas, childSas } = await tanuki.status();
-    return { ike: ikeSas.length, children: childSas.length };
-  },
-});
-
-const charonNode = (charon: Charon): Node => ({
-  rekey: (what) => charon.rekey(what === 'child' ? { child: 'net4' } : { ike: 'peer' }),
-  childSpis: async () =>
-    (await charon.children()).filter(({ name }) => name === 'net4').map(({ spiIn, spiOut }) => [spiIn, spiOut]),
-  ikeSpis: async () => (await charon.ikeSas()).map(({ spiInitiator, spiResponder }) => `${spiInitiator}/${spiResponder}`),
-  everything: async () => {
-    const sas = await charon.sas();
-    return { ike: sas.length, children: sas.flatMap(({ children }) => children).length };
-  },
-});
 
 describe.skipIf(missing !== undefined)(`traffic with charon in two namespaces${why}`, () => {
   for (const suite of SUITES) {
@@ -72,8 +44,9 @@ describe.skipIf(missing !== undefined)(`traffic with charon in two namespaces${w
             test(`inner ${inner}: ping, bulk both ways, equal counts`, async () => {
               const from = lab.a.addresses.inner[inner];
               const to = lab.b.addresses.inner[inner];
+              const watch = await ClearTextWatch.start(lab.b, 'eth0');
               await (role === 'initiator' ? tanuki : charon).initiate(name);
-              const ours = async () => one(await tanuki.children(), ({ selector }) => selector.replace(/\.in$/, '') === name);
+              const ours = async () => one(await tanuki.children(), ({ selector }) => isOf(selector, name));
               const theirs = async () => one(await charon.children(), (child) => child.name === name);
               await waitUntil(async () => (await ours()) && (await theirs()), 10, `${name} is up on both sides`);
 
@@ -82,6 +55,7 @@ describe.skipIf(missing !== undefined)(`traffic with charon in two namespaces${w
               expect(await bulk(lab.a, lab.b, { from, to, octets: 8 << 20 })).toMatchObject({ intact: true });
               expect(await bulk(lab.b, lab.a, { from: to, to: from, octets: 8 << 20 })).toMatchObject({ intact: true });
 
+              expect(await watch.stop()).toEqual([]);
               const counted = await idleCounters(counters(ours), counters(theirs));
               expect(counted.one.bytesOut).toBeGreaterThan(8 << 20);
               expect([counted.one.bytesOut, counted.one.packetsOut]).toEqual([counted.other.bytesIn, counted.other.packetsIn]);
@@ -111,54 +85,51 @@ describe.skipIf(missing !== undefined)(`traffic with charon in two namespaces${w
   });
 });
 
-describe.skipIf(missingGuest !== undefined)(
-  `traffic with a real kernel${missingGuest === undefined ? '' : ` (skipped: ${missingGuest})`}`,
-  () => {
-    const pair: Pair = { suite: SUITES[0]!, outer: 'v4', mode: 'both' };
-    let lab: Lab;
-    let guest: UmlGuest;
-    let inside: UmlCharon;
-    let tanuki: Tanuki;
-    beforeAll(async () => {
-      lab = await Lab.open({ link: false });
-      guest = await UmlGuest.boot(lab.a, join(lab.dir, 'guest'), lab.b.addresses);
-      inside = new UmlCharon(guest);
-      await inside.start([charonSide(pair, 'b')]);
-      tanuki = await new Tanuki(lab.a, join(lab.dir, 'tanuki')).start(tanukiSide(pair, 'a'));
-    });
-    afterAll(async () => {
-      await guest?.close();
-      await closeAll(lab, tanuki);
-    });
+describe.skipIf(missingGuest !== undefined)(`traffic with a real kernel${whyNoGuest}`, () => {
+  const pair: Pair = { suite: SUITES[0]!, outer: 'v4', mode: 'both' };
+  let lab: Lab;
+  let guest: UmlGuest;
+  let inside: UmlCharon;
+  let tanuki: Tanuki;
+  beforeAll(async () => {
+    lab = await Lab.open({ link: false });
+    guest = await UmlGuest.boot(lab.a, join(lab.dir, 'guest'), lab.b.addresses);
+    inside = new UmlCharon(guest);
+    await inside.start([charonSide(pair, 'b')]);
+    tanuki = await new Tanuki(lab.a, join(lab.dir, 'tanuki')).start(tanukiSide(pair, 'a'));
+  });
+  afterAll(async () => {
+    await guest?.close();
+    await closeAll(lab, tanuki);
+  });
 
-    for (const name of ['net4', 'net6', 'host'] as const) {
-      test(`raw ESP in ${name === 'host' ? 'transport' : 'tunnel'} mode: ${name}`, async () => {
-        const inner = name === 'net6' ? 'v6' : 'v4';
-        const [from, to] =
-          name === 'host'
-            ? [lab.a.addresses.outer.v4, lab.b.addresses.outer.v4]
-            : [lab.a.addresses.inner[inner], lab.b.addresses.inner[inner]];
-        await tanuki.initiate(name);
-        const theirs = await waitUntil(
-          async () => one(await inside.children(), (child) => child.name === name),
-          10,
-          `${name} in the guest`,
-        );
-        expect(theirs).toMatchObject({ encap: false, mode: name === 'host' ? 'TRANSPORT' : 'TUNNEL' });
-        expect(await ping(lab.a, to, 5, { from })).toMatchObject({ sent: 5, lost: [] });
-        expect(await ping(lab.a, to, 5, { from, size: 1300 })).toMatchObject({ sent: 5, lost: [] });
-        expect(await guest.must(`ping -n -c 5 -i 0.2 -I ${to} ${from}`)).toMatch(/ 5 received/);
-        const now = one(await inside.children(), (child) => child.name === name);
-        expect([now?.packetsIn, now?.packetsOut]).toEqual([15, 15]);
-        expect((await tanuki.children()).find(({ selector }) => selector.replace(/\.in$/, '') === name)).toMatchObject({
-          encapsulated: false,
-          packetsIn: 15,
-          packetsOut: 15,
-        });
+  for (const name of ['net4', 'net6', 'host'] as const) {
+    test(`raw ESP in ${name === 'host' ? 'transport' : 'tunnel'} mode: ${name}`, async () => {
+      const inner = name === 'net6' ? 'v6' : 'v4';
+      const [from, to] =
+        name === 'host'
+          ? [lab.a.addresses.outer.v4, lab.b.addresses.outer.v4]
+          : [lab.a.addresses.inner[inner], lab.b.addresses.inner[inner]];
+      await tanuki.initiate(name);
+      const theirs = await waitUntil(
+        async () => one(await inside.children(), (child) => child.name === name),
+        10,
+        `${name} in the guest`,
+      );
+      expect(theirs).toMatchObject({ encap: false, mode: name === 'host' ? 'TRANSPORT' : 'TUNNEL' });
+      expect(await ping(lab.a, to, 5, { from })).toMatchObject({ sent: 5, lost: [] });
+      expect(await ping(lab.a, to, 5, { from, size: 1300 })).toMatchObject({ sent: 5, lost: [] });
+      expect(await guest.must(`ping -n -c 5 -i 0.2 -I ${to} ${from}`)).toMatch(/ 5 received/);
+      const now = one(await inside.children(), (child) => child.name === name);
+      expect([now?.packetsIn, now?.packetsOut]).toEqual([15, 15]);
+      expect((await tanuki.children()).find(({ selector }) => isOf(selector, name))).toMatchObject({
+        encapsulated: false,
+        packetsIn: 15,
+        packetsOut: 15,
       });
-    }
-  },
-);
+    });
+  }
+});
 
 describe.skipIf(missing !== undefined)(`rekeying under traffic${why}`, () => {
   for (const other of ['charon', 'Tanuki'] as const) {
@@ -195,14 +166,8 @@ describe.skipIf(missing !== undefined)(`rekeying under traffic${why}`, () => {
           const pings = await pinger.stop();
           expect(pings).toMatchObject({ lost: [], duplicates: 0 } satisfies Partial<PingResult>);
           expect(pings.sent).toBeGreaterThan(100);
-          const clean = { ours: { ike: 1, children: 1 }, theirs: { ike: 1, children: 1 } };
-          const left = async () => ({ ours: await ours.everything(), theirs: await theirs.everything() });
-          await waitUntil(
-            async () => JSON.stringify(await left()) === JSON.stringify(clean),
-            30,
-            'nothing but one IKE SA and one child',
-          ).catch(() => undefined);
-          expect(await left()).toEqual(clean);
+          const clean = { ike: 1, children: 1 };
+          expect(await leftovers(ours, theirs)).toEqual({ ours: clean, theirs: clean });
           expect(await ours.ikeSpis()).toEqual(await theirs.ikeSpis());
         }, 240_000);
       }
@@ -223,7 +188,7 @@ describe.skipIf(missing !== undefined)(`crashes${why}`, () => {
     expect((await ping(lab.a, lab.b.addresses.inner.v4, 3, { from: lab.a.addresses.inner.v4 })).lost).toEqual([]);
   };
   const pinging = () => new Pinger(lab.a, lab.b.addresses.inner.v4, { from: lab.a.addresses.inner.v4 });
-  const spis = async () => (await tanukiNode(tanuki).childSpis()).flat().sort().join(' ');
+  const spis = async () => (await tanukiNode(tanuki).childSpis()).join(' ');
 
   test('charon killed and started again: traffic is back within 20 s by itself', async () => {
     try {
@@ -233,7 +198,7 @@ describe.skipIf(missing !== undefined)(`crashes${why}`, () => {
       await charon.restart();
       await pinger.answered(10, 20);
       await pinger.stop();
-      expect((await tanuki.children()).filter(({ selector }) => isNet4(selector)).length).toBe(1);
+      expect((await tanuki.children()).filter(({ selector }) => isOf(selector, 'net4')).length).toBe(1);
     } finally {
       await closeAll(lab, tanuki);
     }
@@ -268,7 +233,7 @@ describe.skipIf(missing !== undefined)(`crashes${why}`, () => {
       expect((await pinger.stop()).lost).toEqual([]);
       expect(charon.log).toMatch(/N\(INIT_CONTACT\)/);
       await waitUntil(async () => (await charon.sas()).length === 1, 20, 'charon has one IKE SA');
-      const inDatapath = async () => (await tanuki.status()).childSas.filter(({ selector }) => isNet4(selector)).length;
+      const inDatapath = async () => (await tanuki.status()).childSas.filter(({ selector }) => isOf(selector, 'net4')).length;
       await waitUntil(async () => (await inDatapath()) === 1, 20, 'one child SA left');
     } finally {
       await closeAll(lab, tanuki);
@@ -308,30 +273,6 @@ describe.skipIf(missing !== undefined)(`crashes${why}`, () => {
     }
   });
 });
-
-/** Begins rekeying at `by` and waits until both sides hold one new, matching SA of the kind. */
-async function rekeyOnce(what: 'child' | 'ike', by: readonly Node[], ours: Node, theirs: Node): Promise<void> {
-  const view = async (node: Node) =>
-    what === 'child' ? (await node.childSpis()).map(([i, o]) => `${i}/${o}`) : await node.ikeSpis();
-  const mirrored = (spi: string) => (what === 'child' ? spi.split('/').reverse().join('/') : spi);
-  const before = await view(ours);
-  await Promise.all(by.map((node) => node.rekey(what)));
-  let seen: unknown;
-  await waitUntil(
-    async () => {
-      const [here, there] = [await view(ours), await view(theirs)];
-      seen = { before, here, there };
-      return here.length === 1 && there.length === 1 && here[0] !== before[0] && mirrored(here[0]!) === there[0];
-    },
-    20,
-    () => `one new ${what} SA on both sides: ${JSON.stringify(seen)}`,
-    100,
-  );
-}
-
-function isNet4(selector: string): boolean {
-  return selector.replace(/\.in$/, '') === 'net4';
-}
 
 /** The only element that fits, or undefined where there is none or more than one. */
 function one<T>(list: readonly T[], fits: (element: T) => boolean): T | undefined {

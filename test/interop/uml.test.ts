@@ -4,11 +4,12 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Charon, type CharonConnection } from './lab/charon.ts';
 import { type HostAddresses, Lab, namespacesMissing } from './lab/namespaces.ts';
 import { waitUntil } from './lab/process.ts';
+import { skipNote } from './lab/skip.ts';
 import { ping } from './lab/traffic.ts';
 import { UmlCharon, UmlGuest, umlMissing } from './lab/uml.ts';
 
 const missing = namespacesMissing('charon-systemd', 'swanctl') ?? umlMissing();
-const why = missing === undefined ? '' : ` (skipped: ${missing})`;
+const why = skipNote('the user-mode-linux guest', missing);
 
 const connection = (local: HostAddresses, remote: HostAddresses): CharonConnection => ({
   name: 'pair',
