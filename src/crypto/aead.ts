@@ -71,11 +71,13 @@ function encryptThenMac(encr: UnauthenticatedName, keyBytes: number, integ: Inte
   const { keyBytes: integKeyBytes, icvBytes } = INTEG[integ];
   const encrKeyBytes = keyBytes + salt;
   const blockBytes = encr === 'aes_ctr' ? 1 : block;
-  const keyed = (encrKey: Uint8Array): Unauthenticated => {
-    const cipher = engine.cipher(encr, checked('encryption', encrKey, encrKeyBytes).subarray(0, keyBytes));
+  const create = (key: Uint8Array): Unauthenticated => {
+    const cipher = engine.cipher(encr, key);
     if (cipher === undefined) throw new Fault(`the crypto engine ${engine.name} has no ${encr}: use the native one`);
     return cipher;
   };
+  create(new Uint8Array(keyBytes)); // a cipher that is missing is missed now, not at the first message
+  const keyed = (encrKey: Uint8Array) => create(checked('encryption', encrKey, encrKeyBytes).subarray(0, keyBytes));
   const firstBlock = (encrKey: Uint8Array, iv: Uint8Array) =>
     encr === 'aes_ctr' ? cat(encrKey.subarray(keyBytes), iv, u32be(1)) : iv;
   return {

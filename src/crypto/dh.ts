@@ -36,7 +36,7 @@ export function keyShare(group: KeName, secret: Uint8Array, engine: Engine = def
       if (refusal !== undefined) throw new PeerError('INVALID_SYNTAX', `KE payload: ${refusal}`);
       const g_ir = own.agree(peer);
       if (g_ir === undefined) {
-        throw new PeerError('INVALID_SYNTAX', `KE payload: the shared ${keText(group)} value is all zero (RFC 8031 §2.2)`);
+        throw new PeerError('INVALID_SYNTAX', `KE payload: the shared ${keText(group)} value is all zero (RFC 7748 §6)`);
       }
       return new Secret(g_ir);
     },
@@ -47,7 +47,7 @@ export function keyShare(group: KeName, secret: Uint8Array, engine: Engine = def
   };
 }
 
-/** Why `peer` is not a public value of the group, in a sentence, or undefined. RFC 6989 §2.1 (MODP), §2.3 (ECP); RFC 8031 §2.2 takes all. */
+/** Why `peer` is not a public value of the group, in a sentence, or undefined. RFC 6989 §2.1 (MODP), §2.3 (ECP); RFC 8031 §3.2 takes all. */
 export function checkPublicValue(group: KeName, peer: Uint8Array): string | undefined {
   const { publicBytes } = KE[group];
   if (peer.length !== publicBytes) {

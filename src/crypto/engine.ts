@@ -49,7 +49,7 @@ export interface Engine {
   privateValue(group: KeName, secret: Uint8Array): PrivateValue;
 }
 
-/** The engine of all who name none: native where it is faster, noble for AES on single blocks (measured in test/bench). */
+/** The engine of all who name none: native where it is faster, noble for AES on single blocks, where a call costs more than the cipher. */
 export const defaultEngine: Engine = {
   name: 'default',
   hash: nativeEngine.hash,

@@ -124,7 +124,7 @@ export interface KeRow {
 }
 
 /**
- * Transform Type 4, key exchange. MODP exponents are at least twice as long as the strength that RFC 3526 §8 estimates (higher row);
+ * Transform Type 4, key exchange. MODP exponents are at least twice as long as the higher strength estimate of RFC 3526 §8, as it asks;
  * an ECP scalar takes 64 bits more than the order, so that reducing it leaves no bias (FIPS 186-5 A.2.1).
  */
 // biome-ignore format: a table

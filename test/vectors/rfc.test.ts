@@ -4,6 +4,7 @@ import { Secret } from '../../src/bytes/secret.ts';
 import {
   cmac,
   digest,
+  generate,
   ikeCipher,
   KE,
   type KeName,
@@ -121,6 +122,16 @@ describe.each(ENGINES)('the numbers of the RFCs on the %s engine', (name, engine
       expect(i.publicValue.length).toBe(KE[group].publicBytes);
     },
   );
+
+  test('X25519 from random octets, RFC 8031 appendix A', () => {
+    const random_i = '751fb4308655b476b6789b7325f9ea8cddd16a58533ff6d9e60009464a5f9d94';
+    const random_r = '0a54645253290d60ddadd0e030bacd9e5501efdc220755a1e978f1b839a05688';
+    const i = generate('x25519', () => octets(random_i), engine);
+    const r = generate('x25519', () => octets(random_r), engine);
+    expect(hex(i.publicValue)).toBe('48d5ddd4061257ba166fa3f9bbdb74f1a4e81c089384fa77f790709f0dfbc766');
+    expect(hex(r.publicValue)).toBe('0be7c1f5aad87d7e448662673298a443478b859745179eaf564c79c0ef6eee25');
+    expect(hex(i.agree(r.publicValue).reveal())).toBe('c74950607a12327f3204d94b6825bfb068b7f8319a9e3708ed3d43ce8130c950');
+  });
 
   test('SKEYSEED, the IKE SA keys and those of children, RFC 7296 §2.14, §2.17 and §2.18 (NIST ACVP)', () => {
     const vector = vectors['NIST ACVP, IKEv2 key derivation with HMAC-SHA-1'];

@@ -142,7 +142,7 @@ function run(group: KeName, chosen: readonly KeCase[], which: (engine: readonly 
   expect(agreed).toBeGreaterThan(10);
 }
 
-/** RFC 8031 §2.2 takes every value but one with a zero result; RFC 5903 knows neither compressed points nor any other curve. */
+/** RFC 8031 §3.2 takes every value, RFC 7748 §6 lets us refuse a zero result; RFC 5903 knows neither compressed points nor any other curve. */
 function good(group: KeName, { result, shared: g_ir }: KeCase): boolean {
   return KE[group].kind === 'ecp' ? result === 'valid' : !/^0*$/.test(g_ir);
 }

@@ -88,9 +88,7 @@ describe('pairs that no checked proposal holds', () => {
   });
 
   test('3DES on the engine that lacks it', () => {
-    const cipher = ikeCipher('3des_cbc', 0, 'hmac_sha1', nobleEngine);
-    expect(() => cipher.seal(pattern(24, 1), pattern(20, 1), pattern(8, 1), pattern(8, 1), pattern(8, 1))).toThrow(
-      'has no 3des_cbc',
+    expect(() => ikeCipher('3des_cbc', 0, 'hmac_sha1', nobleEngine)).toThrow('has no 3des_cbc');
     );
   });
 });
