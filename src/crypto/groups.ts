@@ -30,7 +30,7 @@ const MODP: Readonly<Record<ModpName, { n: number; k: number }>> = {
 
 const primes = new Map<ModpName, bigint>();
 
-/** The safe prime of a MODP group, computed at first use (2 ms for the largest). */
+/** The safe prime of a MODP group, computed at first use (8 ms for the largest). */
 export function modpPrime(group: ModpName): bigint {
   const known = primes.get(group);
   if (known !== undefined) return known;

@@ -89,7 +89,6 @@ describe('pairs that no checked proposal holds', () => {
 
   test('3DES on the engine that lacks it', () => {
     expect(() => ikeCipher('3des_cbc', 0, 'hmac_sha1', nobleEngine)).toThrow('has no 3des_cbc');
-    );
   });
 });
 
