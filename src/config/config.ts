@@ -16,7 +16,11 @@ export interface Config {
   readonly selectors: readonly SelectorConfig[];
   /** What happens to traffic that no selector matches: `default { policy { action … } }`, bypass unless said otherwise. */
   readonly unmatched: 'bypass' | 'discard';
-  readonly resolver: { readonly on: boolean; readonly nameservers: readonly AddressSpec[]; readonly dnsQuery: readonly AddressSpec[] };
+  readonly resolver: {
+    readonly on: boolean;
+    readonly nameservers: readonly AddressSpec[];
+    readonly dnsQuery: readonly AddressSpec[];
+  };
   readonly addressPools: readonly AddressPool[];
 }
 
@@ -73,9 +77,23 @@ export interface LoggingConfig {
 export type AddressSpec =
   | { readonly kind: 'literal'; readonly address: string; readonly prefixLength: number; readonly port: number }
   | { readonly kind: 'fqdn'; readonly name: string; readonly port: number }
-  | { readonly kind: 'macro'; readonly macro: AddressMacro; readonly interface: string | undefined; readonly prefixLength: number; readonly port: number };
+  | {
+      readonly kind: 'macro';
+      readonly macro: AddressMacro;
+      readonly interface: string | undefined;
+      readonly prefixLength: number;
+      readonly port: number;
+    };
 
-export type AddressMacro = 'MY_IP' | 'MY_IPV4' | 'MY_IPV6' | 'MY_IPV6_GLOBAL' | 'MY_IPV6_LINKLOCAL' | 'MY_HOA' | 'IP_ANY' | 'IP_RW';
+export type AddressMacro =
+  | 'MY_IP'
+  | 'MY_IPV4'
+  | 'MY_IPV6'
+  | 'MY_IPV6_GLOBAL'
+  | 'MY_IPV6_LINKLOCAL'
+  | 'MY_HOA'
+  | 'IP_ANY'
+  | 'IP_RW';
 
 /** An identity as `my_id` and `peers_id` write it. */
 export interface IdentityConfig {

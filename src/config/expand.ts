@@ -14,7 +14,8 @@ const SELECTED: Record<Exclude<AddressMacro, 'IP_ANY' | 'IP_RW'>, (address: IpAd
   MY_IP: () => true,
   MY_IPV4: (address) => address.family === 4,
   MY_IPV6: (address) => address.family === 6,
-  MY_IPV6_GLOBAL: (address) => address.family === 6 && !address.isLinkLocal && !address.isLoopback && !address.isMulticast && !address.isUnspecified,
+  MY_IPV6_GLOBAL: (address) =>
+    address.family === 6 && !address.isLinkLocal && !address.isLoopback && !address.isMulticast && !address.isUnspecified,
   MY_IPV6_LINKLOCAL: (address) => address.family === 6 && address.isLinkLocal,
   MY_HOA: () => true,
 };
@@ -29,7 +30,10 @@ export function expandPrefixes(spec: AddressSpec, local: readonly LocalAddress[]
   if (spec.kind === 'fqdn') return [];
   return addressesOf(spec, local)
     .filter((address) => family === undefined || address.family === family)
-    .map((address) => ({ address, length: spec.kind === 'literal' ? spec.prefixLength : spec.macro.startsWith('IP_') ? 0 : bitsOf(address.family) }));
+    .map((address) => ({
+      address,
+      length: spec.kind === 'literal' ? spec.prefixLength : spec.macro.startsWith('IP_') ? 0 : bitsOf(address.family),
+    }));
 }
 
 function addressesOf(spec: AddressSpec, local: readonly LocalAddress[]): IpAddress[] {
@@ -40,5 +44,7 @@ function addressesOf(spec: AddressSpec, local: readonly LocalAddress[]): IpAddre
   }
   if (spec.macro === 'IP_ANY' || spec.macro === 'IP_RW') return [IpAddress.unspecified(4), IpAddress.unspecified(6)];
   const selected = SELECTED[spec.macro];
-  return local.filter((own) => selected(own.address) && (spec.interface === undefined || spec.interface === own.interface)).map((own) => own.address);
+  return local
+    .filter((own) => selected(own.address) && (spec.interface === undefined || spec.interface === own.interface))
+    .map((own) => own.address);
 }

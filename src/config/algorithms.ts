@@ -1,0 +1,231 @@
+/** Algorithms as the files name them, today's words and racoon2's, and which row of the table of transforms each means. */
+
+import {
+  ENCR,
+  type EncrName,
+  type EncrRow,
+  INTEG,
+  type IntegName,
+  type IntegRow,
+  KE,
+  type KeName,
+  type KeRow,
+  PRF,
+  type PrfName,
+  type PrfRow,
+} from '../crypto/transforms.ts';
+import { closest, quoted, type Span } from './diagnostics.ts';
+import { type Cursor, type Kind, kind, parseNumber } from './kinds.ts';
+
+export interface Cipher {
+  readonly name: EncrName;
+  readonly keyBits: number;
+}
+
+/** Left out of a list: the word is known, but nothing stands behind it yet. */
+export const LEFT_OUT = 'left-out';
+export type Known<T> = T | typeof LEFT_OUT;
+
+/** Words of racoon2 (and of everyday speech) for rows of the table. */
+const CIPHER_WORDS: Readonly<Record<string, { readonly name: EncrName; readonly bits?: number }>> = {
+  rijndael_cbc: { name: 'aes_cbc' },
+  ...sized('aes', '_cbc', 'aes_cbc'),
+  ...sized('aes', '_ctr', 'aes_ctr'),
+  ...sized('aes', '_gcm_16', 'aes_gcm_16'),
+  null: { name: 'null_enc' },
+};
+const GROUP_WORDS: Readonly<Record<string, KeName>> = { curve25519: 'x25519', curve448: 'x448' };
+/** racoon2's documentation gave IKEv2 the names of the hashes; its code wanted those of the MACs. */
+const MAC_WORDS: Readonly<Record<string, string>> = {
+  sha1: 'hmac_sha1',
+  sha2_256: 'hmac_sha2_256',
+  sha2_384: 'hmac_sha2_384',
+  sha2_512: 'hmac_sha2_512',
+};
+
+/** What racoon2's parser knew and Tanuki does not have. */
+const OLD_CIPHERS = [
+  ...[
+    'des_cbc',
+    'des_cbc_iv64',
+    'des_cbc_iv32',
+    '3idea_cbc',
+    'idea_cbc',
+    'rc5_cbc',
+    'rc4_cbc',
+    'cast128_cbc',
+    'blowfish_cbc',
+    'twofish_cbc',
+  ],
+  ...['aes_gcm_8', 'aes_gcm_12', 'aes_ccm_8', 'aes_ccm_12', 'aes_ccm_16', 'camellia_cbc', 'camellia_ctr'],
+];
+const OLD_MACS = ['md5', 'hmac_md5', 'tiger', 'kpdk_md5', 'des_mac'];
+const OLD_GROUPS = ['modp768', 'ec2n155', 'ec2n185', 'modp1024_160', 'modp2048_224', 'modp2048_256'];
+const OLD_GROUP_NUMBERS: Readonly<Record<number, string>> = { 1: 'modp768', 3: 'ec2n155', 4: 'ec2n185' };
+
+function sized(before: string, after: string, name: EncrName): Record<string, { name: EncrName; bits: number }> {
+  return Object.fromEntries([128, 192, 256].map((bits) => [`${before}${bits}${after}`, { name, bits }]));
+}
+
+/** `NAME`, `NAME , KEYLEN_BITS`, `NAME , KEYLEN_BITS , KEY`, `NAME , , KEY`. The key is ignored, as ever. */
+interface Element {
+  readonly word: string;
+  readonly at: Span;
+  readonly bits: number | undefined;
+}
+
+function elementAt(cursor: Cursor, what: string): Element | undefined {
+  const word = cursor.text(what);
+  if (word === undefined) return undefined;
+  const element = { word: word.text, at: word.atom.span, bits: undefined };
+  if (!cursor.take(',')) return element;
+  let bits: number | undefined;
+  if (cursor.peek()?.kind === 'atom') {
+    const length = cursor.text('a key length')!;
+    bits = length === undefined ? undefined : parseNumber(length.text);
+    if (bits === undefined || bits < 1) {
+      if (length !== undefined)
+        cursor.reader.report.error(length.atom.span, `${quoted(length.text)} is no key length`, 'a number of bits');
+      return undefined;
+    }
+  }
+  if (cursor.take(',')) {
+    const key = cursor.text('a key');
+    if (key === undefined) return undefined;
+    cursor.reader.report.warning(
+      key.atom.span,
+      'a key in a list of algorithms is ignored',
+      'take it out: it is a secret in a place where it does nothing',
+    );
+  }
+  return { ...element, bits };
+}
+
+function unknown(
+  cursor: Cursor,
+  { word, at }: Element,
+  what: string,
+  known: readonly string[],
+  old: readonly string[],
+): Known<never> | undefined {
+  if (old.includes(word)) {
+    cursor.reader.report.warning(at, `${quoted(word)} is not offered: Tanuki does not have it`, `it has ${known.join(', ')}`);
+    return LEFT_OUT;
+  }
+  const near = closest(word, known);
+  cursor.reader.report.error(
+    at,
+    `${quoted(word)} is no ${what}`,
+    near === undefined ? `known: ${known.join(', ')}` : `did you mean ${quoted(near)}?`,
+  );
+  return undefined;
+}
+
+function warnWeak(cursor: Cursor, { word, at }: Element, row: { readonly weak: boolean; readonly rfc: string }): void {
+  if (row.weak)
+    cursor.reader.report.warning(
+      at,
+      `${quoted(word)} is weak; it is let in because the policy names it`,
+      'take it out as soon as the peer can do better',
+    );
+}
+
+/** A key length where none belongs. */
+function noLength(cursor: Cursor, { word, at, bits }: Element): void {
+  if (bits !== undefined) cursor.reader.report.warning(at, `a key length has no effect on ${quoted(word)}`, 'leave it out');
+}
+
+/** Words for ciphers, for hints and documentation. */
+const CIPHERS = [...new Set([...Object.keys(ENCR), ...Object.keys(CIPHER_WORDS)])];
+
+/** Ciphers; `forIke`: of an IKE SA, which may not use NULL (RFC 7296 §5). */
+export function cipher(forIke: boolean): Kind<Known<Cipher>> {
+  return kind('CIPHER [, BITS]', (cursor) => {
+    const element = elementAt(cursor, 'a cipher');
+    if (element === undefined) return undefined;
+    const { report } = cursor.reader;
+    const word = Object.hasOwn(CIPHER_WORDS, element.word) ? CIPHER_WORDS[element.word]! : undefined;
+    const name = word?.name ?? (Object.hasOwn(ENCR, element.word) ? (element.word as EncrName) : undefined);
+    if (name === undefined) return unknown(cursor, element, 'cipher', CIPHERS, OLD_CIPHERS);
+    const row: EncrRow = ENCR[name];
+    if (forIke && !row.ike) {
+      report.error(element.at, `${quoted(element.word)} must not protect an IKE SA (RFC 7296 §5)`, 'it is for esp_enc_alg only');
+      return undefined;
+    }
+    const keyBits = element.bits ?? word?.bits ?? row.defaultBits;
+    const fits = row.bits.length === 0 ? keyBits === 0 : row.bits.includes(keyBits) && (word?.bits ?? keyBits) === keyBits;
+    if (!fits) {
+      const lengths = word?.bits !== undefined ? `${word.bits}` : row.bits.length === 0 ? 'no key' : row.bits.join(', ');
+      report.error(element.at, `${quoted(element.word)} has no keys of ${keyBits} bits`, `its length: ${lengths}`);
+      return undefined;
+    }
+    warnWeak(cursor, element, row);
+    if (name === 'null_enc')
+      report.warning(element.at, '`null_enc` authenticates but does not hide anything', 'anyone on the way can read the traffic');
+    return { name, keyBits };
+  });
+}
+
+function macName(word: string, cursor: Cursor, at: Span): string {
+  const mac = Object.hasOwn(MAC_WORDS, word) ? MAC_WORDS[word] : undefined;
+  if (mac !== undefined) cursor.reader.report.note(at, `${quoted(word)} is taken as ${quoted(mac)}`, `write ${mac}`);
+  return mac ?? word;
+}
+
+/** Integrity algorithms; with `none` also `non_auth`. */
+export function integrity(none: false): Kind<Known<IntegName>>;
+export function integrity(none: true): Kind<Known<IntegName | 'none'>>;
+export function integrity(none: boolean): Kind<Known<IntegName | 'none'>> {
+  return kind('MAC', (cursor) => {
+    const element = elementAt(cursor, 'an integrity algorithm');
+    if (element === undefined) return undefined;
+    if (none && element.word === 'non_auth') return 'none';
+    const name = macName(element.word, cursor, element.at);
+    if (!Object.hasOwn(INTEG, name)) return unknown(cursor, element, 'integrity algorithm', Object.keys(INTEG), OLD_MACS);
+    noLength(cursor, element);
+    const row: IntegRow = INTEG[name as IntegName];
+    warnWeak(cursor, element, row);
+    return name as IntegName;
+  });
+}
+
+export const prf: Kind<Known<PrfName>> = kind('PRF', (cursor) => {
+  const element = elementAt(cursor, 'a pseudorandom function');
+  if (element === undefined) return undefined;
+  const name = macName(element.word, cursor, element.at);
+  if (!Object.hasOwn(PRF, name)) return unknown(cursor, element, 'pseudorandom function', Object.keys(PRF), OLD_MACS);
+  noLength(cursor, element);
+  const row: PrfRow = PRF[name as PrfName];
+  warnWeak(cursor, element, row);
+  return name as PrfName;
+});
+
+/** Key exchange methods by name or by IKEv2's number. */
+export const group: Kind<Known<KeName>> = kind('GROUP', (cursor) => {
+  const element = elementAt(cursor, 'a Diffie-Hellman group');
+  if (element === undefined) return undefined;
+  const number = /^\d/.test(element.word) ? parseNumber(element.word) : undefined;
+  const byNumber = (Object.keys(KE) as KeName[]).find((candidate) => KE[candidate].ikev2 === number);
+  const name = byNumber ?? (Object.hasOwn(GROUP_WORDS, element.word) ? GROUP_WORDS[element.word]! : element.word);
+  if (!Object.hasOwn(KE, name)) {
+    const word = number === undefined ? element.word : (OLD_GROUP_NUMBERS[number] ?? element.word);
+    return unknown(cursor, { ...element, word }, 'Diffie-Hellman group', Object.keys(KE), OLD_GROUPS);
+  }
+  noLength(cursor, element);
+  const row: KeRow = KE[name as KeName];
+  warnWeak(cursor, element, row);
+  return name as KeName;
+});
+
+/** Any algorithm of a block that has no effect yet. */
+export const anyAlgorithm: Kind<string> = kind('ALGORITHM [, BITS]', (cursor) => elementAt(cursor, 'an algorithm')?.word);
+
+/** Whether a cipher authenticates by itself. */
+export function isAead(name: EncrName): boolean {
+  return ENCR[name].icv > 0;
+}
+
+/** How `tanuki lint --print` writes a cipher. */
+export function writeCipher({ name, keyBits }: Cipher): string {
+  return ENCR[name].keyLength ? `${name}, ${keyBits}` : name;
+}

@@ -1,0 +1,229 @@
+/** A `Config` as policy text with every value written out, for `tanuki lint --print`. Compiling the text gives the same `Config`. */
+
+import { IpAddress } from '../net/address.ts';
+import { bitsOf } from '../net/prefix.ts';
+import { writeCipher } from './algorithms.ts';
+import type {
+  AddressSpec,
+  Config,
+  IdentityConfig,
+  Ikev2Config,
+  InterfaceConfig,
+  IpsecConfig,
+  Limit,
+  PolicyConfig,
+  RemoteConfig,
+  SaConfig,
+  SelectorConfig,
+} from './config.ts';
+
+/** A directive's line, a block of lines, or nothing where there is no value to write. */
+type Line = string | { readonly open: string; readonly lines: readonly Line[] } | undefined;
+
+export function print(config: Config): string {
+  const policies = new Map(config.selectors.map(({ policy }) => [policy.name, policy]));
+  const ipsecs = new Map([...policies.values()].flatMap((policy) => policy.ipsec).map((ipsec) => [ipsec.name, ipsec]));
+  const sas = new Map([...ipsecs.values()].flatMap((ipsec) => ipsec.sas).map((sa) => [sa.name, sa]));
+  const sections: Line[] = [
+    ...hostSections(config),
+    config.unmatched === 'discard' ? block('default', [block('policy', ['action discard;'])]) : undefined,
+    ...config.remotes.map(remoteSection),
+    ...config.selectors.map(selectorSection),
+    ...[...policies.values()].map(policySection),
+    ...[...ipsecs.values()].map(ipsecSection),
+    ...[...sas.values()].map(saSection),
+    ...config.addressPools.map(({ name, ranges }) =>
+      named(
+        'addresspool',
+        name,
+        ranges.map(({ start, end }) => `${start} - ${end};`),
+      ),
+    ),
+  ];
+  return `${sections.flatMap((section) => lay(section, '')).join('\n')}\n`;
+}
+
+function lay(line: Line, indent: string): string[] {
+  if (line === undefined) return [];
+  if (typeof line === 'string') return [indent + line];
+  return [`${indent}${line.open} {`, ...line.lines.flatMap((inner) => lay(inner, `${indent}  `)), `${indent}};`];
+}
+
+function block(open: string, lines: readonly Line[]): Line {
+  return { open, lines };
+}
+
+function named(word: string, name: string, lines: readonly Line[]): Line {
+  return block(`${word} ${quote(name)}`, lines);
+}
+
+/** Strings of the language have no escapes; a compiled one never holds a quote. */
+function quote(text: string): string {
+  return `"${text}"`;
+}
+
+function onOff(value: boolean): string {
+  return value ? 'on' : 'off';
+}
+
+function list<T>(word: string, values: readonly T[], write: (value: T) => string): Line {
+  return values.length === 0 ? undefined : `${word} { ${values.map((value) => `${write(value)};`).join(' ')} };`;
+}
+
+function optional(word: string, value: string | undefined): Line {
+  return value === undefined ? undefined : `${word} ${value};`;
+}
+
+function time(value: Limit): string {
+  return value === 'infinite' ? value : `${value / 1000} sec`;
+}
+
+function writeAddress(spec: AddressSpec): string {
+  const port = spec.port === 0 ? '' : ` port ${spec.port}`;
+  if (spec.kind === 'fqdn') return quote(spec.name) + port;
+  if (spec.kind === 'macro') {
+    const device = spec.interface === undefined ? '' : `%${spec.interface}`;
+    return quote(spec.macro + device + (spec.prefixLength === 0 ? '' : `/${spec.prefixLength}`)) + port;
+  }
+  const full = bitsOf(IpAddress.parse(spec.address)?.family ?? 6) === spec.prefixLength;
+  return quote(full ? spec.address : `${spec.address}/${spec.prefixLength}`) + port;
+}
+
+function writeIdentity({ type, value, file }: IdentityConfig): string {
+  return type === 'keyid' ? `keyid ${file ? 'file' : 'tag'} ${quote(value)}` : `${type} ${quote(value)}`;
+}
+
+function hostSections({ interface: host, logging, resolver }: Config): Line[] {
+  const { limits } = host;
+  return [
+    block('interface', interfaceLines(host)),
+    block('limits', [
+      `half_open_sas ${limits.halfOpenSas};`,
+      `cookie_threshold ${limits.cookieThreshold};`,
+      `ike_sas ${limits.ikeSas};`,
+      `child_sas_per_ike_sa ${limits.childSasPerIkeSa};`,
+      `held_packets_per_policy ${limits.heldPacketsPerPolicy};`,
+    ]),
+    block('logging', [`level ${logging.level};`, `destination ${quote(logging.destination)};`, `format ${logging.format};`]),
+    block('resolver', [
+      `resolver ${onOff(resolver.on)};`,
+      list('nameserver', resolver.nameservers, writeAddress),
+      list('dns_query', resolver.dnsQuery, writeAddress),
+    ]),
+  ];
+}
+
+function interfaceLines(host: InterfaceConfig): Line[] {
+  const { datapath } = host;
+  return [
+    list('ike', host.ike, writeAddress),
+    list('kink', host.kink, writeAddress),
+    optional('spmd', host.spmd === undefined ? undefined : `unix ${quote(host.spmd)}`),
+    optional('spmd_password', host.spmdPassword === undefined ? undefined : quote(host.spmdPassword)),
+    optional('pfkey', host.pfkey === undefined ? undefined : quote(host.pfkey)),
+    `application_bypass ${onOff(host.applicationBypass)};`,
+    block('datapath', [
+      `device ${datapath.device};`,
+      `name ${quote(datapath.name)};`,
+      `mtu ${datapath.mtu};`,
+      `encap_port ${datapath.encapPort};`,
+      `encapsulation ${datapath.encapsulation};`,
+      list('addresses', datapath.addresses, quote),
+      `cipher ${datapath.cipher};`,
+      `dialect ${datapath.dialect};`,
+    ]),
+  ];
+}
+
+function remoteSection({ name, ikev2 }: RemoteConfig): Line {
+  // A remote for protocols that are not built: the word keeps its name in the configuration.
+  if (ikev2 === undefined) return named('remote', name, ['acceptable_kmp ikev1;']);
+  return named('remote', name, ['acceptable_kmp ikev2;', block('ikev2', ikev2Lines(ikev2))]);
+}
+
+function ikev2Lines(ikev2: Ikev2Config): Line[] {
+  // No identity at all is not the same as not saying any, which would stand for the addresses.
+  const nobody = ikev2.peersId.length === 0 && ikev2.peersIpaddr.some((spec) => spec.kind === 'literal');
+  return [
+    `passive ${onOff(ikev2.passive)};`,
+    list('peers_ipaddr', ikev2.peersIpaddr, writeAddress),
+    optional('my_id', ikev2.myId === undefined ? undefined : writeIdentity(ikev2.myId)),
+    nobody ? 'peers_id x509_subject "nobody";' : list('peers_id', ikev2.peersId, writeIdentity),
+    `verify_id ${onOff(ikev2.verifyId)};`,
+    `send_peers_id ${onOff(ikev2.sendPeersId)};`,
+    list('kmp_auth_method', ikev2.authMethods, String),
+    optional('pre_shared_key', ikev2.preSharedKey === undefined ? undefined : quote(ikev2.preSharedKey)),
+    `psk_format ${ikev2.pskFormat};`,
+    list('kmp_enc_alg', ikev2.encr, writeCipher),
+    list('kmp_hash_alg', ikev2.integ, String),
+    list('kmp_prf_alg', ikev2.prf, String),
+    list('kmp_dh_group', ikev2.ke, String),
+    `need_pfs ${onOff(ikev2.needPfs)};`,
+    `nonce_size ${ikev2.nonceBytes};`,
+    `cookie_required ${onOff(ikev2.cookieRequired)};`,
+    `nat_traversal ${onOff(ikev2.natTraversal)};`,
+    `force_encapsulation ${onOff(ikev2.forceEncapsulation)};`,
+    `dpd_delay ${time(ikev2.dpdDelay)};`,
+    `max_retry_to_send ${ikev2.maxRetries};`,
+    `interval_to_send ${time(ikev2.retryInterval)};`,
+    `kmp_sa_lifetime_time ${time(ikev2.saLifetime)};`,
+    `kmp_sa_nego_time_limit ${time(ikev2.negotiationLimit)};`,
+    `kmp_sa_grace_period ${time(ikev2.gracePeriod)};`,
+    `selector_check ${ikev2.selectorCheck};`,
+    `random_pad_content ${onOff(ikev2.randomPadContent)};`,
+    `random_padlen ${onOff(ikev2.randomPadLength)};`,
+    `max_padlen ${ikev2.maxPadLength};`,
+    list('script', Object.entries(ikev2.scripts), ([event, file]) => `${event} ${quote(file)}`),
+  ];
+}
+
+function selectorSection(selector: SelectorConfig): Line {
+  const numbers = [1, 58, 135].includes(selector.protocol);
+  const code = selector.destinationPort === 0 ? '' : ` ${selector.destinationPort}`;
+  const type = selector.sourcePort === 0 && code === '' ? '' : ` ${selector.sourcePort}${code}`;
+  const withPort = (spec: AddressSpec, port: number): AddressSpec => ({ ...spec, port: numbers ? 0 : port });
+  return named('selector', selector.name, [
+    `order ${selector.order};`,
+    `direction ${selector.direction};`,
+    `src ${writeAddress(withPort(selector.source, selector.sourcePort))};`,
+    `dst ${writeAddress(withPort(selector.destination, selector.destinationPort))};`,
+    `upper_layer_protocol ${selector.protocol}${numbers ? type : ''};`,
+    `reqid ${selector.reqid};`,
+    `policy_index ${quote(selector.policy.name)};`,
+  ]);
+}
+
+const ACTION = { protect: 'auto_ipsec', discard: 'discard', bypass: 'none' } as const;
+
+function policySection(policy: PolicyConfig): Line {
+  return named('policy', policy.name, [
+    `action ${ACTION[policy.action]};`,
+    `install ${onOff(policy.install)};`,
+    optional('remote_index', policy.remote === undefined ? undefined : quote(policy.remote)),
+    `ipsec_mode ${policy.mode};`,
+    optional('my_sa_ipaddr', policy.mySaAddress === undefined ? undefined : writeAddress(policy.mySaAddress)),
+    optional('peers_sa_ipaddr', policy.peersSaAddress === undefined ? undefined : writeAddress(policy.peersSaAddress)),
+    `ipsec_level ${policy.level};`,
+    `initiate ${policy.initiate};`,
+    list('ipsec_index', policy.ipsec, ({ name }) => quote(name)),
+  ]);
+}
+
+function ipsecSection(ipsec: IpsecConfig): Line {
+  return named('ipsec', ipsec.name, [
+    `ipsec_sa_lifetime_time ${time(ipsec.lifetimeTime)};`,
+    `ipsec_sa_lifetime_byte ${ipsec.lifetimeBytes};`,
+    `ipsec_sa_lifetime_packets ${ipsec.lifetimePackets};`,
+    `ext_sequence ${onOff(ipsec.extendedSequence)};`,
+    `replay_window ${ipsec.replayWindow};`,
+    list('sa_index', ipsec.sas, ({ name }) => quote(name)),
+  ]);
+}
+
+function saSection(sa: SaConfig): Line {
+  return named('sa', sa.name, [
+    `sa_protocol ${sa.protocol};`,
+    list('esp_enc_alg', sa.encr, writeCipher),
+    list('esp_auth_alg', sa.auth, (name) => (name === 'none' ? 'non_auth' : name)),
+  ]);
+}
