@@ -54,7 +54,13 @@ function readEcho(packet: Uint8Array, type: { 4: number; 6: number }): (Echo & {
   if (at < IPV4_HEADER || packet.length < at + ECHO_HEADER) return undefined;
   const view = new DataView(packet.buffer, packet.byteOffset, packet.length);
   const end = family === 4 ? view.getUint16(2) : IPV6_HEADER + view.getUint16(4);
-  if (end > packet.length || end < at + ECHO_HEADER || packet[family === 4 ? 9 : 6] !== PROTOCOL[family] || packet[at] !== type[family]) return undefined;
+  if (
+    end > packet.length ||
+    end < at + ECHO_HEADER ||
+    packet[family === 4 ? 9 : 6] !== PROTOCOL[family] ||
+    packet[at] !== type[family]
+  )
+    return undefined;
   if (family === 4 && (view.getUint16(6) & 0x3fff) !== 0) return undefined; // a fragment
   const addressAt = family === 4 ? 12 : 8;
   const size = family === 4 ? 4 : 16;
@@ -97,7 +103,10 @@ function ipPacket(source: IpAddress, destination: IpAddress, message: Uint8Array
 }
 
 /** Over the message, and for ICMPv6 over the pseudo-header too (RFC 4443 §2.3). 0 over a message with a right checksum. */
-function checksum(packet: Uint8Array, { source, destination, at, end }: { source: IpAddress; destination: IpAddress; at: number; end: number }): number {
+function checksum(
+  packet: Uint8Array,
+  { source, destination, at, end }: { source: IpAddress; destination: IpAddress; at: number; end: number },
+): number {
   if (source.family === 4) return sum(packet, at, end, 0);
   const pseudo = new Uint8Array(40);
   pseudo.set(source.bytes, 0);

@@ -9,10 +9,16 @@ export interface DatapathSettings {
   readonly logging: LoggingConfig;
   /** Local UDP ports of the key daemons: their traffic is never diverted into the TUN. */
   readonly keyPorts: readonly number[];
+  /** Local addresses that the encapsulation port is served on. */
+  readonly localAddresses: readonly string[];
+  /** What happens to traffic that no policy matches. */
+  readonly unmatched: 'bypass' | 'discard';
 }
 
 /** The result of the verb `ping`: one echo request through the policies. Milliseconds, or why there was no answer. */
-export type PingResult = { readonly answered: true; readonly source: string; readonly rttMs: number } | { readonly answered: false; readonly source: string; readonly why: string };
+export type PingResult =
+  | { readonly answered: true; readonly source: string; readonly rttMs: number }
+  | { readonly answered: false; readonly source: string; readonly why: string };
 
 export interface DatapathSaStatus {
   /** Hexadecimal, eight digits. */
@@ -43,7 +49,12 @@ export interface DatapathPolicyStatus {
 
 /** The result of the verb `status`. */
 export interface DatapathStatus {
-  readonly device: { readonly kind: 'none' | 'tun' | 'memory'; readonly name: string; readonly mtu: number; readonly offloads: readonly string[] };
+  readonly device: {
+    readonly kind: 'none' | 'tun' | 'memory';
+    readonly name: string;
+    readonly mtu: number;
+    readonly offloads: readonly string[];
+  };
   /** What protects packets: `openssl`, `noble`, … */
   readonly cipher: string;
   /** Doors to the system that are closed, each with its reason and what it costs. */

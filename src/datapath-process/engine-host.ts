@@ -1,0 +1,47 @@
+/** A running engine with its packets and its PF_KEY side, wherever it runs: in this thread (memory device) or in a worker (TUN). */
+
+import type { Event } from '../event.ts';
+import type { Path } from '../net/address.ts';
+import type { PfkeyServerInput } from '../pfkey/server.ts';
+import type { DatapathPolicyStatus, DatapathSaStatus, DatapathStatus, PingResult } from './ports.ts';
+
+export interface PingRequest {
+  readonly address: string;
+  /** Empty: the host's own choice. */
+  readonly source: string;
+  readonly sequence: number;
+  readonly timeoutMs: number;
+}
+
+export interface EngineStatus {
+  readonly device: DatapathStatus['device'];
+  readonly cipher: string;
+  readonly sas: readonly DatapathSaStatus[];
+  readonly policies: readonly DatapathPolicyStatus[];
+  readonly drops: Readonly<Record<string, number>>;
+  readonly clients: number;
+}
+
+export interface EngineHost {
+  pfkey(input: Exclude<PfkeyServerInput, { kind: 'notify' }>): void;
+  /** Sends an IKE message on the encapsulation port, behind the non-ESP marker (RFC 3948 §2.2). */
+  sendIke(path: Path, bytes: Uint8Array): void;
+  /** Sends a NAT keepalive (RFC 3948 §2.3). */
+  sendKeepalive(path: Path): void;
+  ping(request: PingRequest): Promise<PingResult>;
+  status(): Promise<EngineStatus>;
+  stop(): Promise<void>;
+}
+
+/** What a host tells. */
+export interface HostEvents {
+  readonly onPfkey: (client: number, bytes: Uint8Array) => void;
+  readonly onPfkeyClose: (client: number) => void;
+  /** An IKE message that arrived on the encapsulation port, without its marker. */
+  readonly onIke: (path: Path, bytes: Uint8Array) => void;
+  readonly report: (event: Event) => void;
+}
+
+/** The non-ESP marker, RFC 3948 §2.2. */
+export const NON_ESP_MARKER = 4;
+export const KEEPALIVE_OCTET = 0xff;
