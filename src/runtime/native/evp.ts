@@ -21,11 +21,12 @@ interface Keys {
   readonly kind: Kind;
   readonly context: number;
   readonly sealing: boolean;
-  readonly salt: Uint8Array;
+  /** Its four octets as they lie in memory, read as a little-endian number; 0 where there is none. */
+  salt: number;
   readonly ivBytes: number;
   readonly blockBytes: number;
   readonly icvBytes: number;
-  readonly mac: Mac | undefined;
+  mac: Mac | undefined;
 }
 
 const KIND: Record<EncrName, Kind> = {
@@ -75,6 +76,7 @@ export class EvpCipher implements PacketCipher {
     this.#evp = evp;
     this.#arena = arena;
     this.#ivAt = arena.reserve(16);
+    arena.bytes[this.#ivAt + 15] = 1;
     this.#aadAt = arena.reserve(16);
     this.#room = {
       macAt: arena.reserve(64),
@@ -105,19 +107,25 @@ export class EvpCipher implements PacketCipher {
     const integBytes = integ === 'none' ? 0 : INTEG[integ].keyBytes;
     if ((integKey?.length ?? 0) !== integBytes)
       throw new Fault(`${text} takes ${integBytes} octets of integrity key, not ${integKey?.length}`);
+    const octets = encrKey.reveal();
     const keys: Keys = {
       kind: KIND[encr],
-      context:
-        encr === 'null_enc'
-          ? 0
-          : this.#context(algorithm(encr, keyBits), encrKey.reveal().subarray(0, want - row.salt), direction),
+      context: encr === 'null_enc' ? 0 : this.#context(algorithm(encr, keyBits), octets.subarray(0, want - row.salt), direction),
       sealing: direction === 'seal',
-      salt: encrKey.reveal().slice(want - row.salt),
+      salt: row.salt === 0 ? 0 : new DataView(octets.buffer, octets.byteOffset).getUint32(want - row.salt, true),
       ivBytes: row.iv,
       blockBytes: KIND[encr] === 'cbc' ? row.block : 1,
       icvBytes: integ === 'none' ? row.icv : INTEG[integ].icvBytes,
-      mac: integKey === undefined ? undefined : this.#mac(suite, integKey),
+      mac: undefined,
     };
+    if (integKey !== undefined) {
+      try {
+        keys.mac = this.#mac(suite, integKey);
+      } catch (error) {
+        if (keys.context !== 0) this.#evp.EVP_CIPHER_CTX_free(keys.context);
+        throw error;
+      }
+    }
     const handle = this.#free.pop() ?? this.#keys.length;
     this.#keys[handle] = keys;
     return handle;
@@ -128,7 +136,7 @@ export class EvpCipher implements PacketCipher {
     if (keys === undefined) return;
     if (keys.context !== 0) this.#evp.EVP_CIPHER_CTX_free(keys.context);
     keys.mac?.free();
-    keys.salt.fill(0);
+    keys.salt = 0;
     this.#keys[handle] = undefined;
     this.#free.push(handle);
   }
@@ -228,16 +236,16 @@ export class EvpCipher implements PacketCipher {
     );
   }
 
-  /** Salt, explicit IV, and (which only CTR reads) the block counter 1. */
+  /** Salt and explicit IV; the block counter 1 behind them, which only CTR reads, was written once. */
   #writeIv(keys: Keys, espAt: number): void {
-    const { bytes } = this.#arena;
+    const { bytes, u32 } = this.#arena;
     const at = this.#ivAt;
-    for (let i = 0; i < 4; i++) bytes[at + i] = keys.salt[i]!;
-    for (let i = 0; i < 8; i++) bytes[at + 4 + i] = bytes[espAt + ESP_HEADER_BYTES + i]!;
-    bytes[at + 12] = 0;
-    bytes[at + 13] = 0;
-    bytes[at + 14] = 0;
-    bytes[at + 15] = 1;
+    const from = espAt + ESP_HEADER_BYTES;
+    u32[at >>> 2] = keys.salt;
+    if ((from & 3) === 0) {
+      u32[(at + 4) >>> 2] = u32[from >>> 2]!;
+      u32[(at + 8) >>> 2] = u32[(from + 4) >>> 2]!;
+    } else for (let i = 0; i < 8; i++) bytes[at + 4 + i] = bytes[from + i]!;
   }
 
   #sameIcv(at: number, icvBytes: number): boolean {

@@ -55,7 +55,7 @@ export { IOVEC_BYTES, MessageTable, writeIovec } from './messages.ts';
 export { NetlinkSocket } from './netlink.ts';
 export { createEventFd, drain, kick, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, PollTable } from './poll.ts';
 export * from './sockets.ts';
-export { openTun, Pieces, Tun, type TunOffloads, VNET, VNET_FLAG, VNET_GSO, VNET_HDR_BYTES } from './tun.ts';
+export { adoptTun, openTun, Pieces, Tun, type TunOffloads, VNET, VNET_FLAG, VNET_GSO, VNET_HDR_BYTES } from './tun.ts';
 
 /** OpenSSL on the packets of `arena`, if it passes the known-answer test now. Otherwise the reason, and node:crypto is next. */
 export function packetCipher(libc: Libc, arena: Arena): Door<EvpCipher> {

@@ -30,7 +30,6 @@ export interface Libc {
   poll(table: number, count: number, timeoutMilliseconds: number): number;
   socket(family: number, type: number, protocol: number): number;
   bind(fd: number, sockaddr: number, length: number): number;
-  connect(fd: number, sockaddr: number, length: number): number;
   getsockname(fd: number, sockaddr: number, lengthAt: number): number;
   setsockopt(fd: number, level: number, option: number, value: number, length: number): number;
   getsockopt(fd: number, level: number, option: number, value: number, lengthAt: number): number;
@@ -56,7 +55,6 @@ const SIGNATURES = {
   poll: ['int', ['int64_t', 'int64_t', 'int']],
   socket: ['int', ['int', 'int', 'int']],
   bind: ['int', ['int', 'int64_t', 'int']],
-  connect: ['int', ['int', 'int64_t', 'int']],
   getsockname: ['int', ['int', 'int64_t', 'int64_t']],
   setsockopt: ['int', ['int', 'int', 'int', 'int64_t', 'int']],
   getsockopt: ['int', ['int', 'int', 'int', 'int64_t', 'int64_t']],

@@ -152,8 +152,8 @@ export class MessageTable {
   }
 
   /**
-   * Control data of a message to send. `segmentBytes`: cut it into datagrams of this size, the last may be shorter, at most 64 of them (0: one
-   * datagram). `trafficClass`: its TOS (-1: the socket's). `sourceAt`: arena offset of the address to send from (-1: the kernel chooses).
+   * Control data of a message to send. `segmentBytes`: cut it into datagrams of this size, the last may be shorter, at most 64 of them and 65,507
+   * octets in all (0: one datagram); EINVAL tells that a segment is longer than the MTU, EIO that the device cannot: send them singly there. `trafficClass`: its TOS (-1: the socket's). `sourceAt`: arena offset of the address to send from (-1: the kernel chooses).
    */
   control(slot: number, family: 4 | 6, segmentBytes: number, trafficClass: number, sourceAt: number): void {
     const { u32, bytes } = this.#arena;

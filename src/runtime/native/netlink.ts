@@ -32,6 +32,7 @@ const MSG_TRUNC = 0x20;
 const NLMSGERR_ATTR_MSG = 1;
 const NLM_F_CAPPED = 0x100;
 const NLM_F_ACK_TLVS = 0x200;
+const EPERM = 1;
 const BUFFER_BYTES = 256 * 1024;
 const TIMEOUT_SECONDS = 5;
 
@@ -50,6 +51,16 @@ export class NetlinkSocket {
     buffer ??= new Arena(libc, BUFFER_BYTES);
     this.#buffer = buffer;
     this.fd = check(libc, libc.socket(AF_NETLINK, SOCK_RAW_CLOEXEC, protocol), 'open a netlink socket');
+    try {
+      this.#prepare(groups);
+    } catch (error) {
+      libc.close(this.fd);
+      throw error;
+    }
+  }
+
+  #prepare(groups: readonly number[]): void {
+    const libc = this.#libc;
     trySetOption(libc, this.fd, SOL_NETLINK, NETLINK_EXT_ACK, 1);
     trySetOption(libc, this.fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, 1);
     const page = scratch(libc);
@@ -158,11 +169,11 @@ function refuse(message: NetlinkMessage, what: string): void {
   const view = new DataView(message.body.buffer, message.body.byteOffset, message.body.length);
   const errno = -view.getInt32(0, true);
   if (errno === 0) return;
-  let sentence = '';
+  let hint = errno === EPERM ? 'it needs root or CAP_NET_ADMIN' : '';
   if ((message.flags & NLM_F_ACK_TLVS) !== 0) {
     const requestBytes = (message.flags & NLM_F_CAPPED) !== 0 ? 16 : view.getUint32(4, true);
     const text = attributes(message.body, 4 + requestBytes).get(NLMSGERR_ATTR_MSG);
-    if (text !== undefined) sentence = `the kernel says "${Buffer.from(text).toString().replace(/\0.*$/s, '')}"`;
+    if (text !== undefined) hint = `the kernel says "${Buffer.from(text).toString().replace(/\0.*$/s, '')}"`;
   }
-  throw systemError(what, errno, sentence);
+  throw systemError(what, errno, hint);
 }

@@ -7,8 +7,11 @@ import { writeIovec } from './messages.ts';
 
 const O_RDWR_NONBLOCK_CLOEXEC = 0o2004002;
 const TUNSETIFF = 0x400454ca;
+const TUNGETIFF = 0x800454d2;
 const TUNSETOFFLOAD = 0x400454d0;
 const TUNSETVNETHDRSZ = 0x400454d8;
+const F_SETFL = 4;
+const O_NONBLOCK = 0o4000;
 const IFF_TUN = 0x0001;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
@@ -41,6 +44,8 @@ export interface TunOffloads {
   readonly udp: boolean;
 }
 
+const NO_OFFLOADS: TunOffloads = { header: false, checksum: false, tcp: false, udp: false };
+
 /** An open TUN device. The descriptor does not block. Closing it removes the device. */
 export class Tun {
   readonly fd: number;
@@ -62,6 +67,11 @@ export class Tun {
   /** Reads one packet to arena offset `at`: its octets (0: there is none now), or -errno. */
   read(at: number, length: number): number {
     return this.#done(this.#libc.read(this.fd, this.#arena.base + at, length));
+  }
+
+  /** Reads one packet into the `count` pieces whose iovecs are at `iovecsAt`: its octets (0: there is none now), or -errno. */
+  readv(iovecsAt: number, count: number): number {
+    return this.#done(this.#libc.readv(this.fd, this.#arena.base + iovecsAt, count));
   }
 
   /** Writes the packet of `length` octets at `at`: octets taken (0: no room now), or -errno. */
@@ -101,11 +111,29 @@ export function openTun(libc: Libc, arena: Arena, name: string, offload = true):
       throw systemError(what, libc.errno(), 'it needs root or CAP_NET_ADMIN, and a name that no other device has');
     }
     const actual = readName(scratch(libc));
-    return new Tun(libc, arena, fd, actual, header ? negotiate(libc, fd) : { header, checksum: false, tcp: false, udp: false });
+    return new Tun(libc, arena, fd, actual, header ? negotiate(libc, fd) : NO_OFFLOADS);
   } catch (error) {
     libc.close(fd);
     throw error;
   }
+}
+
+/**
+ * Takes over a TUN device that someone with the privilege opened, by its descriptor, which is made non-blocking. It keeps the packet header
+ * it was opened with. Throws SystemError where the descriptor is no TUN device, or one whose packets have a protocol prefix.
+ */
+export function adoptTun(libc: Libc, arena: Arena, fd: number): Tun {
+  const what = `take over TUN device on descriptor ${fd}`;
+  const page = scratch(libc);
+  check(libc, libc.ioctl(fd, TUNGETIFF, page.base), what, 'it must be a descriptor of /dev/net/tun with a device attached');
+  const flags = page.view.getUint16(16, true);
+  const name = readName(page);
+  if ((flags & IFF_TUN) === 0 || (flags & IFF_NO_PI) === 0) {
+    throw new SystemError(`${what}: ${name} has flags 0x${flags.toString(16)}, and IFF_TUN | IFF_NO_PI is wanted`, 'EINVAL');
+  }
+  check(libc, libc.fcntl(fd, F_SETFL, O_NONBLOCK), what);
+  const header = (flags & IFF_VNET_HDR) !== 0;
+  return new Tun(libc, arena, fd, name, header ? negotiate(libc, fd) : NO_OFFLOADS);
 }
 
 /** struct ifreq: `name (16) | flags (2) | …`, 40 octets. */

@@ -1,6 +1,6 @@
 /** OpenSSL on the packet path against noble (3DES, which noble lacks, against node:crypto): every suite, many lengths, with and without extended sequence numbers. */
 
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { Secret } from '../../../../src/bytes/secret.ts';
 import {
   ENCR,
@@ -13,9 +13,10 @@ import {
   knownAnswerTest,
   noblePacketCipher,
   nodePacketCipher,
+  type PacketCipher,
   suiteText,
 } from '../../../../src/crypto/index.ts';
-import { Arena, libcDoor, packetCipher } from '../../../../src/runtime/native/index.ts';
+import { Arena, type EvpCipher, libcDoor, packetCipher } from '../../../../src/runtime/native/index.ts';
 
 const { open: libc, why } = libcDoor();
 
@@ -26,11 +27,19 @@ const SUITES: EspSuite[] = ENCR_NAMES.flatMap((encr) => {
 });
 
 describe.skipIf(libc === undefined)(`OpenSSL over FFI${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
-  const arena = new Arena(libc!, 1 << 20);
-  const { open: openssl, why: noOpenssl } = packetCipher(libc!, arena);
-  const at = arena.reserve(8192);
-  const noble = noblePacketCipher(arena.bytes);
-  const node = nodePacketCipher(arena.bytes);
+  let arena: Arena;
+  let openssl: EvpCipher | undefined;
+  let noOpenssl: string | undefined;
+  let noble: PacketCipher;
+  let node: PacketCipher;
+  let at: number;
+  beforeAll(() => {
+    arena = new Arena(libc!, 1 << 20);
+    ({ open: openssl, why: noOpenssl } = packetCipher(libc!, arena));
+    at = arena.reserve(8192);
+    noble = noblePacketCipher(arena.bytes);
+    node = nodePacketCipher(arena.bytes);
+  });
   let seed = 1;
   const random = (length: number) =>
     Uint8Array.from({ length }, () => {

@@ -7,6 +7,7 @@ import { IpAddress } from '../../../../src/net/address.ts';
 import { parsePrefix, showPrefix } from '../../../../src/net/prefix.ts';
 import {
   Arena,
+  adoptTun,
   close,
   IPPROTO_ESP,
   libcDoor,
@@ -167,6 +168,7 @@ describe.skipIf(missing !== undefined)(`privileged doors${missing === undefined 
 
   test('a segmented send reaches the TUN device uncut where it takes UDP segmentation', () => {
     const tun = openTun(libc!, arena!, 'gso0');
+    expect(adoptTun(libc!, arena!, tun.fd)).toMatchObject({ name: 'gso0', offloads: tun.offloads });
     const rtnetlink = new Rtnetlink(libc!);
     const { index } = rtnetlink.link('gso0')!;
     rtnetlink.setLink(index, { up: true, mtu: 1400 });
@@ -201,7 +203,9 @@ describe.skipIf(missing !== undefined)(`privileged doors${missing === undefined 
     expect(tun.read(0, 2000)).toBe(0);
     expect(() => openTun(libc!, arena!, 'plain0')).toThrow(/^open TUN device plain0: .*\(EBUSY\)/);
     expect(() => openTun(libc!, arena!, 'a-name-of-16-oct')).toThrow('an interface name has at most 15 octets');
+    expect(adoptTun(libc!, arena!, tun.fd)).toMatchObject({ name: 'plain0', offloads: tun.offloads });
     close(libc!, tun.fd);
+    expect(() => adoptTun(libc!, arena!, tun.fd)).toThrow('(EBADF)');
   });
 
   test.each([

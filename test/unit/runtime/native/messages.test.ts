@@ -1,6 +1,7 @@
 /** Datagrams in batches over loopback: segmentation offload out, coalescing in, and the control data of both directions. */
 
-import { afterAll, describe, expect, test } from 'vitest';
+import { networkInterfaces } from 'node:os';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { IpAddress } from '../../../../src/net/address.ts';
 import {
   Arena,
@@ -14,9 +15,14 @@ import {
 } from '../../../../src/runtime/native/index.ts';
 
 const { open: libc, why } = libcDoor();
+/** A host may be without IPv6. */
+const LOOPBACK = Object.values(networkInterfaces()).flatMap((addresses) => addresses?.map(({ address }) => address) ?? []);
 
 describe.skipIf(libc === undefined)(`messages${why === undefined ? '' : ` (skipped: ${why})`}`, () => {
-  const arena = new Arena(libc!, 4 << 20);
+  let arena: Arena;
+  beforeAll(() => {
+    arena = new Arena(libc!, 4 << 20);
+  });
   const open: number[] = [];
   afterAll(() => {
     for (const fd of open) close(libc!, fd);
@@ -57,7 +63,7 @@ describe.skipIf(libc === undefined)(`messages${why === undefined ? '' : ` (skipp
     expect(poll.wait(2000)).toBe(1);
   }
 
-  describe.each(['127.0.0.1', '::1'])('%s', (address) => {
+  describe.each(['127.0.0.1', '::1'].filter((address) => LOOPBACK.includes(address)))('%s', (address) => {
     test('one message of scattered pieces leaves as many datagrams and arrives as one buffer', () => {
       const [a, b] = [socket(address, false), socket(address, true)];
       expect([a.segments, b.coalesces, a.coalesces]).toEqual([true, true, false]);
