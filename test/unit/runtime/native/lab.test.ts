@@ -2,6 +2,7 @@
 
 import { createSocket } from 'node:dgram';
 import { existsSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { IpAddress } from '../../../../src/net/address.ts';
 import { parsePrefix, showPrefix } from '../../../../src/net/prefix.ts';
@@ -24,7 +25,7 @@ import {
   writeSockaddr,
 } from '../../../../src/runtime/native/index.ts';
 import { HostMonitor, Rtnetlink } from '../../../../src/runtime/netlink/rtnetlink.ts';
-import { enterNamespace } from './namespace.ts';
+import { enterNamespace, inAnotherNamespace } from './namespace.ts';
 
 const missing = enterNamespace() ?? (existsSync('/dev/net/tun') ? undefined : 'there is no /dev/net/tun');
 
@@ -195,6 +196,62 @@ describe.skipIf(missing !== undefined)(`privileged doors${missing === undefined 
     expect(tun.read(at, 70_000)).toBe(tun.offloads.udp ? 0 : VNET_HDR_BYTES + 1028);
     for (const fd of [own.fd, tun.fd]) close(libc!, fd);
     rtnetlink.close();
+  });
+
+  test('TCP between two namespaces crosses two TUN devices in frames far longer than the MTU', async () => {
+    const SIZE = 4 << 20;
+    const here = '10.7.0.1';
+    const there = '10.7.0.2';
+    const device = (name: string, address: string) => {
+      const tun = openTun(libc!, arena!, name);
+      const rtnetlink = new Rtnetlink(libc!);
+      const { index } = rtnetlink.link(name)!;
+      rtnetlink.setLink(index, { up: true, mtu: 1400 });
+      rtnetlink.addAddress(index, parsePrefix(`${address}/24`)!);
+      rtnetlink.close();
+      return tun;
+    };
+    const near = device('tcp0', here);
+    let received = 0;
+    const server = createServer((socket) => {
+      socket.on('data', (data) => {
+        if (data.some((octet) => octet !== 0x5a)) socket.destroy(new Error('corrupted'));
+        received += data.length;
+      });
+    });
+    const far = await inAnotherNamespace(libc!, async () => {
+      const tun = device('tcp0', there);
+      await new Promise<void>((resolve) => server.listen(9, there, resolve));
+      return tun;
+    });
+    const at = arena!.reserve(70_000);
+    let longest = 0;
+    let ended = false;
+    const relay = (): void => {
+      for (const [from, to] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        for (let length = from.read(at, 70_000); length > 0; length = from.read(at, 70_000)) {
+          const written = to.write(at, length);
+          if (written !== length) throw new Error(`${written} of ${length} octets written`);
+          if (arena!.bytes[at + VNET.gsoType] === VNET_GSO.tcp4) longest = Math.max(longest, length);
+        }
+      }
+      if (!ended) setImmediate(relay);
+    };
+    relay();
+    const client = connect(9, there);
+    await new Promise<void>((resolve, reject) => {
+      client.on('error', reject);
+      client.on('close', () => resolve());
+      client.end(Buffer.alloc(SIZE, 0x5a));
+    });
+    await new Promise((resolve) => server.close(resolve));
+    ended = true;
+    expect(received).toBe(SIZE);
+    expect(longest).toBeGreaterThan(30_000);
+    for (const { fd } of [near, far]) close(libc!, fd);
   });
 
   test('a TUN device without offloads has no header; a name in use and a long name are told', () => {

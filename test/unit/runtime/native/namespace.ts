@@ -2,7 +2,7 @@
 
 import { isMainThread } from 'node:worker_threads';
 import { hasCapability } from '../../../../src/runtime/native/credentials.ts';
-import { libc as libcDoor } from '../../../../src/runtime/native/libc.ts';
+import { check, close, type Libc, libc as libcDoor } from '../../../../src/runtime/native/libc.ts';
 import { Rtnetlink } from '../../../../src/runtime/netlink/rtnetlink.ts';
 
 const CLONE_NEWNET = 0x40000000;
@@ -15,8 +15,27 @@ export function enterNamespace(): string | undefined {
   if (!hasCapability('CAP_NET_ADMIN')) return 'it needs root';
   const unshare: (flags: number) => number = libc.self.func('unshare', 'int', ['int']);
   if (unshare(CLONE_NEWNET) !== 0) return `no network namespace: errno ${libc.errno()}`;
+  raiseLoopback(libc);
+  return undefined;
+}
+
+/** Makes a second namespace beside the present one, runs `within` in it, and comes back. */
+export async function inAnotherNamespace<T>(libc: Libc, within: () => Promise<T>): Promise<T> {
+  const setns: (fd: number, type: number) => number = libc.self.func('setns', 'int', ['int', 'int']);
+  const unshare: (flags: number) => number = libc.self.func('unshare', 'int', ['int']);
+  const home = check(libc, libc.open('/proc/thread-self/ns/net', 0), 'open the namespace');
+  try {
+    check(libc, unshare(CLONE_NEWNET), 'make a network namespace');
+    raiseLoopback(libc);
+    return await within();
+  } finally {
+    check(libc, setns(home, CLONE_NEWNET), 'go back to the first namespace');
+    close(libc, home);
+  }
+}
+
+function raiseLoopback(libc: Libc): void {
   const rtnetlink = new Rtnetlink(libc);
   rtnetlink.setLink(rtnetlink.link('lo')!.index, { up: true });
   rtnetlink.close();
-  return undefined;
 }
