@@ -21,7 +21,7 @@ describe.skipIf(missing !== undefined)(`charon with charon through the lab${why}
   let left: Charon;
   let right: Charon;
   beforeAll(async () => {
-    lab = await Lab.open();
+    lab = await Lab.open({ label: 'lab' });
     left = await new Charon(lab.a, join(lab.dir, 'left')).start([charonSide(pair, 'a')]);
     right = await new Charon(lab.b, join(lab.dir, 'right')).start([charonSide(pair, 'b')]);
   });

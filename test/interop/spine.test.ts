@@ -33,7 +33,7 @@ describe.skipIf(missing !== undefined)(`traffic with charon in two namespaces${w
           let tanuki: Tanuki;
           let charon: Charon;
           beforeAll(async () => {
-            lab = await Lab.open();
+            lab = await Lab.open({ label: `traffic ${suite.name} ${outer} ${role}` });
             charon = await new Charon(lab.b, join(lab.dir, 'charon')).start([charonSide(pair, 'b')]);
             tanuki = await new Tanuki(lab.a, join(lab.dir, 'tanuki')).start(tanukiSide(pair, 'a'));
           });
@@ -68,7 +68,7 @@ describe.skipIf(missing !== undefined)(`traffic with charon in two namespaces${w
   }
 
   test('on demand: the first packet asks for the SA and is delivered when it is there', async () => {
-    const lab = await Lab.open();
+    const lab = await Lab.open({ label: 'on demand' });
     const pair: Pair = { suite: SUITES[0]!, outer: 'v4' };
     const tanuki = new Tanuki(lab.a, join(lab.dir, 'tanuki'));
     try {
@@ -92,7 +92,7 @@ describe.skipIf(missingGuest !== undefined)(`traffic with a real kernel${whyNoGu
   let inside: UmlCharon;
   let tanuki: Tanuki;
   beforeAll(async () => {
-    lab = await Lab.open({ link: false });
+    lab = await Lab.open({ link: false, label: 'kernel' });
     guest = await UmlGuest.boot(lab.a, join(lab.dir, 'guest'), lab.b.addresses);
     inside = new UmlCharon(guest);
     await inside.start([charonSide(pair, 'b')]);
@@ -139,7 +139,7 @@ describe.skipIf(missing !== undefined)(`rekeying under traffic${why}`, () => {
       let nodes: { readonly ours: Node; readonly theirs: Node };
       const tanukis: Tanuki[] = [];
       beforeAll(async () => {
-        lab = await Lab.open();
+        lab = await Lab.open({ label: `rekeying with ${other}` });
         const peer = other === 'charon' ? new Charon(lab.b, join(lab.dir, 'peer')) : new Tanuki(lab.b, join(lab.dir, 'peer'));
         if (peer instanceof Charon) await peer.start([charonSide(pair, 'b')]);
         else tanukis.push(await peer.start(tanukiSide(pair, 'b')));
@@ -181,7 +181,7 @@ describe.skipIf(missing !== undefined)(`crashes${why}`, () => {
   let tanuki: Tanuki;
   let charon: Charon;
   const start = async (more: Parameters<typeof tanukiSide>[2]) => {
-    lab = await Lab.open();
+    lab = await Lab.open({ label: expect.getState().currentTestName?.replace(/^.*> /, '') ?? 'crash' });
     charon = await new Charon(lab.b, join(lab.dir, 'charon')).start([charonSide(pair, 'b')]);
     tanuki = await new Tanuki(lab.a, join(lab.dir, 'tanuki')).start(tanukiSide(pair, 'a', more));
     await (more?.passive ? charon : tanuki).initiate('net4');

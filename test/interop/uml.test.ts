@@ -28,7 +28,7 @@ describe.skipIf(missing !== undefined)(`a user-mode-linux guest${why}`, () => {
   let lab: Lab;
   let guest: UmlGuest;
   beforeAll(async () => {
-    lab = await Lab.open({ link: false });
+    lab = await Lab.open({ link: false, label: 'uml' });
     guest = await UmlGuest.boot(lab.a, join(lab.dir, 'guest'), lab.b.addresses);
   });
   afterAll(async () => {

@@ -1,5 +1,5 @@
 /** Network namespaces joined by a veth: two hosts with outer and inner addresses, and everything undone at the end. */
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Finished, must, Program, run, type SpawnOptions } from './process.ts';
@@ -72,6 +72,9 @@ export class Namespace {
 }
 
 let labs = 0;
+const LOGS = join(tmpdir(), 'tanuki-interop-logs');
+
+export type LabOptions = { readonly link?: boolean; readonly tcpBufferBytes?: number; readonly label?: string };
 
 /** Two hosts `a` and `b` and a directory for files, all gone after `close`. */
 export class Lab {
@@ -80,10 +83,13 @@ export class Lab {
   /** A directory of mode 0700 for configuration, sockets and logs. */
   readonly dir: string;
 
-  private constructor(a: Namespace, b: Namespace, dir: string) {
+  readonly #logs: string;
+
+  private constructor(a: Namespace, b: Namespace, dir: string, logs: string) {
     this.a = a;
     this.b = b;
     this.dir = dir;
+    this.#logs = logs;
   }
 
   /**
@@ -91,13 +97,14 @@ export class Lab {
    * TCP's receive buffer is held to `tcpBufferBytes`: a window below what a peer's UDP socket can queue (about 90 packets) loses
    * nothing, so that both sides' counters must be equal. 0 leaves the system's own, for measuring throughput.
    */
-  static async open({ link = true, tcpBufferBytes = 131_072 }: { link?: boolean; tcpBufferBytes?: number } = {}): Promise<Lab> {
+  static async open({ link = true, tcpBufferBytes = 131_072, label = `lab-${labs + 1}` }: LabOptions = {}): Promise<Lab> {
     await removeLeftovers();
     const prefix = `tnk-${process.pid}-${++labs}`;
     const lab = new Lab(
       new Namespace(`${prefix}-a`, ADDRESSES.a),
       new Namespace(`${prefix}-b`, ADDRESSES.b),
       mkdtempSync(join(tmpdir(), `${prefix}-`)),
+      join(LOGS, label.replace(/[^\w.+-]+/g, '-')),
     );
     try {
       for (const host of [lab.a, lab.b]) {
@@ -122,11 +129,20 @@ export class Lab {
     return lab;
   }
 
-  /** Ends the programs, removes the namespaces (and with them the links, routes and rules) and the directory. */
+  /**
+   * Ends the programs, removes the namespaces (and with them the links, routes and rules) and the directory; the logs in it are kept
+   * under `tanuki-interop-logs/LABEL` of the system's temporary directory until the next lab of this label ends.
+   */
   async close(): Promise<void> {
     for (const host of [this.a, this.b]) {
       await host.endPrograms();
       await removeNamespace(host.name);
+    }
+    rmSync(this.#logs, { recursive: true, force: true });
+    for (const file of readdirSync(this.dir, { recursive: true, encoding: 'utf8' })) {
+      if (!/\.(log|conf)$/.test(file)) continue;
+      mkdirSync(this.#logs, { recursive: true });
+      copyFileSync(join(this.dir, file), join(this.#logs, file.replaceAll('/', '-')));
     }
     rmSync(this.dir, { recursive: true, force: true });
   }

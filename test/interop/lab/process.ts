@@ -1,5 +1,6 @@
 /** Programs of the lab: started with an argument list, watched through their output, ended by their process id. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { appendFileSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 
 const OUTPUT_LIMIT = 4 << 20;
@@ -12,8 +13,8 @@ export type Finished = {
   readonly stderr: string;
 };
 
-/** How to start a program. `env` is added to ours. */
-export type SpawnOptions = { readonly env?: Record<string, string>; readonly cwd?: string };
+/** How to start a program. `env` is added to ours; what it prints also goes to `logFile`. */
+export type SpawnOptions = { readonly env?: Record<string, string>; readonly cwd?: string; readonly logFile?: string };
 
 /** A running program. Output is kept up to 4 MiB a stream; what is older is dropped. */
 export class Program {
@@ -35,9 +36,11 @@ export class Program {
     });
     this.#child.stdout!.setEncoding('utf8').on('data', (text: string) => {
       this.#stdout = (this.#stdout + text).slice(-OUTPUT_LIMIT);
+      if (options.logFile !== undefined) appendFileSync(options.logFile, text);
     });
     this.#child.stderr!.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-OUTPUT_LIMIT);
+      if (options.logFile !== undefined) appendFileSync(options.logFile, text);
     });
     this.exited = new Promise((resolve) => {
       const end = (code: number | null, signal: string | null) => {

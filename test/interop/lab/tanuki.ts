@@ -177,7 +177,7 @@ export class Tanuki {
   async start(scenario: TanukiScenario, options: readonly string[] = []): Promise<this> {
     this.write(scenario);
     const argv = [process.execPath, CLI, 'up', '-f', this.file, '--run-dir', this.runDir, ...options];
-    const program = this.host.spawn(argv, { cwd: ROOT });
+    const program = this.host.spawn(argv, { cwd: ROOT, logFile: join(this.dir, 'tanuki.log') });
     this.#program = program;
     await waitUntil(
       async () => {
