@@ -31,6 +31,8 @@ interface When {
 export interface Form {
   readonly name: string;
   readonly when?: When;
+  /** Part of an authentication by EAP, which the caller must have asked for. */
+  readonly eap?: true;
   readonly holds: Partial<Readonly<Record<PayloadType, Count>>>;
   /** What every proposal must be for, and the octets of its SPI. */
   readonly proposals?: { readonly protocols: readonly ProposalProtocol[]; readonly spiBytes: number };
@@ -54,10 +56,16 @@ export const RULES: Readonly<Record<ExchangeName, Readonly<Record<'request' | 'r
   // appendix C.2 and C.3
   IKE_AUTH: {
     request: [
-      { name: 'EAP request', when: { has: 'EAP' }, holds: { EAP: one } },
-      { name: 'last request with EAP', when: { has: 'AUTH', lacks: ['IDi', 'SA', 'TSi', 'TSr'] }, holds: { AUTH: one } },
+      { name: 'EAP request', eap: true, when: { has: 'EAP' }, holds: { EAP: one } },
+      {
+        name: 'last request with EAP',
+        eap: true,
+        when: { has: 'AUTH', lacks: ['IDi', 'SA', 'TSi', 'TSr'] },
+        holds: { AUTH: one },
+      },
       {
         name: 'first request with EAP',
+        eap: true,
         when: { has: 'IDi', lacks: ['AUTH'] },
         holds: { IDi: one, CERTREQ: any, IDr: optional, ...childPayloads },
         proposals: child,
@@ -69,7 +77,7 @@ export const RULES: Readonly<Record<ExchangeName, Readonly<Record<'request' | 'r
       },
     ],
     response: [
-      { name: 'EAP response', when: { has: 'EAP' }, holds: { IDr: optional, CERT: any, AUTH: optional, EAP: one } },
+      { name: 'EAP response', eap: true, when: { has: 'EAP' }, holds: { IDr: optional, CERT: any, AUTH: optional, EAP: one } },
       { name: 'error response', when: { lacks: ['AUTH'], error: true }, holds: { Notify: some } },
       {
         name: 'response with an error of the child SA',
@@ -78,6 +86,7 @@ export const RULES: Readonly<Record<ExchangeName, Readonly<Record<'request' | 'r
       },
       {
         name: 'last response with EAP',
+        eap: true,
         when: { lacks: ['IDr'], has: 'AUTH' },
         holds: { AUTH: one, ...childPayloads },
         proposals: child,
@@ -120,9 +129,15 @@ export const NONCE_BYTES = { min: 16, max: 256 } as const;
 /**
  * Checks an authenticated message (or one of IKE_SA_INIT) against its row and returns which form it has. Throws PeerError:
  * UNSUPPORTED_CRITICAL_PAYLOAD with the type as data (§2.5), or INVALID_SYNTAX naming what was expected and found (§2.21).
- * Payloads that nobody knows are skipped, as are their places (§2.5: order is not checked).
+ * Payloads that nobody knows are skipped, and their order is free (§2.5). Forms of EAP are AUTHENTICATION_FAILED unless `eap` is set, so
+ * that a message without AUTH gets no further where EAP is not in use.
  */
-export function checkRules(exchange: number, role: 'request' | 'response', payloads: readonly Payload[]): string {
+export function checkRules(
+  exchange: number,
+  role: 'request' | 'response',
+  payloads: readonly Payload[],
+  { eap = false }: { readonly eap?: boolean } = {},
+): string {
   for (const payload of payloads) {
     if (payload.type === 'unknown' && payload.critical) {
       throw new PeerError(
@@ -138,6 +153,7 @@ export function checkRules(exchange: number, role: 'request' | 'response', paylo
   const form = RULES[name][role].find((candidate) => applies(candidate.when, payloads));
   if (form === undefined) throw refused(`${name} ${role}: no such message`);
   const what = form.name === role ? `${name} ${role}` : `${name}, ${form.name}`;
+  if (form.eap && !eap) throw new PeerError('AUTHENTICATION_FAILED', `${what}: EAP is not in use here, found ${held(payloads)}`);
   checkCounts(what, form, payloads);
   for (const nonce of payloads) {
     if (nonce.type !== 'Nonce' || (nonce.data.length >= NONCE_BYTES.min && nonce.data.length <= NONCE_BYTES.max)) continue;
