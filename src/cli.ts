@@ -1,0 +1,192 @@
+#!/usr/bin/env node
+/** The front door: `tanuki up`, `status`, `lint`, `ping` and the rest. Each command is a file of `src/front-door`. */
+
+import { Command, InvalidArgumentError, Option } from 'commander';
+import type { Severity } from './event.ts';
+import { ask } from './front-door/ask.ts';
+import { events } from './front-door/events.ts';
+import { EXIT, Exit } from './front-door/exit-codes.ts';
+import { KEY_BITS, keygen } from './front-door/keygen.ts';
+import { lintFile } from './front-door/lint.ts';
+import { ping } from './front-door/ping.ts';
+import { showStatus, statusOf } from './front-door/status.ts';
+import { up } from './front-door/up.ts';
+import { defaultRunDir } from './runtime/run-dir.ts';
+
+const DEFAULT_FILE = '/etc/tanuki/tanuki.conf';
+
+const runDirOption = new Option('--run-dir <dir>', 'where the sockets of the daemons are').default(defaultRunDir());
+const jsonOption = new Option('--json', 'print JSON');
+const levelOption = new Option('--log-level <level>', 'least severity that is logged').choices([
+  'debug',
+  'info',
+  'notice',
+  'warning',
+  'error',
+]);
+
+interface Common {
+  readonly runDir: string;
+  readonly json?: boolean;
+}
+
+const program = new Command('tanuki').description('Key exchange for IPsec in userspace.').version('0.1.0').showHelpAfterError();
+
+program
+  .command('up')
+  .description('start the daemons and stay in the foreground')
+  .option('-f, --file <file>', 'policy file', DEFAULT_FILE)
+  .addOption(runDirOption)
+  .option('--single-process', 'all daemons in this process')
+  .option('--confirm <seconds>', 'go down again unless `tanuki confirm` comes within this time', seconds)
+  .addOption(levelOption)
+  .action(async (o: Common & { file: string; singleProcess?: boolean; confirm?: number; logLevel?: Severity }) => {
+    process.exitCode = await up({
+      file: o.file,
+      runDir: o.runDir,
+      singleProcess: o.singleProcess === true,
+      confirmSeconds: o.confirm,
+      logLevel: o.logLevel,
+    });
+  });
+
+program
+  .command('down')
+  .description('stop the daemons')
+  .addOption(runDirOption)
+  .addOption(jsonOption)
+  .action(async (o: Common) => print(o, await ask('tanuki', o.runDir, 'down'), 'going down'));
+
+program
+  .command('confirm')
+  .description('keep what `up --confirm` or `reload --confirm` put in force')
+  .addOption(runDirOption)
+  .addOption(jsonOption)
+  .action(async (o: Common) => {
+    const results = await Promise.allSettled([ask('tanuki', o.runDir, 'confirm'), ask('spmd', o.runDir, 'confirm')]);
+    const failure = results.find((result) => result.status === 'rejected');
+    if (failure !== undefined && results.every((result) => result.status === 'rejected')) throw failure.reason;
+    print(o, { confirmed: true }, 'confirmed');
+  });
+
+program
+  .command('reload')
+  .description('read the policy files again; a bad file changes nothing')
+  .addOption(runDirOption)
+  .option('--confirm <seconds>', 'go back to the old ones unless `tanuki confirm` comes within this time', seconds)
+  .addOption(jsonOption)
+  .action(async (o: Common & { confirm?: number }) => {
+    const result = (await ask('spmd', o.runDir, 'reload', { confirmSeconds: o.confirm ?? 0 })) as {
+      generation: number;
+      summary: string;
+    };
+    print(o, result, result.summary);
+  });
+
+program
+  .command('status')
+  .description('daemons, IKE SAs, child SAs, policies, drops')
+  .addOption(runDirOption)
+  .addOption(jsonOption)
+  .action(async (o: Common) => {
+    const status = await statusOf(o.runDir);
+    print(o, status, showStatus(status));
+  });
+
+program
+  .command('lint <file>')
+  .description('check a policy file: every mistake with its place')
+  .option('--print', 'print the whole configuration as it was understood')
+  .addOption(jsonOption)
+  .action((file: string, o: { print?: boolean; json?: boolean }) => {
+    const { ok, text, printed, diagnostics } = lintFile(file);
+    print(o, { ok, diagnostics }, text + (o.print === true && printed !== undefined ? printed : ''));
+    if (!ok) process.exitCode = EXIT.usage;
+  });
+
+program
+  .command('ping <address>')
+  .description('send echo requests through the policies, with or without a TUN device')
+  .addOption(runDirOption)
+  .option('-c, --count <n>', 'how many', whole, 4)
+  .option('-i, --interval <seconds>', 'between two of them', seconds, 1)
+  .option('-I, --source <address>', 'source address')
+  .option('-W, --timeout <seconds>', 'wait for an answer this long', seconds, 5)
+  .addOption(jsonOption)
+  .action(async (address: string, o: Common & { count: number; interval: number; source?: string; timeout: number }) => {
+    process.exitCode = await ping({ address, ...o });
+  });
+
+for (const [name, what] of [
+  ['initiate', 'negotiate now what a selector, policy or remote names'],
+  ['terminate', 'delete the SAs that a selector, policy, remote or IKE SA names'],
+] as const) {
+  program
+    .command(`${name} <name>`)
+    .description(what)
+    .addOption(runDirOption)
+    .option('-W, --timeout <seconds>', 'give up after this time', seconds, 30)
+    .addOption(jsonOption)
+    .action(async (subject: string, o: Common & { timeout: number }) => {
+      print(o, await ask('iked', o.runDir, name, { name: subject }, o.timeout * 1000), `${name}: done`);
+    });
+}
+
+program
+  .command('rekey <name>')
+  .description('replace the SAs that a selector, policy, remote or IKE SA names')
+  .option('--ike', 'the IKE SA instead of its children')
+  .addOption(runDirOption)
+  .addOption(jsonOption)
+  .action(async (subject: string, o: Common & { ike?: boolean }) => {
+    print(o, await ask('iked', o.runDir, 'rekey', { name: subject, what: o.ike === true ? 'ike' : 'child' }), 'rekey: begun');
+  });
+
+program
+  .command('events')
+  .description('print what happens, as it happens')
+  .addOption(runDirOption)
+  .addOption(jsonOption)
+  .action(async (o: Common) => events(o.runDir, o.json === true));
+
+program
+  .command('keygen <file>')
+  .description('make a strong pre-shared key in a new file that is closed to others')
+  .option('--bits <n>', 'strength', whole, KEY_BITS)
+  .addOption(jsonOption)
+  .action((file: string, o: { bits: number; json?: boolean }) => {
+    keygen(file, o.bits);
+    print(o, { file, bits: o.bits }, `${file}: a pre-shared key of ${o.bits} bits; write the same file on the other side`);
+  });
+
+function print(o: { readonly json?: boolean }, value: unknown, text: string): void {
+  process.stdout.write(
+    o.json === true ? `${JSON.stringify(value, undefined, 2)}\n` : text.endsWith('\n') || text === '' ? text : `${text}\n`,
+  );
+}
+
+function seconds(text: string): number {
+  const value = Number(text);
+  if (!Number.isFinite(value) || value <= 0 || value > 86_400)
+    throw new InvalidArgumentError('expected seconds, more than 0 and at most 86400.');
+  return value;
+}
+
+function whole(text: string): number {
+  if (!/^[1-9]\d{0,5}$/.test(text)) throw new InvalidArgumentError('expected a whole number, 1 to 999999.');
+  return Number(text);
+}
+
+try {
+  await program.exitOverride().parseAsync();
+} catch (error) {
+  if (error instanceof Exit) {
+    process.stderr.write(`tanuki: ${error.message}\n`);
+    process.exitCode = error.code;
+  } else if (error instanceof Error && 'exitCode' in error) {
+    process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage; // commander has written its own sentence
+  } else {
+    process.stderr.write(`tanuki: ${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = EXIT.failed;
+  }
+}
