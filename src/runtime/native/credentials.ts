@@ -1,4 +1,7 @@
-/** Who we are and who connected: capabilities of this process (capabilities(7)) and the credentials of a UNIX peer (unix(7), SO_PEERCRED). */
+/**
+ * Who we are and who connected: capabilities of this process (capabilities(7)) and the credentials of a UNIX peer (unix(7),
+ * SO_PEERCRED).
+ */
 
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
@@ -23,14 +26,19 @@ export function hasCapability(capability: Capability): boolean {
   return effective !== undefined && ((BigInt(`0x${effective}`) >> BigInt(CAPABILITY[capability])) & 1n) === 1n;
 }
 
-/** A sentence for the log where the capability is missing: what cannot be done, who we are, what to do. Undefined where it is there. */
+/**
+ * A sentence for the log where the capability is missing: what cannot be done, who we are, what to do. Undefined where it is
+ * there.
+ */
 export function missingCapability(capability: Capability, forWhat: string): string | undefined {
   if (hasCapability(capability)) return undefined;
   const uid = process.geteuid?.() ?? -1;
   return `${forWhat} needs ${capability}, which this process (user ${uid}) does not have: run it as root, or with the capability`;
 }
 
-/** Process, user and group of the other end of a connected UNIX socket. Throws SystemError where Node holds no descriptor for it. */
+/**
+ * Process, user and group of the other end of a connected UNIX socket. Throws SystemError where Node holds no descriptor for it.
+ */
 export function credentialsOf(libc: Libc, socket: Socket): { pid: number; uid: number; gid: number } {
   const handle: unknown = Reflect.get(socket, '_handle');
   const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined;

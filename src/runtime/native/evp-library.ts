@@ -1,4 +1,7 @@
-/** OpenSSL's EVP interface through koffi: of the node binary itself, else of the system's libcrypto.so.3. Nothing but declarations (evp(3), HMAC(3)). */
+/**
+ * OpenSSL's EVP interface through koffi: of the node binary itself, else of the system's libcrypto.so.3. Nothing but declarations
+ * (evp(3), HMAC(3)).
+ */
 
 import { SystemError } from '../../errors.ts';
 import { type Door, tryDoor } from './door.ts';

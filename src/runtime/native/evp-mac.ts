@@ -1,4 +1,7 @@
-/** The separate integrity algorithms of ESP over OpenSSL with kept contexts: HMAC (RFC 4868, RFC 2404), CMAC (RFC 4494), XCBC (RFC 3566). */
+/**
+ * The separate integrity algorithms of ESP over OpenSSL with kept contexts: HMAC (RFC 4868, RFC 2404), CMAC (RFC 4494), XCBC (RFC
+ * 3566).
+ */
 
 import type { Secret } from '../../bytes/secret.ts';
 import type { IntegName } from '../../crypto/transforms.ts';
@@ -8,7 +11,10 @@ import type { Evp } from './evp-library.ts';
 
 /** One keyed MAC. `compute` leaves the whole MAC at the `macAt` that it was made with. */
 export interface Mac {
-  /** Over `length` octets at arena offset `at`, then the four of `sequenceHigh` if that is not -1 (RFC 4303 §2.8). False on failure. */
+  /**
+   * Over `length` octets at arena offset `at`, then the four of `sequenceHigh` if that is not -1 (RFC 4303 §2.8). False on
+   * failure.
+   */
   compute(at: number, length: number, sequenceHigh: number): boolean;
   /** Wipes the key. */
   free(): void;

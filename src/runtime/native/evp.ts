@@ -1,4 +1,7 @@
-/** ESP's cryptography by OpenSSL over FFI: `PacketCipher` on one arena, with a kept context for each SA and direction (RFC 4106, RFC 7634, RFC 3602, RFC 3686). */
+/**
+ * ESP's cryptography by OpenSSL over FFI: `PacketCipher` on one arena, with a kept context for each SA and direction (RFC 4106,
+ * RFC 7634, RFC 3602, RFC 3686).
+ */
 
 import type { Secret } from '../../bytes/secret.ts';
 import type { EspSuite, PacketCipher } from '../../crypto/packet-cipher.ts';
@@ -14,7 +17,9 @@ const ESP_HEADER_BYTES = 8;
 /** The longest packet with room for XCBC's padding behind it. */
 const COPY_BYTES = 65536 + 64;
 
-/** How each algorithm makes the IV that OpenSSL wants: AEAD and CTR put the salt in front, CTR a counter behind it (RFC 3686 §4). */
+/**
+ * How each algorithm makes the IV that OpenSSL wants: AEAD and CTR put the salt in front, CTR a counter behind it (RFC 3686 §4).
+ */
 type Kind = 'aead' | 'ctr' | 'cbc' | 'null';
 
 interface Keys {
@@ -56,8 +61,9 @@ function algorithm(encr: EncrName, keyBits: number): string {
 }
 
 /**
- * Five calls seal an AEAD packet and four open it; nothing is allocated. An AEAD packet that does not authenticate is zeroed, since OpenSSL decrypts
- * before it knows. Make one for each thread, over the arena of its packets (it reserves 64 KiB there).
+ * Five calls seal an AEAD packet and four open it; nothing is allocated but, off the main thread, a number for a context's high
+ * address. An AEAD packet that does not authenticate is zeroed, since OpenSSL decrypts before it knows. Make one for each thread,
+ * over the arena of its packets (it reserves 64 KiB there).
  */
 export class EvpCipher implements PacketCipher {
   readonly name = 'openssl';

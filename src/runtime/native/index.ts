@@ -1,6 +1,6 @@
 /**
- * The native doors: what the host lets us do beyond Node, and why not where it does not. Importing this never fails, and loads koffi
- * only when a door is tried. The packet loop it is made for, one thread, nothing allocated in it:
+ * The native doors: what the host lets us do beyond Node, and why not where it does not. Importing this never fails and loads
+ * koffi only when a door is tried. The packet loop it is made for, one thread, nothing allocated in it:
  *
  *     const { open: libc, why } = libcDoor();                    // no libc: log `why`, use memory devices and dgram
  *     const arena = new Arena(libc, 64 << 20);
@@ -33,7 +33,8 @@
  *       }
  *     }
  *
- * The owner thread makes `wakeFd` (`createEventFd`), posts its message, then calls `kick`; it kicks before `worker.terminate()`, which hangs otherwise.
+ * The owner thread makes `wakeFd` (`createEventFd`), posts its message, then calls `kick`. It also kicks before
+ * `worker.terminate()`, which hangs otherwise. An inherited device is taken over by `adoptTun`.
  */
 
 import { accessSync, constants } from 'node:fs';

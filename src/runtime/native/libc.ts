@@ -9,8 +9,8 @@ import { type Door, tryDoor } from './door.ts';
 type Koffi = typeof import('koffi');
 
 /**
- * Raw calls: the result is libc's own (-1 on failure, then `errno()`). Addresses are numbers and never JavaScript memory; lengths are octets.
- * A caller passes the result through `check`, or on the packet path counts the failure.
+ * Raw calls: the result is libc's own (-1 on failure, then `errno()`). Addresses are numbers and never JavaScript memory; lengths
+ * are octets. A caller passes the result through `check`, or on the packet path counts the failure.
  */
 export interface Libc {
   readonly koffi: Koffi;
@@ -40,7 +40,10 @@ export interface Libc {
   clock_gettime(clock: number, timespec: number): number;
 }
 
-/** Result and arguments as koffi binds them: int64_t for addresses and sizes is the fastest way in (26 ns for a small integer, 33-55 ns for a pointer). */
+/**
+ * Result and arguments as koffi binds them: int64_t for addresses and sizes is the fastest way in (26 ns for a small integer,
+ * 33-55 ns for a pointer).
+ */
 const SIGNATURES = {
   open: ['int', ['str', 'int']],
   close: ['int', ['int']],
@@ -70,7 +73,10 @@ export const EAGAIN: number = osConstants.errno.EAGAIN;
 
 let door: Door<Libc> | undefined;
 
-/** Opens the door once for this thread. It stays shut where koffi is not installed, or the host is not a 64-bit little-endian Linux. */
+/**
+ * Opens the door once for this thread. It stays shut where koffi is not installed, or the host is not a 64-bit little-endian
+ * Linux.
+ */
 export function libc(): Door<Libc> {
   door ??= tryDoor(load);
   return door;
@@ -107,7 +113,10 @@ export function systemError(what: string, errno: number, hint = ''): SystemError
   return new SystemError(`${what}: ${sentence} (${name})${hint === '' ? '' : `; ${hint}`}`, name);
 }
 
-/** `result` where it is not negative, else throws the SystemError that errno tells. Call it on the very result: errno does not last. */
+/**
+ * `result` where it is not negative, else throws the SystemError that errno tells. Call it on the very result: errno does not
+ * last.
+ */
 export function check(libc: Libc, result: number, what: string, hint = ''): number {
   if (result >= 0) return result;
   throw systemError(what, libc.errno(), hint);

@@ -1,4 +1,7 @@
-/** Many datagrams a system call: recvmmsg(2) and sendmmsg(2) over tables laid by hand in the arena, filled once (RFC 3542 for the control data). */
+/**
+ * Many datagrams a system call: recvmmsg(2) and sendmmsg(2) over tables laid by hand in the arena, filled once (RFC 3542 for the
+ * control data).
+ */
 
 import { Fault } from '../../errors.ts';
 import type { Arena } from './arena.ts';
@@ -152,8 +155,10 @@ export class MessageTable {
   }
 
   /**
-   * Control data of a message to send. `segmentBytes`: cut it into datagrams of this size, the last may be shorter, at most 64 of them and 65,507
-   * octets in all (0: one datagram); EINVAL tells that a segment is longer than the MTU, EIO that the device cannot: send them singly there. `trafficClass`: its TOS (-1: the socket's). `sourceAt`: arena offset of the address to send from (-1: the kernel chooses).
+   * Control data of a message to send. `segmentBytes`: cut it into datagrams of this size, the last may be shorter, at most 64 of
+   * them and 65,507 octets in all (0: one datagram); EINVAL tells that a segment is longer than the MTU, EIO that the device
+   * cannot: send them singly there. `trafficClass`: its TOS (-1: the socket's). `sourceAt`: arena offset of the address to send
+   * from (-1: the kernel chooses).
    */
   control(slot: number, family: 4 | 6, segmentBytes: number, trafficClass: number, sourceAt: number): void {
     const { u32, bytes } = this.#arena;
@@ -185,8 +190,8 @@ export class MessageTable {
   }
 
   /**
-   * Sends `count` messages from slot `first`: how many the kernel took (0: it can take none now), or -errno of the very first, which
-   * the caller drops before it goes on with the next.
+   * Sends `count` messages from slot `first`: how many the kernel took (0: it can take none now), or -errno of the very first,
+   * which the caller drops before it goes on with the next.
    */
   send(fd: number, first: number, count: number): number {
     const sent = this.#libc.sendmmsg(fd, this.#arena.base + this.#headers + first * MMSGHDR_BYTES, count, MSG_DONTWAIT);

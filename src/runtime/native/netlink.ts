@@ -1,4 +1,6 @@
-/** A netlink socket, used synchronously: requests about routes and links are rare and answered at once by the kernel (netlink(7)). */
+/**
+ * A netlink socket, used synchronously: requests about routes and links are rare and answered at once by the kernel (netlink(7)).
+ */
 
 import { SystemError } from '../../errors.ts';
 import {
@@ -45,7 +47,10 @@ export class NetlinkSocket {
   readonly #buffer: Arena;
   #sequence = 0;
 
-  /** `groups` are multicast groups to listen to; read them with `notifications`, on a socket that makes no requests. Throws SystemError. */
+  /**
+   * `groups` are multicast groups to listen to; read them with `notifications`, on a socket that makes no requests. Throws
+   * SystemError.
+   */
   constructor(libc: Libc, protocol: number, groups: readonly number[] = []) {
     this.#libc = libc;
     buffer ??= new Arena(libc, BUFFER_BYTES);
@@ -78,8 +83,8 @@ export class NetlinkSocket {
   }
 
   /**
-   * Sends one request, waits until the kernel acknowledges it, and returns what it answered before that (nothing to most requests).
-   * `what` names the request in the error. Throws SystemError with the errno's name as its code.
+   * Sends one request, waits until the kernel acknowledges it, and returns what it answered before that (nothing to most
+   * requests). `what` names the request in the error. Throws SystemError with the errno's name as its code.
    */
   request(type: number, flags: number, body: Uint8Array, what: string): NetlinkMessage[] {
     const sequence = this.#send(type, NLM_F_REQUEST | NLM_F_ACK | flags, body, what);
@@ -96,7 +101,10 @@ export class NetlinkSocket {
     }
   }
 
-  /** Asks for all objects of a kind and returns the kernel's messages. Asks again where a change interrupted the listing. Throws SystemError. */
+  /**
+   * Asks for all objects of a kind and returns the kernel's messages. Asks again where a change interrupted the listing. Throws
+   * SystemError.
+   */
   dump(type: number, body: Uint8Array, what: string): NetlinkMessage[] {
     for (let attempt = 0; attempt < 8; attempt++) {
       const found = this.#dumpOnce(type, body, what);
@@ -105,7 +113,9 @@ export class NetlinkSocket {
     throw new SystemError(`${what}: the kernel's table changed during each of 8 listings; try again`, 'EINTR');
   }
 
-  /** What the groups told since the last call; never waits. `lost` where the kernel dropped some (ENOBUFS): list everything anew. */
+  /**
+   * What the groups told since the last call; never waits. `lost` where the kernel dropped some (ENOBUFS): list everything anew.
+   */
   notifications(): { messages: NetlinkMessage[]; lost: boolean } {
     const all: NetlinkMessage[] = [];
     let lost = false;
@@ -164,7 +174,10 @@ export class NetlinkSocket {
   }
 }
 
-/** NLMSG_ERROR: `-errno (4) | header of the request (16) | …`, with the kernel's own sentence in an attribute where it has one. 0 means done. */
+/**
+ * NLMSG_ERROR: `-errno (4) | header of the request (16) | …`, with the kernel's own sentence in an attribute where it has one. 0
+ * means done.
+ */
 function refuse(message: NetlinkMessage, what: string): void {
   const view = new DataView(message.body.buffer, message.body.byteOffset, message.body.length);
   const errno = -view.getInt32(0, true);

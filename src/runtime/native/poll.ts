@@ -48,7 +48,10 @@ export class PollTable {
     return this.#arena.i32[((this.#at + index * POLLFD_BYTES) >>> 2) + 1]! >>> 16;
   }
 
-  /** Blocks until something happens or `milliseconds` pass (-1: for ever). Returns how many entries have events; a signal counts as none. */
+  /**
+   * Blocks until something happens or `milliseconds` pass (-1: for ever). Returns how many entries have events; a signal counts
+   * as none.
+   */
   wait(milliseconds: number): number {
     const ready = this.#libc.poll(this.#arena.base + this.#at, this.#count, milliseconds);
     if (ready >= 0) return ready;

@@ -1,4 +1,7 @@
-/** Sockets with the options that Node's own lack: UDP with marks, packet information and segmentation offload, and raw ESP and AH (socket(7), ip(7), ipv6(7), udp(7)). */
+/**
+ * Sockets with the options that Node's own lack: UDP with marks, packet information and segmentation offload, and raw ESP and AH
+ * (socket(7), ip(7), ipv6(7), udp(7)).
+ */
 
 import { type Family, IpAddress, showEndpoint } from '../../net/address.ts';
 import { type Arena, scratch } from './arena.ts';
@@ -103,7 +106,10 @@ export function openUdp(libc: Libc, options: SocketOptions): OpenSocket {
   return open(libc, options, SOCK_DGRAM, IPPROTO_UDP, what, 'another daemon may hold the port: stop it or choose another port');
 }
 
-/** Opens a raw socket for ESP or AH. IPv4 delivers packets with their IP header, IPv6 without. Needs CAP_NET_RAW. Throws SystemError. */
+/**
+ * Opens a raw socket for ESP or AH. IPv4 delivers packets with their IP header, IPv6 without. Needs CAP_NET_RAW. Throws
+ * SystemError.
+ */
 export function openRaw(libc: Libc, protocol: typeof IPPROTO_ESP | typeof IPPROTO_AH, options: SocketOptions): OpenSocket {
   const what = `open raw IPv${options.family} socket for ${protocol === IPPROTO_ESP ? 'ESP' : 'AH'}`;
   return open(libc, { ...options, port: 0 }, SOCK_RAW, protocol, what, 'raw sockets need root or CAP_NET_RAW');

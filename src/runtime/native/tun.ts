@@ -1,4 +1,7 @@
-/** The TUN device, Linux's Documentation/networking/tuntap: whole IP packets through a descriptor, with segmentation offload where the kernel has it. */
+/**
+ * The TUN device, Linux's Documentation/networking/tuntap: whole IP packets through a descriptor, with segmentation offload where
+ * the kernel has it.
+ */
 
 import { SystemError } from '../../errors.ts';
 import { type Arena, scratch } from './arena.ts';
@@ -92,8 +95,8 @@ export class Tun {
 }
 
 /**
- * Opens a TUN device called `name` (`%d` in it is a number the kernel chooses), with every offload the kernel has unless `offload` is false.
- * Link state, MTU and addresses are rtnetlink's business (`netlink/rtnetlink.ts`). Throws SystemError.
+ * Opens a TUN device called `name` (`%d` in it is a number the kernel chooses), with every offload the kernel has unless
+ * `offload` is false. Link state, MTU and addresses are rtnetlink's business (`netlink/rtnetlink.ts`). Throws SystemError.
  */
 export function openTun(libc: Libc, arena: Arena, name: string, offload = true): Tun {
   if (Buffer.byteLength(name) > 15)
@@ -119,8 +122,9 @@ export function openTun(libc: Libc, arena: Arena, name: string, offload = true):
 }
 
 /**
- * Takes over a TUN device that someone with the privilege opened, by its descriptor, which is made non-blocking. It keeps the packet header
- * it was opened with. Throws SystemError where the descriptor is no TUN device, or one whose packets have a protocol prefix.
+ * Takes over a TUN device that someone with the privilege opened, by its descriptor, which is made non-blocking. It keeps the
+ * packet header it was opened with. Throws SystemError where the descriptor is no TUN device, or one whose packets have a
+ * protocol prefix.
  */
 export function adoptTun(libc: Libc, arena: Arena, fd: number): Tun {
   const what = `take over TUN device on descriptor ${fd}`;

@@ -1,4 +1,6 @@
-/** Netlink's framing as octets: message headers and attributes, in the host's (little-endian) order (RFC 3549 §2.3, netlink(7)). */
+/**
+ * Netlink's framing as octets: message headers and attributes, in the host's (little-endian) order (RFC 3549 §2.3, netlink(7)).
+ */
 
 import { WireError } from '../../errors.ts';
 
@@ -9,7 +11,10 @@ export const NLM_F_REQUEST = 0x1;
 export const NLM_F_ACK = 0x4;
 export const NLM_F_DUMP_INTR = 0x10;
 export const NLM_F_DUMP = 0x300;
-/** With a NEW request: take the place of what is there, fail where something is there, make it where nothing is there, put it last. */
+/**
+ * With a NEW request: take the place of what is there, fail where something is there, make it where nothing is there, put it
+ * last.
+ */
 export const NLM_F_REPLACE = 0x100;
 export const NLM_F_EXCL = 0x200;
 export const NLM_F_CREATE = 0x400;

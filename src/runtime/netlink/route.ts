@@ -155,7 +155,10 @@ export function decodeLink(body: Uint8Array): Link {
   };
 }
 
-/** struct ifaddrmsg: `family, prefix length, flags, scope | index (4)`. IPv6 addresses skip duplicate address detection: a TUN has no neighbours. */
+/**
+ * struct ifaddrmsg: `family, prefix length, flags, scope | index (4)`. IPv6 addresses skip duplicate address detection: a TUN has
+ * no neighbours.
+ */
 export function encodeAddress(index: number, { address, length }: Prefix): Uint8Array {
   const header = Uint8Array.of(AF[address.family], length, address.family === 6 ? IFA_F_NODAD : 0, 0);
   return cat(header, u32(index), attribute(2, address.bytes), attribute(1, address.bytes));
@@ -175,7 +178,10 @@ export function decodeAddress(body: Uint8Array): InterfaceAddress | undefined {
   };
 }
 
-/** struct rtmsg: `family, destination length, source length, tos, table, protocol, scope, type | flags (4)`. `mark` is for look-ups alone. */
+/**
+ * struct rtmsg: `family, destination length, source length, tos, table, protocol, scope, type | flags (4)`. `mark` is for
+ * look-ups alone.
+ */
 export function encodeRoute(route: Route, mark?: number): Uint8Array {
   const { destination, gateway, preferredSource } = route;
   const header = new Uint8Array(12);

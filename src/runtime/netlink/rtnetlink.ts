@@ -1,4 +1,7 @@
-/** Links, addresses, routes and rules of the host: list, set, delete, and hear of changes (rtnetlink(7)). Every request is acknowledged by the kernel. */
+/**
+ * Links, addresses, routes and rules of the host: list, set, delete, and hear of changes (rtnetlink(7)). Every request is
+ * acknowledged by the kernel.
+ */
 
 import type { Family, IpAddress } from '../../net/address.ts';
 import { host, type Prefix, showPrefix } from '../../net/prefix.ts';
@@ -25,7 +28,10 @@ import {
 
 const NETLINK_ROUTE = 0;
 
-/** All methods throw SystemError whose `code` is the errno's name: EEXIST (adding), ESRCH, ENODEV or ENOENT (deleting), EPERM without CAP_NET_ADMIN. */
+/**
+ * All methods throw SystemError whose `code` is the errno's name: EEXIST (adding), ESRCH, ENODEV or ENOENT (deleting), EPERM
+ * without CAP_NET_ADMIN.
+ */
 export class Rtnetlink {
   readonly #socket: NetlinkSocket;
 

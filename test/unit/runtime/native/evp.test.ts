@@ -1,4 +1,7 @@
-/** OpenSSL on the packet path against noble (3DES, which noble lacks, against node:crypto): every suite, many lengths, with and without extended sequence numbers. */
+/**
+ * OpenSSL on the packet path against noble (3DES, which noble lacks, against node:crypto): every suite, many lengths, with and
+ * without extended sequence numbers.
+ */
 
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Secret } from '../../../../src/bytes/secret.ts';

@@ -1,4 +1,7 @@
-/** What needs privilege, in a namespace of its own: rtnetlink, the TUN device with its offloads, raw ESP, marks and device binding. */
+/**
+ * What needs privilege, in a namespace of its own: rtnetlink, the TUN device with its offloads, raw ESP, marks and device
+ * binding.
+ */
 
 import { createSocket } from 'node:dgram';
 import { existsSync } from 'node:fs';
