@@ -32,6 +32,7 @@ const HASH = { sha1: 'sha1', sha2_256: 'sha256', sha2_384: 'sha384', sha2_512: '
 const CURVE = { ecp256: 'prime256v1', ecp384: 'secp384r1', ecp521: 'secp521r1' } as const;
 const MONTGOMERY = { x25519: 'X25519', x448: 'X448' } as const;
 const ICV = 16;
+const ZERO_IV = new Uint8Array(16);
 
 export const nativeEngine: Engine = {
   name: 'native',
@@ -45,9 +46,9 @@ export const nativeEngine: Engine = {
     for (const part of data) state.update(part);
     return plain(state.digest());
   },
-  aesBlock(key) {
-    const cipher = createCipheriv(`aes-${key.length * 8}-ecb`, key, null).setAutoPadding(false);
-    return (block) => plain(cipher.update(block));
+  cbcMac(key) {
+    const algorithm = `aes-${key.length * 8}-cbc`;
+    return (blocks) => plain(createCipheriv(algorithm, key, ZERO_IV).setAutoPadding(false).update(blocks)).slice(-ZERO_IV.length);
   },
   aead(name: AeadName, key): Aead {
     return name === 'aes_gcm_16' ? gcm(key) : chacha20poly1305(key);

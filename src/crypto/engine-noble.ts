@@ -1,6 +1,6 @@
 /** The portable engine, over @noble/hashes, @noble/ciphers and @noble/curves: the reference that the native one is compared with. */
 
-import { cbc, ctr, gcm, unsafe } from '@noble/ciphers/aes.js';
+import { cbc, ctr, gcm } from '@noble/ciphers/aes.js';
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { x448 } from '@noble/curves/ed448.js';
 import { x25519 } from '@noble/curves/ed25519.js';
@@ -26,6 +26,7 @@ import { KE, type KeName } from './transforms.ts';
 const HASH = { sha1, sha2_256: sha256, sha2_384: sha384, sha2_512: sha512 } as const;
 const CURVE = { ecp256: p256, ecp384: p384, ecp521: p521 } as const;
 const MONTGOMERY = { x25519, x448 } as const;
+const ZERO_IV = new Uint8Array(16);
 
 export const nobleEngine: Engine = {
   name: 'noble',
@@ -39,9 +40,8 @@ export const nobleEngine: Engine = {
     for (const part of data) state.update(part);
     return state.digest();
   },
-  aesBlock(key) {
-    const schedule = unsafe.expandKeyLE(key);
-    return (block) => unsafe.encryptBlock(schedule, Uint8Array.from(block));
+  cbcMac(key) {
+    return (blocks) => cbc(key, ZERO_IV, { disablePadding: true }).encrypt(blocks).slice(-ZERO_IV.length);
   },
   aead(name, key): Aead {
     const of = AEAD[name];

@@ -1,7 +1,6 @@
-/** What a crypto engine offers, and which one serves each operation. */
+/** What a crypto engine offers, and which one serves those who name none. */
 
 import { nativeEngine } from './engine-native.ts';
-import { nobleEngine } from './engine-noble.ts';
 import type { KeName } from './transforms.ts';
 
 export type HashName = 'sha1' | 'sha2_256' | 'sha2_384' | 'sha2_512';
@@ -37,11 +36,11 @@ export interface PrivateValue {
 
 /** The primitives that the rest of the folder is built of. Every function is deterministic. */
 export interface Engine {
-  readonly name: 'noble' | 'native' | 'default';
+  readonly name: 'noble' | 'native';
   hash(hash: HashName, ...data: readonly Uint8Array[]): Uint8Array;
   hmac(hash: HashName, key: Uint8Array, ...data: readonly Uint8Array[]): Uint8Array;
-  /** The AES forward cipher on single blocks of 16 octets, which XCBC and CMAC are made of. */
-  aesBlock(key: Uint8Array): (block: Uint8Array) => Uint8Array;
+  /** AES-CBC-MAC, which XCBC and CMAC are made of: the last block of AES-CBC over whole blocks, one at least, from a zero IV. */
+  cbcMac(key: Uint8Array): (blocks: Uint8Array) => Uint8Array;
   aead(name: AeadName, key: Uint8Array): Aead;
   /** Undefined where this engine lacks the cipher. */
   cipher(name: UnauthenticatedName, key: Uint8Array): Unauthenticated | undefined;
@@ -49,13 +48,8 @@ export interface Engine {
   privateValue(group: KeName, secret: Uint8Array): PrivateValue;
 }
 
-/** The engine of all who name none: native where it is faster, noble for AES on single blocks, where a call costs more than the cipher. */
-export const defaultEngine: Engine = {
-  name: 'default',
-  hash: nativeEngine.hash,
-  hmac: nativeEngine.hmac,
-  aesBlock: nobleEngine.aesBlock,
-  aead: nativeEngine.aead,
-  cipher: nativeEngine.cipher,
-  privateValue: nativeEngine.privateValue,
-};
+/**
+ * The engine of all who name none. Native wins on every row: X25519 with both steps takes 0.2 ms against noble's 3.5, MODP-2048
+ * 1.9 against 13.5, 1400 octets of AES-GCM 11 µs against 70, an HMAC 8 µs against 26.
+ */
+export const defaultEngine: Engine = nativeEngine;

@@ -1,6 +1,5 @@
 /** Message authentication: HMAC (RFC 2104), AES-XCBC-MAC (RFC 3566) and AES-CMAC (RFC 4493), and their truncated forms. */
 
-import { cat } from '../bytes/bytes.ts';
 import { Fault } from '../errors.ts';
 import { defaultEngine, type Engine, type HashName } from './engine.ts';
 import { INTEG, type IntegName } from './transforms.ts';
@@ -44,34 +43,37 @@ export function macOf(
 
 /** AES-XCBC-MAC-128 without truncation, RFC 3566 §4; the key has 16 octets. */
 export function xcbc(key: Uint8Array, engine: Engine = defaultEngine): (...data: readonly Uint8Array[]) => Uint8Array {
-  const derive = engine.aesBlock(key);
-  const K1 = derive(new Uint8Array(BLOCK).fill(1));
-  const K2 = derive(new Uint8Array(BLOCK).fill(2));
-  const K3 = derive(new Uint8Array(BLOCK).fill(3));
-  const block = engine.aesBlock(K1);
-  return (...data) => chain(block, K2, K3, cat(...data));
+  const derive = engine.cbcMac(key);
+  const [K1, K2, K3] = [1, 2, 3].map((octet) => derive(new Uint8Array(BLOCK).fill(octet))) as [
+    Uint8Array,
+    Uint8Array,
+    Uint8Array,
+  ];
+  const mac = engine.cbcMac(K1);
+  return (...data) => mac(finished(K2, K3, data));
 }
 
 /** AES-CMAC without truncation, RFC 4493 §2.4; the key has 16, 24 or 32 octets. */
 export function cmac(key: Uint8Array, engine: Engine = defaultEngine): (...data: readonly Uint8Array[]) => Uint8Array {
-  const block = engine.aesBlock(key);
-  const K1 = double(block(new Uint8Array(BLOCK)));
+  const mac = engine.cbcMac(key);
+  const K1 = double(mac(new Uint8Array(BLOCK)));
   const K2 = double(K1);
-  return (...data) => chain(block, K1, K2, cat(...data));
+  return (...data) => mac(finished(K1, K2, data));
 }
 
-/** CBC-MAC whose last block is masked with `whole` where it is full, else padded with 10* and masked with `padded`. */
-function chain(block: (input: Uint8Array) => Uint8Array, whole: Uint8Array, padded: Uint8Array, data: Uint8Array): Uint8Array {
-  const last = Math.max(0, Math.ceil(data.length / BLOCK) - 1) * BLOCK;
-  let state: Uint8Array = new Uint8Array(BLOCK);
-  for (let at = 0; at < last; at += BLOCK) {
-    for (let i = 0; i < BLOCK; i++) state[i]! ^= data[at + i]!;
-    state = block(state);
+/** The data as whole blocks, one at least: the last is masked with `whole` where it is full, else padded with 10* and masked with `padded`. */
+function finished(whole: Uint8Array, padded: Uint8Array, data: readonly Uint8Array[]): Uint8Array {
+  const length = data.reduce((sum, part) => sum + part.length, 0);
+  const blocks = new Uint8Array(Math.max(1, Math.ceil(length / BLOCK)) * BLOCK);
+  let at = 0;
+  for (const part of data) {
+    blocks.set(part, at);
+    at += part.length;
   }
-  const rest = data.length - last;
-  const mask = rest === BLOCK ? whole : padded;
-  for (let i = 0; i < BLOCK; i++) state[i]! ^= mask[i]! ^ (i < rest ? data[last + i]! : i === rest ? 0x80 : 0);
-  return block(state);
+  if (length < blocks.length) blocks[length] = 0x80;
+  const mask = length < blocks.length ? padded : whole;
+  for (let i = 0; i < BLOCK; i++) blocks[blocks.length - BLOCK + i]! ^= mask[i]!;
+  return blocks;
 }
 
 /** Multiplication by x in GF(2^128), RFC 4493 §2.3. */

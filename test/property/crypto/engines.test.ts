@@ -46,14 +46,14 @@ describe('noble and native are twins', () => {
     );
   });
 
-  test('AES on blocks, XCBC and CMAC, however the data is cut', () => {
+  test('AES-CBC-MAC, XCBC and CMAC, however the data is cut', () => {
     fc.assert(
       fc.property(
         fc.constantFrom(16, 24, 32).chain((length) => octets(length)),
         octets(16),
         parts,
         (key, block, data) => {
-          expect(hex(nativeEngine.aesBlock(key)(block))).toBe(hex(nobleEngine.aesBlock(key)(block)));
+          expect(hex(nativeEngine.cbcMac(key)(block))).toBe(hex(nobleEngine.cbcMac(key)(block)));
           const joined = Uint8Array.from(data.flatMap((part) => [...part]));
           expect(hex(cmac(key, nativeEngine)(...data))).toBe(hex(cmac(key, nobleEngine)(joined)));
           expect(hex(xcbc(key.subarray(0, 16), nativeEngine)(...data))).toBe(hex(xcbc(key.subarray(0, 16), nobleEngine)(joined)));
