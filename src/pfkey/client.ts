@@ -22,7 +22,7 @@ export type PfkeyClientOutput<Tag> =
   | { readonly kind: 'answer'; readonly tag: Tag; readonly errno: number; readonly reply: readonly SadbMessage[] }
   /** What was not asked for: ACQUIRE, EXPIRE, new mappings, and what other clients did. */
   | { readonly kind: 'notification'; readonly message: SadbMessage }
-  /** Registered, and all that the server has: after every connect, so also after an overrun or a restart of the server. */
+  /** Registered, and all that the server has (as far as it was to be dumped): after every connect, so also after an overrun or a restart of the server. */
   | {
       readonly kind: 'synchronised';
       readonly sas: readonly SadbMessage[];
@@ -39,6 +39,8 @@ export interface PfkeyClientOptions {
   readonly register?: readonly number[];
   /** `OPT_IN_*`: private extensions to be sent to us. */
   readonly optIn?: number;
+  /** What to ask for at every connect; both unless said otherwise. */
+  readonly dumps?: readonly ('sas' | 'policies')[];
 }
 
 type Purpose<Tag> = { readonly tag: Tag } | 'register' | 'sas' | 'policies';
@@ -93,14 +95,17 @@ export class PfkeyClient<Tag> implements Machine<PfkeyClientInput<Tag>, PfkeyCli
   #connect(now: Instant): PfkeyClientOutput<Tag>[] {
     const lost = this.#disconnect();
     this.#connected = true;
-    this.#sync = { registered: [] };
-    const { register = [], optIn } = this.#options;
+    const { register = [], optIn, dumps = ['sas', 'policies'] } = this.#options;
+    this.#sync = {
+      registered: [],
+      ...(dumps.includes('sas') ? {} : { sas: [] }),
+      ...(dumps.includes('policies') ? {} : { policies: [] }),
+    };
     const registrations = register.length > 0 ? register : optIn === undefined ? [] : [SADB_SATYPE.UNSPEC];
     return [
       ...lost,
       ...registrations.flatMap((satype) => this.#request('register', sadb('REGISTER', { satype, optIn }), now)),
-      ...this.#request('sas', sadb('DUMP'), now),
-      ...this.#request('policies', sadb('X_SPDDUMP'), now),
+      ...dumps.flatMap((dump) => this.#request(dump, sadb(dump === 'sas' ? 'DUMP' : 'X_SPDDUMP'), now)),
     ];
   }
 
