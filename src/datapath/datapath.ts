@@ -4,11 +4,19 @@
  */
 
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
+import type { Policy } from '../ipsec/policy.ts';
+import type { SaParameters } from '../ipsec/sa.ts';
 import type { Instant, RandomBytes } from '../machine.ts';
 import type { Path } from '../net/address.ts';
-import type { Drops } from './drops.ts';
+import { Core } from './core.ts';
+import { DROP, type Drops } from './drops.ts';
 import type { Effect } from './effects.ts';
-import type { Outputs, Reserve, Slots } from './slots.ts';
+import { Inbound } from './inbound.ts';
+import { Outbound } from './outbound.ts';
+import type { Larval, Sa } from './sad.ts';
+import { Outputs, type Reserve, Slots } from './slots.ts';
+import type { SpdEntry } from './spd.ts';
+import { type DatapathStatus, statusOf } from './status.ts';
 
 export interface DatapathOptions {
   readonly arena: Uint8Array;
@@ -67,4 +75,151 @@ export interface PacketEngine {
   tick(now: Instant): void;
   /** When `tick` is due next, in `mono` milliseconds. */
   wakeAt(): number | undefined;
+}
+
+const DEFAULT_OUTPUTS = 2048;
+const DEFAULT_OUTPUT_BYTES = 1024 * 1024;
+const DEFAULT_LARVAL_LIFETIME = 30_000;
+const DEFAULT_HELD_PACKETS = 16;
+
+/** The engine with its two doors: batches of packets (`PacketEngine`), and what `verbs.ts` does to SPD and SAD. */
+export class Datapath implements PacketEngine {
+  readonly inputs: Slots;
+  readonly outputs: Outputs;
+  readonly core: Core;
+  readonly #random: RandomBytes;
+  readonly #outbound: Outbound;
+  readonly #inbound: Inbound;
+  /** One slot of the engine's own, for packets that were kept. */
+  readonly #kept: Slots;
+
+  constructor(options: DatapathOptions) {
+    const { arena, reserve } = options;
+    this.inputs = new Slots(arena, reserve, options.slots);
+    this.#kept = new Slots(arena, reserve, 1);
+    this.outputs = new Outputs(reserve, options.outputs ?? DEFAULT_OUTPUTS, options.outputBytes ?? DEFAULT_OUTPUT_BYTES);
+    this.core = new Core(
+      {
+        arena,
+        cipher: options.cipher,
+        random: options.random,
+        unmatched: options.unmatched,
+        larvalLifetime: options.larvalLifetime ?? DEFAULT_LARVAL_LIFETIME,
+        heldPackets: options.heldPackets ?? DEFAULT_HELD_PACKETS,
+      },
+      this.outputs,
+    );
+    this.#random = options.random;
+    this.#outbound = new Outbound(this.core);
+    this.#inbound = new Inbound(this.core, options.coalesce);
+  }
+
+  get drops(): Drops {
+    return this.core.drops;
+  }
+
+  protectBatch(first: number, count: number, now: Instant): number {
+    this.#outbound.begin();
+    for (let i = 0; i < count; i++) if (!this.#outbound.take(this.inputs, first + i, now)) return i;
+    return count;
+  }
+
+  unprotectBatch(first: number, count: number, now: Instant): number {
+    this.#inbound.begin();
+    let taken = 0;
+    while (taken < count && this.#inbound.take(this.inputs, first + taken, now)) taken++;
+    this.#inbound.finish();
+    return taken;
+  }
+
+  checkClear(first: number, count: number): number {
+    let passed = 0;
+    for (let slot = first; slot < first + count; slot++) {
+      const reason = this.#inbound.checkClear(this.inputs, slot);
+      this.inputs.drop[slot] = reason;
+      if (reason === DROP.none) passed++;
+      else this.drops.count(reason);
+    }
+    return passed;
+  }
+
+  get hasReleasable(): boolean {
+    return this.core.acquires.ready > 0;
+  }
+
+  releaseHeld(now: Instant): void {
+    this.#outbound.begin();
+    while (this.core.acquires.take(this.core.arena, this.#kept, 0)) {
+      this.#outbound.take(this.#kept, 0, now);
+      // The slot's memory may be part of an output now, and it is the only one.
+      if (this.outputs.count > 0) return;
+    }
+  }
+
+  path(id: number): Path | undefined {
+    return this.core.sad.paths.get(id);
+  }
+
+  get pathGeneration(): number {
+    return this.core.sad.paths.generation;
+  }
+
+  drain(): readonly Effect[] {
+    return this.core.effects.drain();
+  }
+
+  tick(now: Instant): void {
+    this.core.tick(now);
+  }
+
+  wakeAt(): number | undefined {
+    return this.core.wakeAt();
+  }
+
+  /** Everything that `status` shows, as plain data. */
+  status(): DatapathStatus {
+    return statusOf(this.core);
+  }
+
+  /** Adds an SPD entry, or replaces one in its place. `seconds` is its life; 0: for ever. */
+  addPolicy(policy: Policy, now: Instant, seconds = 0, replaced?: SpdEntry): SpdEntry {
+    const entry = this.core.spd.add(policy, seconds, now, replaced);
+    this.core.changed();
+    return entry;
+  }
+
+  removePolicy(entry: SpdEntry): void {
+    this.core.spd.remove(entry);
+    this.core.changed();
+  }
+
+  /** Adds an SA. `direction` is known where GETSPI allotted its SPI (inbound); else its first packet decides. */
+  addSa(parameters: SaParameters, now: Instant, direction?: Sa['direction']): Sa {
+    const iv = new DataView(this.#random(8).slice().buffer);
+    const sa = this.core.sad.add(parameters, direction, { high: iv.getInt32(0), low: iv.getInt32(4) }, now);
+    this.core.changed();
+    return sa;
+  }
+
+  /** Gives an SA other parameters while it goes on: addresses after a movement, lifetimes, selectors. */
+  replaceSa(sa: Sa, parameters: SaParameters): Sa {
+    const next = this.core.sad.replace(sa, parameters, sa.born);
+    this.core.changed();
+    return next;
+  }
+
+  removeSa(sa: Sa): void {
+    this.core.sad.remove(sa);
+    this.core.changed();
+  }
+
+  addLarval(larval: Larval): void {
+    this.core.sad.addLarval(larval);
+    this.core.changed();
+  }
+
+  removeLarval(larval: Larval): void {
+    this.core.sad.removeLarval(larval);
+    this.core.changed();
+  }
 }

@@ -2,7 +2,7 @@
 
 import type { Policy, Template } from '../ipsec/policy.ts';
 import type { Endpoint, IpAddress } from '../net/address.ts';
-import type { Sa } from './sad.ts';
+import type { Larval, Sa } from './sad.ts';
 
 /** The packet that wants an SA: what ACQUIRE tells (RFC 2367 §3.1.6). Ports as PF_KEY has them: ICMP type and code are the two ports. */
 export interface AcquireTrigger {
@@ -23,8 +23,8 @@ export type Effect =
       readonly trigger: AcquireTrigger;
       readonly packet: Uint8Array;
     }
-  /** Nobody answered an ACQUIRE or completed a GETSPI in time. */
-  | { readonly kind: 'larval-expired'; readonly sa: Sa }
+  /** Nobody answered an ACQUIRE (SPI 0) or completed a GETSPI in time. */
+  | { readonly kind: 'larval-expired'; readonly larval: Larval }
   /** A soft limit was reached, once in an SA's life; or a hard one: the SA is gone. */
   | { readonly kind: 'expire'; readonly hard: boolean; readonly sa: Sa }
   /** An authenticated packet came from another address or port than the SA's (RFC 3948, RFC 7296 §2.23). */

@@ -1,18 +1,347 @@
 /** The Security Association Database (RFC 4301 §4.4.2): SAs by SPI for what comes in, by policy template for what goes out. */
 
-import type { SaParameters } from '../ipsec/sa.ts';
+import type { PacketCipher } from '../crypto/packet-cipher.ts';
+import { ENCR, INTEG } from '../crypto/transforms.ts';
+import type { Template } from '../ipsec/policy.ts';
+import type { Mode, SaParameters, SaProtocol, Spi } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
+import type { IpAddress } from '../net/address.ts';
+import type { IpPacket } from '../net/ip-packet.ts';
+import { addressWords, SaMatcher } from './matcher.ts';
+import { Paths } from './paths.ts';
+import { ReplayWindow } from './replay.ts';
+import { hasEnds } from './spd.ts';
 
-export type SaState = 'larval' | 'mature' | 'dying' | 'dead';
+export type SaState = 'mature' | 'dying' | 'dead';
 
-/** One unidirectional SA as the engine runs it. */
+const TWO_32 = 0x1_0000_0000;
+
+/** One unidirectional SA as the engine runs it. The packet path reads its plain members; only `Sad` and the engine write them. */
 export class Sa {
   readonly parameters: SaParameters;
-  readonly born: Instant;
+  readonly spi: Spi;
+  /** A small number of its own, never given to another SA while the engine lives. */
+  readonly serial: number;
+  /** Mature until a soft limit is reached; dead once it is out of the SAD. */
   state: SaState = 'mature';
+  /** Decided by GETSPI and UPDATE, or by the first packet: an SA protects one direction (RFC 4301 §4.1). */
+  direction: 'inbound' | 'outbound' | undefined;
+  readonly tunnel: boolean;
+  readonly extended: boolean;
+  readonly encapsulated: boolean;
+  readonly ivBytes: number;
+  readonly icvBytes: number;
+  /** The text (payload, padding, trailer) is a multiple of this. */
+  readonly align: number;
+  readonly randomIv: boolean;
+  readonly matcher: SaMatcher;
+  window: ReplayWindow;
+  readonly path: number;
+  /** The last sequence number sent, and the last that may be. */
+  sequence = 0;
+  readonly lastSequence: number;
+  /** What the sequence number is mixed with to make the IV of a counter mode. */
+  ivHigh = 0;
+  ivLow = 0;
+  /** Handles of the cipher; -1 until the first packet. */
+  sealHandle = -1;
+  openHandle = -1;
+  /** Packets, and octets of them without ESP (the inner packet in tunnel mode), that passed. */
+  packets = 0;
+  bytes = 0;
+  readonly softBytes: number;
+  readonly softPackets: number;
+  readonly hardBytes: number;
+  readonly hardPackets: number;
+  /** `mono` milliseconds, Infinity where there is no limit. */
+  readonly softAt: number;
+  readonly hardAt: number;
+  /** First and last use in `wall` milliseconds; 0: never. */
+  firstUse = 0;
+  lastUse = 0;
+  readonly born: Instant;
+  /** The addresses as `addressWords`. */
+  readonly source: Int32Array;
+  readonly destination: Int32Array;
+  /** When a new mapping was last told, in `mono` milliseconds. */
+  mappingToldAt = Number.NEGATIVE_INFINITY;
 
-  constructor(parameters: SaParameters, born: Instant) {
+  constructor(parameters: SaParameters, serial: number, path: number, born: Instant, lived: number) {
+    const { suite, lifetime, extendedSequence } = parameters;
     this.parameters = parameters;
+    this.spi = parameters.spi;
+    this.serial = serial;
+    this.path = path;
     this.born = born;
+    this.tunnel = parameters.mode === 'tunnel';
+    this.extended = extendedSequence;
+    this.encapsulated = parameters.encapsulation !== undefined;
+    const { iv, icv, block } = ENCR[suite.encr];
+    this.ivBytes = iv;
+    this.icvBytes = suite.integ === 'none' ? icv : INTEG[suite.integ].icvBytes;
+    this.align = Math.max(4, block);
+    this.randomIv = suite.encr === 'aes_cbc' || suite.encr === '3des_cbc';
+    this.matcher = new SaMatcher(parameters.selectors);
+    this.window = new ReplayWindow(parameters.replayWindow);
+    this.lastSequence = extendedSequence ? Number.MAX_SAFE_INTEGER : TWO_32 - 1;
+    this.softBytes = lifetime.soft.bytes || Infinity;
+    this.softPackets = lifetime.soft.packets || Infinity;
+    this.hardBytes = lifetime.hard.bytes || Infinity;
+    this.hardPackets = lifetime.hard.packets || Infinity;
+    this.softAt = born.mono - lived + (lifetime.soft.seconds * 1000 || Infinity);
+    this.hardAt = born.mono - lived + (lifetime.hard.seconds * 1000 || Infinity);
+    this.source = addressWords(parameters.source);
+    this.destination = addressWords(parameters.destination);
   }
+}
+
+/** An SPI set aside by GETSPI until UPDATE completes it. */
+export interface Larval {
+  readonly spi: Spi;
+  readonly protocol: SaProtocol;
+  readonly mode: Mode;
+  readonly source: IpAddress;
+  readonly destination: IpAddress;
+  readonly reqid: number;
+  /** Of the ACQUIRE that it answers, or 0. */
+  readonly seq: number;
+  readonly born: Instant;
+  /** `mono` milliseconds. */
+  readonly expiresAt: number;
+}
+
+/** The database. SAs are found by SPI through a table of integers, so that an SPI above 2^30 costs no object. */
+export class Sad {
+  readonly paths = new Paths();
+  readonly #cipher: PacketCipher;
+  readonly #sas = new Set<Sa>();
+  readonly #byName = new Map<string, Sa>();
+  readonly #byReqid = new Map<number, Sa[]>();
+  readonly #larvals = new Map<string, Larval>();
+  #keys = new Int32Array(64);
+  #slots: (Sa | undefined)[] = new Array<Sa | undefined>(64).fill(undefined);
+  #serial = 0;
+
+  constructor(cipher: PacketCipher) {
+    this.#cipher = cipher;
+  }
+
+  get size(): number {
+    return this.#sas.size;
+  }
+
+  get all(): Iterable<Sa> {
+    return this.#sas;
+  }
+
+  get larvals(): Iterable<Larval> {
+    return this.#larvals.values();
+  }
+
+  /**
+   * The SA that a received packet names: SPI and, where there are several of that SPI, destination (`addressWords`), RFC 4301 §4.1. With
+   * `anyDestination` the outer destination is not known. SAs in use for the other direction do not count.
+   */
+  inbound(spi: number, destination: Int32Array, anyDestination: boolean): Sa | undefined {
+    const key = spi | 0;
+    const mask = this.#keys.length - 1;
+    for (let at = place(key) & mask; ; at = (at + 1) & mask) {
+      const sa = this.#slots[at];
+      if (sa === undefined) return undefined;
+      if (this.#keys[at] === key && sa.direction !== 'outbound' && (anyDestination || sameWords(sa.destination, destination)))
+        return sa;
+    }
+  }
+
+  /** By name: SPI, protocol and destination. */
+  find(spi: Spi, protocol: SaProtocol, destination: IpAddress): Sa | undefined {
+    return this.#byName.get(nameOf(spi, protocol, destination));
+  }
+
+  /**
+   * The SA for an outbound packet under a policy's template (RFC 4301 §4.4.2): same reqid (a template without one takes any), mode and endpoints, and
+   * selectors that cover the packet. The newest wins, so that traffic moves to a rekeyed SA at once (RFC 7296 §2.8); one whose soft limit
+   * is reached serves only where there is no other.
+   */
+  outbound(template: Template, packet: IpPacket): Sa | undefined {
+    let best: Sa | undefined;
+    const candidates = template.reqid === 0 ? this.#sas : (this.#byReqid.get(template.reqid) ?? NO_SAS);
+    for (const sa of candidates) {
+      if (sa.direction === 'inbound' || sa.state === 'dead' || !fits(sa, template, packet) || !sa.matcher.matches(packet))
+        continue;
+      if (best === undefined || preferred(sa, best)) best = sa;
+    }
+    return best;
+  }
+
+  /** Whether any SA serves the template at all, for whichever packets. */
+  hasOutbound(template: Template): boolean {
+    for (const sa of this.#sas) {
+      if (sa.direction !== 'inbound' && sa.parameters.reqid === template.reqid && sa.parameters.mode === template.mode)
+        return true;
+    }
+    return false;
+  }
+
+  /** Adds an SA with its counters at zero. `lived`: milliseconds of its life that are over already. */
+  add(parameters: SaParameters, direction: Sa['direction'], iv: { high: number; low: number }, now: Instant, lived = 0): Sa {
+    const sa = this.#enter(parameters, now, lived);
+    sa.direction = direction;
+    sa.ivHigh = iv.high;
+    sa.ivLow = iv.low;
+    return sa;
+  }
+
+  /**
+   * Gives an SA other parameters (addresses, ports, lifetimes, selectors) while it goes on as it is: keys, sequence numbers, window, counters and
+   * age stay. It is never two at once, so no number is used twice.
+   */
+  replace(sa: Sa, parameters: SaParameters, born: Instant): Sa {
+    const { suite, encrKey, integKey } = sa.parameters;
+    this.#leave(sa);
+    const next = this.#enter({ ...parameters, suite, encrKey, integKey, extendedSequence: sa.extended }, born, 0);
+    next.direction = sa.direction;
+    next.ivHigh = sa.ivHigh;
+    next.ivLow = sa.ivLow;
+    next.sequence = sa.sequence;
+    next.window = sa.window;
+    next.sealHandle = sa.sealHandle;
+    next.openHandle = sa.openHandle;
+    next.packets = sa.packets;
+    next.bytes = sa.bytes;
+    next.firstUse = sa.firstUse;
+    next.lastUse = sa.lastUse;
+    return next;
+  }
+
+  #enter(parameters: SaParameters, now: Instant, lived: number): Sa {
+    const { source, destination, encapsulation } = parameters;
+    const path = this.paths.acquire({
+      local: encapsulation?.source ?? { address: source, port: 0 },
+      remote: encapsulation?.destination ?? { address: destination, port: 0 },
+      encapsulated: encapsulation !== undefined,
+    });
+    const sa = new Sa(parameters, ++this.#serial, path, now, lived);
+    this.#sas.add(sa);
+    this.#byName.set(nameOf(sa.spi, parameters.protocol, destination), sa);
+    const ofReqid = this.#byReqid.get(parameters.reqid);
+    if (ofReqid === undefined) this.#byReqid.set(parameters.reqid, [sa]);
+    else ofReqid.push(sa);
+    if (2 * this.#sas.size > this.#keys.length) this.#rebuild(2 * this.#keys.length);
+    else this.#insert(sa);
+    return sa;
+  }
+
+  /** Takes an SA out and forgets its keys. */
+  remove(sa: Sa): void {
+    if (!this.#sas.has(sa)) return;
+    this.#leave(sa);
+    if (sa.sealHandle >= 0) this.#cipher.destroy(sa.sealHandle);
+    if (sa.openHandle >= 0) this.#cipher.destroy(sa.openHandle);
+    sa.sealHandle = -1;
+    sa.openHandle = -1;
+    sa.parameters.encrKey.wipe();
+    sa.parameters.integKey?.wipe();
+  }
+
+  #leave(sa: Sa): void {
+    const { protocol, destination, reqid } = sa.parameters;
+    this.#sas.delete(sa);
+    this.#byName.delete(nameOf(sa.spi, protocol, destination));
+    sa.state = 'dead';
+    const ofReqid = this.#byReqid.get(reqid)!;
+    ofReqid.splice(ofReqid.indexOf(sa), 1);
+    if (ofReqid.length === 0) this.#byReqid.delete(reqid);
+    this.paths.release(sa.path);
+    this.#erase(sa);
+  }
+
+  /** Makes the keys of an SA ready at its first packet in a direction; false where the cipher cannot. */
+  prepare(sa: Sa, direction: 'inbound' | 'outbound'): boolean {
+    const { suite, encrKey, integKey } = sa.parameters;
+    if (sa.state === 'dead' || !this.#cipher.supports(suite)) return false;
+    if (direction === 'inbound') sa.openHandle = this.#cipher.create(suite, 'open', encrKey, integKey);
+    else sa.sealHandle = this.#cipher.create(suite, 'seal', encrKey, integKey);
+    return true;
+  }
+
+  larval(spi: Spi, protocol: SaProtocol, destination: IpAddress): Larval | undefined {
+    return this.#larvals.get(nameOf(spi, protocol, destination));
+  }
+
+  addLarval(larval: Larval): void {
+    this.#larvals.set(nameOf(larval.spi, larval.protocol, larval.destination), larval);
+  }
+
+  removeLarval(larval: Larval): void {
+    this.#larvals.delete(nameOf(larval.spi, larval.protocol, larval.destination));
+  }
+
+  #insert(sa: Sa): void {
+    const mask = this.#keys.length - 1;
+    let at = place(sa.spi | 0) & mask;
+    while (this.#slots[at] !== undefined) at = (at + 1) & mask;
+    this.#keys[at] = sa.spi | 0;
+    this.#slots[at] = sa;
+  }
+
+  /** Takes an SA out of the open-addressed table, and moves up what was displaced by it. */
+  #erase(sa: Sa): void {
+    const mask = this.#keys.length - 1;
+    let hole = place(sa.spi | 0) & mask;
+    while (this.#slots[hole] !== sa) hole = (hole + 1) & mask;
+    for (let at = (hole + 1) & mask; this.#slots[at] !== undefined; at = (at + 1) & mask) {
+      const home = place(this.#keys[at]!) & mask;
+      if (((at - home) & mask) < ((at - hole) & mask)) continue;
+      this.#keys[hole] = this.#keys[at]!;
+      this.#slots[hole] = this.#slots[at];
+      hole = at;
+    }
+    this.#slots[hole] = undefined;
+  }
+
+  #rebuild(size: number): void {
+    this.#keys = new Int32Array(size);
+    this.#slots = new Array<Sa | undefined>(size).fill(undefined);
+    for (const sa of this.#sas) this.#insert(sa);
+  }
+}
+
+const NO_SAS: readonly Sa[] = [];
+
+function place(spi: number): number {
+  const h = Math.imul(spi ^ (spi >>> 16), 0x9e3779b1);
+  return h ^ (h >>> 15);
+}
+
+function nameOf(spi: Spi, protocol: SaProtocol, destination: IpAddress): string {
+  return `${protocol} ${spi} ${destination}`;
+}
+
+export function sameWords(a: Int32Array, b: Int32Array): boolean {
+  return a[0] === b[0] && a[1] === b[1] && a[2] === b[2] && a[3] === b[3];
+}
+
+function preferred(sa: Sa, to: Sa): boolean {
+  const mature = sa.state === 'mature';
+  return mature === (to.state === 'mature') ? sa.serial > to.serial : mature;
+}
+
+/** A transport SA ends where the packet does. */
+function fits(sa: Sa, template: Template, packet: IpPacket): boolean {
+  const { protocol, mode, source, destination } = sa.parameters;
+  if (protocol !== template.protocol || mode !== template.mode) return false;
+  if (mode === 'transport') {
+    return source.family === packet.family && packetIs(packet, sa.source, sa.destination);
+  }
+  return hasEnds(template, source, destination);
+}
+
+/** Whether the packet goes from `source` to `destination`, both as `addressWords`. */
+function packetIs(p: IpPacket, source: Int32Array, destination: Int32Array): boolean {
+  const words = p.family === 4 ? 1 : 4;
+  const sources = [p.source0, p.source1, p.source2, p.source3];
+  const destinations = [p.destination0, p.destination1, p.destination2, p.destination3];
+  for (let i = 0; i < words; i++) if (sources[i] !== source[i] || destinations[i] !== destination[i]) return false;
+  return true;
 }

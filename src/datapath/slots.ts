@@ -42,6 +42,8 @@ export const OUTPUT = {
    * piece: a device with such headers is written from there, another from the piece itself.
    */
   device: 2,
+  /** A datagram of the encapsulation port that is not ESP (RFC 3948 §2.2): from `offset` on is what follows the non-ESP marker. `slot` tells whence. */
+  ike: 3,
 } as const;
 
 /** A part of the arena for good: `length` octets at a multiple of `align`. Throws Fault where there is no room. */
@@ -83,10 +85,11 @@ export class Slots {
   /** Outer TOS or traffic class of what was received (`INPUT.raw` and `udp`), for ECN. */
   readonly trafficClass: Uint8Array;
   /**
-   * Outer addresses of what was received, four words a slot in the order of the arena's own memory (`setRemote`, `setLocal`), and the
-   * address family; ports are 0 for raw packets. `INPUT.rawWithHeader` needs neither: the engine reads the IP header.
+   * Outer addresses of what was received, four words a slot as `IpPacket` has them (`setRemote`, `setLocal`). They stay until they are set
+   * again; a family of 0 says that the address is not known. `INPUT.rawWithHeader` needs none: the engine reads the IP header.
    */
-  readonly family: Uint8Array;
+  readonly remoteFamily: Uint8Array;
+  readonly localFamily: Uint8Array;
   readonly remote: Int32Array;
   readonly local: Int32Array;
   readonly remotePort: Uint16Array;
@@ -94,7 +97,7 @@ export class Slots {
   /** Written by the engine: why the (last) packet of the slot was dropped, `DROP.none` where none was. */
   readonly drop: Uint8Array;
   readonly #bytes: Uint8Array;
-  readonly #words: Int32Array;
+  readonly #view: DataView;
 
   constructor(arena: Uint8Array, reserve: Reserve, capacity: number) {
     this.capacity = capacity;
@@ -108,14 +111,15 @@ export class Slots {
     this.checksumStart = new Uint16Array(capacity);
     this.checksumOffset = new Uint16Array(capacity);
     this.trafficClass = new Uint8Array(capacity);
-    this.family = new Uint8Array(capacity);
+    this.remoteFamily = new Uint8Array(capacity);
+    this.localFamily = new Uint8Array(capacity);
     this.remote = new Int32Array(4 * capacity);
     this.local = new Int32Array(4 * capacity);
     this.remotePort = new Uint16Array(capacity);
     this.localPort = new Uint16Array(capacity);
     this.drop = new Uint8Array(capacity);
     this.#bytes = arena;
-    this.#words = wordsOf(arena);
+    this.#view = new DataView(arena.buffer, arena.byteOffset, arena.length);
     for (let slot = 0; slot < capacity; slot++) {
       this.buffer[slot] = reserve(HEADROOM + PACKET_ROOM, 64) + HEADROOM;
       this.offset[slot] = this.buffer[slot]!;
@@ -150,27 +154,23 @@ export class Slots {
     this.checksumOffset[slot] = bytes[at + 8]! | (bytes[at + 9]! << 8);
   }
 
-  /** Notes the sender's address, which lies at arena offset `at` (a multiple of 4), and its port. */
+  /** Notes the sender's address, which lies at arena offset `at`, and its port. */
   setRemote(slot: number, family: 4 | 6, at: number, port: number): void {
-    this.family[slot] = family;
+    this.remoteFamily[slot] = family;
     this.remotePort[slot] = port;
     this.#copyAddress(this.remote, slot, family, at);
   }
 
-  /** Notes our own address that the packet was sent to, which lies at arena offset `at` (a multiple of 4), and our port. */
+  /** Notes our own address that the packet was sent to, which lies at arena offset `at`, and our port. */
   setLocal(slot: number, family: 4 | 6, at: number, port: number): void {
-    this.family[slot] = family;
+    this.localFamily[slot] = family;
     this.localPort[slot] = port;
     this.#copyAddress(this.local, slot, family, at);
   }
 
   #copyAddress(column: Int32Array, slot: number, family: 4 | 6, at: number): void {
-    const word = at >>> 2;
-    const to = 4 * slot;
-    column[to] = this.#words[word]!;
-    column[to + 1] = family === 6 ? this.#words[word + 1]! : 0;
-    column[to + 2] = family === 6 ? this.#words[word + 2]! : 0;
-    column[to + 3] = family === 6 ? this.#words[word + 3]! : 0;
+    const words = family === 6 ? 4 : 1;
+    for (let i = 0; i < 4; i++) column[4 * slot + i] = i < words ? this.#view.getInt32(at + 4 * i) ^ 0x80000000 : 0;
   }
 }
 
@@ -187,8 +187,10 @@ export class Outputs {
   readonly segmentBytes: Int32Array;
   /** `esp`: how many packets it holds. */
   readonly segments: Int32Array;
-  /** `esp`: index into the engine's `paths`. */
+  /** `esp`: the id that `PacketEngine.path` resolves. */
   readonly path: Int32Array;
+  /** The input slot that it came of (the first, where there are several). */
+  readonly slot: Int32Array;
   /** `esp`: TOS or traffic class for the outer header (DSCP and ECN, RFC 4301 §5.1.2, RFC 6040). */
   readonly trafficClass: Uint8Array;
   readonly firstPiece: Int32Array;
@@ -211,6 +213,7 @@ export class Outputs {
     this.segmentBytes = new Int32Array(capacity);
     this.segments = new Int32Array(capacity);
     this.path = new Int32Array(capacity);
+    this.slot = new Int32Array(capacity);
     this.trafficClass = new Uint8Array(capacity);
     this.firstPiece = new Int32Array(capacity);
     this.pieces = new Int32Array(capacity);
@@ -227,11 +230,42 @@ export class Outputs {
     this.pieceCount = 0;
     this.at = this.start;
   }
-}
 
-/** The arena as 32-bit words of the machine's own order. */
-export function wordsOf(arena: Uint8Array): Int32Array {
-  if (arena.byteOffset % 4 !== 0)
-    throw new Fault(`the arena starts at octet ${arena.byteOffset} of its buffer, which is no multiple of 4`);
-  return new Int32Array(arena.buffer, arena.byteOffset, arena.length >>> 2);
+  /** Appends an output; the caller has seen to it that there is room. */
+  push(kind: number, offset: number, length: number, slot: number): number {
+    const output = this.count++;
+    this.kind[output] = kind;
+    this.offset[output] = offset;
+    this.length[output] = length;
+    this.segmentBytes[output] = 0;
+    this.segments[output] = 1;
+    this.path[output] = -1;
+    this.slot[output] = slot;
+    this.trafficClass[output] = 0;
+    this.firstPiece[output] = this.pieceCount;
+    this.pieces[output] = 0;
+    return output;
+  }
+
+  /** Whether `outputs` more of together `octets` fit. */
+  hasRoom(outputs: number, octets: number): boolean {
+    return (
+      this.count + outputs <= this.capacity && this.pieceCount + outputs <= this.pieceCapacity && this.at + octets <= this.end
+    );
+  }
+
+  /** A frame for the device of one piece. */
+  pushDevice(offset: number, length: number, slot: number): number {
+    const output = this.push(OUTPUT.device, offset, length, slot);
+    this.addPiece(output, offset, length);
+    return output;
+  }
+
+  /** One piece more of the frame that was begun last, or at least before any other with pieces. */
+  addPiece(output: number, offset: number, length: number): void {
+    this.pieceOffset[this.pieceCount] = offset;
+    this.pieceLength[this.pieceCount] = length;
+    this.pieceCount++;
+    this.pieces[output]!++;
+  }
 }

@@ -1,0 +1,245 @@
+/** Packets that wait for an SA: one ACQUIRE for each policy and, where that matters, pair of hosts (RFC 2367 §3.1.6, RFC 4301 §5.1). */
+
+import type { Template } from '../ipsec/policy.ts';
+import type { Instant } from '../machine.ts';
+import { IpAddress } from '../net/address.ts';
+import { IpPacket } from '../net/ip-packet.ts';
+import { DROP, type Drops } from './drops.ts';
+import type { AcquireTrigger, EffectRing } from './effects.ts';
+import type { Larval, Sad } from './sad.ts';
+import type { Slots } from './slots.ts';
+import type { SpdEntry } from './spd.ts';
+
+/** ACQUIREs that may be open at once, and octets that all held packets may take. */
+const MAX_PENDING = 1024;
+const MAX_HELD_BYTES = 8 * 1024 * 1024;
+/** Octets of the packet that an ACQUIRE shows. */
+const SHOWN_BYTES = 512;
+/** How long after a refusal the next packet may ask again, in milliseconds. */
+const BACK_OFF = 1000;
+
+/** A packet kept with what the device said about it. */
+interface Held {
+  readonly bytes: Uint8Array;
+  readonly gsoType: number;
+  readonly segmentBytes: number;
+  readonly flags: number;
+  readonly checksumStart: number;
+  readonly checksumOffset: number;
+}
+
+/** One open ACQUIRE. */
+export interface Pending {
+  readonly seq: number;
+  readonly entry: SpdEntry;
+  readonly template: Template;
+  readonly trigger: AcquireTrigger;
+  /** The packet that asked, on its own. */
+  readonly packet: IpPacket;
+  readonly shown: Uint8Array;
+  /** Whether it is for the packet's pair of hosts only. */
+  readonly hostsOnly: boolean;
+  readonly born: Instant;
+  expiresAt: number;
+  failed: boolean;
+  held: Held[];
+}
+
+export class Acquires {
+  readonly #effects: EffectRing;
+  readonly #drops: Drops;
+  readonly #lifetime: number;
+  readonly #heldPackets: number;
+  #pending: Pending[] = [];
+  #ready: Held[] = [];
+  #heldBytes = 0;
+  #seq = 0;
+
+  constructor(effects: EffectRing, drops: Drops, lifetime: number, heldPackets: number) {
+    this.#effects = effects;
+    this.#drops = drops;
+    this.#lifetime = lifetime;
+    this.#heldPackets = heldPackets;
+  }
+
+  get pending(): readonly Pending[] {
+    return this.#pending;
+  }
+
+  /** How many packets wait, and how many may go. */
+  get held(): number {
+    return this.#pending.reduce((sum, { held }) => sum + held.length, 0);
+  }
+
+  get ready(): number {
+    return this.#ready.length;
+  }
+
+  bySeq(seq: number): Pending | undefined {
+    return this.#pending.find((pending) => pending.seq === seq);
+  }
+
+  /**
+   * An SA is missing for the packet in `slot`: asks for it unless that was done, and keeps the packet. Returns why the packet is lost, or
+   * `DROP.none` where it is kept. `narrowed`: the policy has SAs, which do not cover this packet. `keep` false only asks.
+   */
+  want(
+    entry: SpdEntry,
+    template: Template,
+    arena: Uint8Array,
+    packet: IpPacket,
+    slots: Slots,
+    slot: number,
+    narrowed: boolean,
+    keep: boolean,
+    now: Instant,
+  ): number {
+    const hostsOnly = narrowed || template.mode === 'transport';
+    let pending = this.#find(entry, packet);
+    if (pending === undefined) {
+      if (this.#pending.length >= MAX_PENDING) return DROP.holdFull;
+      pending = this.#open(entry, template, arena, packet, hostsOnly, now);
+    }
+    if (!keep) return DROP.none;
+    if (pending.failed) return DROP.acquireFailed;
+    if (pending.held.length >= this.#heldPackets || this.#heldBytes + packet.bytes > MAX_HELD_BYTES) return DROP.holdFull;
+    pending.held.push({
+      bytes: arena.slice(packet.at, packet.at + packet.bytes),
+      gsoType: slots.gsoType[slot]!,
+      segmentBytes: slots.segmentBytes[slot]!,
+      flags: slots.flags[slot]!,
+      checksumStart: slots.checksumStart[slot]!,
+      checksumOffset: slots.checksumOffset[slot]!,
+    });
+    this.#heldBytes += packet.bytes;
+    return DROP.none;
+  }
+
+  /** After the SAD or the SPD has changed: packets whose SA is there now may go; those whose policy is gone are lost. */
+  review(sad: Sad, isInstalled: (entry: SpdEntry) => boolean): void {
+    this.#pending = this.#pending.filter((pending) => {
+      if (!isInstalled(pending.entry)) this.#discard(pending, DROP.discard);
+      else if (sad.outbound(pending.template, pending.packet) !== undefined) this.#ready.push(...pending.held);
+      else return true;
+      return false;
+    });
+  }
+
+  /** The next packet that may go, written into `slot` of `slots`; false where there is none. */
+  take(arena: Uint8Array, slots: Slots, slot: number): boolean {
+    const held = this.#ready.shift();
+    if (held === undefined) return false;
+    this.#heldBytes -= held.bytes.length;
+    arena.set(held.bytes, slots.buffer[slot]!);
+    slots.takePacket(slot, 0, held.bytes.length, held.segmentBytes);
+    slots.gsoType[slot] = held.gsoType;
+    slots.flags[slot] = held.flags;
+    slots.checksumStart[slot] = held.checksumStart;
+    slots.checksumOffset[slot] = held.checksumOffset;
+    return true;
+  }
+
+  /** The key daemon will not make this SA: what waits is lost, and the next packet asks again after `backOff` milliseconds (or at the end of its time). */
+  fail(pending: Pending, now: Instant, backOff: number = BACK_OFF): void {
+    this.#discard(pending, DROP.acquireFailed);
+    pending.failed = true;
+    pending.expiresAt = Math.min(pending.expiresAt, now.mono + backOff);
+  }
+
+  /** Asks again for all that is open: a key daemon has registered that has not heard of it. */
+  repeat(): void {
+    for (const pending of this.#pending) if (!pending.failed) this.#announce(pending);
+  }
+
+  expire(now: Instant): void {
+    this.#pending = this.#pending.filter((pending) => {
+      if (pending.expiresAt > now.mono) return true;
+      this.#discard(pending, DROP.acquireTimeout);
+      if (!pending.failed) this.#effects.push({ kind: 'larval-expired', larval: larvalOf(pending) });
+      return false;
+    });
+  }
+
+  wakeAt(): number | undefined {
+    let at: number | undefined;
+    for (const { expiresAt } of this.#pending) if (at === undefined || expiresAt < at) at = expiresAt;
+    return at;
+  }
+
+  #find(entry: SpdEntry, packet: IpPacket): Pending | undefined {
+    for (const pending of this.#pending) {
+      if (pending.entry === entry && (!pending.hostsOnly || sameHosts(pending.packet, packet))) return pending;
+    }
+    return undefined;
+  }
+
+  #open(entry: SpdEntry, template: Template, arena: Uint8Array, packet: IpPacket, hostsOnly: boolean, now: Instant): Pending {
+    const bytes = arena.slice(packet.at, packet.at + packet.bytes);
+    const alone = new IpPacket(bytes);
+    alone.read(0, bytes.length);
+    const v4 = packet.family === 4;
+    const pending: Pending = {
+      seq: ++this.#seq,
+      entry,
+      template,
+      trigger: {
+        source: IpAddress.of(v4 ? bytes.subarray(12, 16) : bytes.subarray(8, 24)),
+        destination: IpAddress.of(v4 ? bytes.subarray(16, 20) : bytes.subarray(24, 40)),
+        protocol: packet.protocol,
+        sourcePort: Math.max(0, packet.sourcePort),
+        destinationPort: Math.max(0, packet.destinationPort),
+      },
+      packet: alone,
+      shown: bytes.subarray(0, SHOWN_BYTES),
+      hostsOnly,
+      born: { mono: now.mono, wall: now.wall },
+      expiresAt: now.mono + this.#lifetime,
+      failed: false,
+      held: [],
+    };
+    this.#pending.push(pending);
+    this.#announce(pending);
+    return pending;
+  }
+
+  #announce({ seq, entry, template, trigger, shown }: Pending): void {
+    this.#effects.push({ kind: 'acquire', seq, policy: entry.policy, template, trigger, packet: shown });
+  }
+
+  #discard(pending: Pending, reason: number): void {
+    for (const { bytes } of pending.held) {
+      this.#heldBytes -= bytes.length;
+      this.#drops.count(reason);
+    }
+    pending.held = [];
+  }
+}
+
+/** How PF_KEY shows an open ACQUIRE: a larval SA with SPI 0. */
+export function larvalOf({ seq, template, trigger, born, expiresAt }: Pending): Larval {
+  return {
+    spi: 0,
+    protocol: template.protocol,
+    mode: template.mode,
+    source: template.endpoints?.source ?? trigger.source,
+    destination: template.endpoints?.destination ?? trigger.destination,
+    reqid: template.reqid,
+    seq,
+    born,
+    expiresAt,
+  };
+}
+
+function sameHosts(a: IpPacket, b: IpPacket): boolean {
+  return (
+    a.family === b.family &&
+    a.source0 === b.source0 &&
+    a.source1 === b.source1 &&
+    a.source2 === b.source2 &&
+    a.source3 === b.source3 &&
+    a.destination0 === b.destination0 &&
+    a.destination1 === b.destination1 &&
+    a.destination2 === b.destination2 &&
+    a.destination3 === b.destination3
+  );
+}

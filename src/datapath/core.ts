@@ -1,0 +1,134 @@
+/** What the two directions of the engine share: the databases, the caches in front of them, counters and lifetimes (RFC 4301 §4.4.2.1). */
+
+import type { PacketCipher } from '../crypto/packet-cipher.ts';
+import { earliest, type Instant, type RandomBytes } from '../machine.ts';
+import { Checksum } from '../net/checksum.ts';
+import { Acquires } from './acquire.ts';
+import { Drops } from './drops.ts';
+import { EffectRing } from './effects.ts';
+import { Esp } from './esp.ts';
+import { FlowCache } from './flow-cache.ts';
+import { type Sa, Sad } from './sad.ts';
+import type { Outputs } from './slots.ts';
+import { Spd, type SpdEntry } from './spd.ts';
+
+/** From this share of its sequence numbers on an SA asks to be rekeyed, whatever its lifetimes say. */
+const SOFT_SEQUENCE_SHARE = 0.8;
+
+/** What was decided about an outbound flow. */
+export interface OutboundDecision {
+  readonly entry: SpdEntry | undefined;
+  readonly sa: Sa | undefined;
+}
+
+/** Whether an inbound flow may come through an SA, and by which entry. */
+export interface InboundDecision {
+  readonly entry: SpdEntry | undefined;
+}
+
+export interface CoreOptions {
+  readonly arena: Uint8Array;
+  readonly cipher: PacketCipher;
+  readonly random: RandomBytes;
+  readonly unmatched: 'bypass' | 'discard';
+  readonly larvalLifetime: number;
+  readonly heldPackets: number;
+}
+
+export class Core {
+  readonly arena: Uint8Array;
+  readonly unmatched: 'bypass' | 'discard';
+  readonly outputs: Outputs;
+  readonly checksum: Checksum;
+  readonly spd = new Spd();
+  readonly sad: Sad;
+  readonly esp: Esp;
+  readonly drops = new Drops();
+  readonly effects = new EffectRing();
+  readonly acquires: Acquires;
+  readonly outboundFlows = new FlowCache<OutboundDecision>();
+  readonly inboundFlows = new FlowCache<InboundDecision>();
+  readonly larvalLifetime: number;
+  #dueAt: number | undefined;
+
+  constructor(options: CoreOptions, outputs: Outputs) {
+    this.arena = options.arena;
+    this.unmatched = options.unmatched;
+    this.outputs = outputs;
+    this.larvalLifetime = options.larvalLifetime;
+    this.checksum = new Checksum(options.arena);
+    this.sad = new Sad(options.cipher);
+    this.esp = new Esp(options.arena, options.cipher, this.sad, options.random);
+    this.acquires = new Acquires(this.effects, this.drops, options.larvalLifetime, options.heldPackets);
+  }
+
+  /** After any change of SPD or SAD: what was cached counts no more, and packets that wait are looked at again. */
+  changed(): void {
+    this.outboundFlows.invalidate();
+    this.inboundFlows.invalidate();
+    this.acquires.review(this.sad, (entry) => this.spd.byId(entry.policy.id) === entry);
+    this.#schedule();
+  }
+
+  /** Whether the SA may carry `packets` more; if not, it ends here (the sequence number never wraps, RFC 4303 §3.3.3). */
+  usable(sa: Sa, packets: number): boolean {
+    if (sa.packets < sa.hardPackets && sa.bytes < sa.hardBytes && sa.sequence + packets <= sa.lastSequence) return true;
+    this.expire(sa);
+    return false;
+  }
+
+  /** Counts what passed, and tells a soft limit once. */
+  account(sa: Sa, packets: number, bytes: number, now: Instant): void {
+    sa.packets += packets;
+    sa.bytes += bytes;
+    if (sa.firstUse === 0) sa.firstUse = now.wall;
+    sa.lastUse = now.wall;
+    if (sa.state !== 'mature') return;
+    if (sa.packets >= sa.softPackets || sa.bytes >= sa.softBytes || sa.sequence > SOFT_SEQUENCE_SHARE * sa.lastSequence)
+      this.#soften(sa);
+  }
+
+  /** Hard expiry: the SA is gone. */
+  expire(sa: Sa): void {
+    this.sad.remove(sa);
+    this.effects.push({ kind: 'expire', hard: true, sa });
+    this.changed();
+  }
+
+  tick(now: Instant): void {
+    for (const sa of [...this.sad.all]) {
+      if (sa.hardAt <= now.mono) this.expire(sa);
+      else if (sa.softAt <= now.mono && sa.state === 'mature') this.#soften(sa);
+    }
+    for (const larval of [...this.sad.larvals]) {
+      if (larval.expiresAt > now.mono) continue;
+      this.sad.removeLarval(larval);
+      this.effects.push({ kind: 'larval-expired', larval });
+    }
+    this.acquires.expire(now);
+    const before = this.spd.size;
+    for (const entry of this.spd.entries()) if (entry.expiresAt <= now.mono) this.spd.remove(entry);
+    if (this.spd.size !== before) this.changed();
+    this.#schedule();
+  }
+
+  /** When time alone would cause something. ACQUIREs come and go without `changed`. */
+  wakeAt(): number | undefined {
+    return earliest(this.#dueAt, this.acquires.wakeAt());
+  }
+
+  /** An SA whose soft limit is reached goes on, but one without serves before it. */
+  #soften(sa: Sa): void {
+    sa.state = 'dying';
+    this.effects.push({ kind: 'expire', hard: false, sa });
+    this.outboundFlows.invalidate();
+  }
+
+  #schedule(): void {
+    let at = Number.POSITIVE_INFINITY;
+    for (const sa of this.sad.all) at = Math.min(at, sa.hardAt, sa.state === 'mature' ? sa.softAt : Number.POSITIVE_INFINITY);
+    for (const larval of this.sad.larvals) at = Math.min(at, larval.expiresAt);
+    for (const entry of this.spd.entries()) at = Math.min(at, entry.expiresAt);
+    this.#dueAt = at === Number.POSITIVE_INFINITY ? undefined : at;
+  }
+}

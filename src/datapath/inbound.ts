@@ -1,0 +1,267 @@
+/** Inbound processing (RFC 4301 §5.2, RFC 4303 §3.4): SA, window, ICV, decapsulation, and the check that the SA may carry what it carried. */
+
+import type { Instant } from '../machine.ts';
+import { IpAddress } from '../net/address.ts';
+import { writeIpv4Checksum } from '../net/checksum.ts';
+import { IPV4, IPV6, IpPacket } from '../net/ip-packet.ts';
+import { checksumOffsetOf, PROTOCOL } from '../net/transport.ts';
+import { Coalescer } from './coalesce.ts';
+import type { Core, InboundDecision } from './core.ts';
+import { DROP } from './drops.ts';
+import { ESP_HEADER } from './esp.ts';
+import { type Sa, sameWords } from './sad.ts';
+import { INPUT, OUTPUT, type Slots, VNET_HDR_BYTES } from './slots.ts';
+import { innerEcn, writeEcn } from './tunnel.ts';
+
+/** A NAT keepalive is one octet (RFC 3948 §2.3); an IKE message follows four octets of zero (§2.2). */
+const KEEPALIVE = 0xff;
+const MARKER_BYTES = 4;
+/** Between two messages about a new mapping of an SA, in milliseconds. */
+const MAPPING_INTERVAL = 1000;
+const HOP_LIMIT = 64;
+const ICV_MINIMUM = 4;
+
+export class Inbound {
+  readonly #core: Core;
+  readonly #view: DataView;
+  readonly #outer: IpPacket;
+  readonly #inner: IpPacket;
+  readonly #coalescer: Coalescer;
+  /** Of the packets at hand: outer addresses and ports, whether they are known, and the outer traffic class. */
+  readonly #local = new Int32Array(4);
+  readonly #remote = new Int32Array(4);
+  #knowsLocal = false;
+  #remoteFamily = 0;
+  #remotePort = 0;
+  #trafficClass = 0;
+
+  constructor(core: Core, coalesce: boolean) {
+    this.#core = core;
+    this.#view = new DataView(core.arena.buffer, core.arena.byteOffset, core.arena.length);
+    this.#outer = new IpPacket(core.arena);
+    this.#inner = new IpPacket(core.arena);
+    this.#coalescer = new Coalescer(core.arena, core.checksum, core.outputs, coalesce);
+  }
+
+  begin(): void {
+    this.#core.outputs.clear();
+    this.#coalescer.begin();
+  }
+
+  finish(): void {
+    this.#coalescer.finish();
+  }
+
+  /** Takes what one slot received. False where the outputs must be written first; nothing has happened then. */
+  take(slots: Slots, slot: number, now: Instant): boolean {
+    slots.drop[slot] = DROP.none;
+    const kind = slots.kind[slot]!;
+    const at = slots.offset[slot]!;
+    const length = slots.length[slot]!;
+    const each = kind === INPUT.udp && slots.segmentBytes[slot]! > 0 ? slots.segmentBytes[slot]! : Math.max(1, length);
+    const { outputs } = this.#core;
+    if (outputs.count > 0 && !outputs.hasRoom(Math.ceil(length / each), length + 64 * Math.ceil(length / each))) return false;
+    if (kind === INPUT.rawWithHeader) this.#takeRaw(slots, slot, at, length, now);
+    else {
+      this.#readSlot(slots, slot);
+      if (kind === INPUT.raw) this.#takeEsp(slots, slot, at, length, now);
+      else
+        for (let offset = 0; offset < length; offset += each)
+          this.#takeUdp(slots, slot, at + offset, Math.min(each, length - offset), now);
+    }
+    return true;
+  }
+
+  #readSlot(slots: Slots, slot: number): void {
+    for (let i = 0; i < 4; i++) {
+      this.#local[i] = slots.local[4 * slot + i]!;
+      this.#remote[i] = slots.remote[4 * slot + i]!;
+    }
+    this.#knowsLocal = slots.localFamily[slot] !== 0;
+    this.#remoteFamily = slots.remoteFamily[slot]!;
+    this.#remotePort = slots.remotePort[slot]!;
+    this.#trafficClass = slots.trafficClass[slot]!;
+  }
+
+  #takeRaw(slots: Slots, slot: number, at: number, length: number, now: Instant): void {
+    const outer = this.#outer;
+    if (!outer.read(at, length) || (outer.protocol !== PROTOCOL.esp && !outer.fragment))
+      return this.#drop(slots, slot, DROP.malformed);
+    if (outer.fragment) return this.#drop(slots, slot, DROP.outerFragment);
+    this.#local[0] = outer.destination0;
+    this.#local[1] = outer.destination1;
+    this.#local[2] = outer.destination2;
+    this.#local[3] = outer.destination3;
+    this.#knowsLocal = true;
+    this.#remoteFamily = 0;
+    this.#trafficClass = outer.trafficClass;
+    this.#takeEsp(slots, slot, at + outer.headerBytes, outer.bytes - outer.headerBytes, now);
+  }
+
+  /** RFC 3948 §2: what shares the port with ESP is told by its first octets. */
+  #takeUdp(slots: Slots, slot: number, at: number, length: number, now: Instant): void {
+    if (length === 1 && this.#core.arena[at] === KEEPALIVE) return;
+    if (length < MARKER_BYTES) return this.#drop(slots, slot, DROP.truncated);
+    if (this.#view.getInt32(at) !== 0) return this.#takeEsp(slots, slot, at, length, now);
+    if (!this.#coalescer.hasRoom) return this.#drop(slots, slot, DROP.noRoom);
+    this.#core.outputs.push(OUTPUT.ike, at + MARKER_BYTES, length - MARKER_BYTES, slot);
+  }
+
+  #takeEsp(slots: Slots, slot: number, at: number, length: number, now: Instant): void {
+    if (length < ESP_HEADER + ICV_MINIMUM) return this.#drop(slots, slot, DROP.truncated);
+    const core = this.#core;
+    const sa = core.sad.inbound(this.#view.getInt32(at), this.#local, !this.#knowsLocal);
+    if (sa === undefined) return this.#drop(slots, slot, DROP.noSa);
+    if (sa.packets >= sa.hardPackets || sa.bytes >= sa.hardBytes) {
+      core.expire(sa);
+      return this.#drop(slots, slot, DROP.noSa);
+    }
+    const reason = core.esp.open(sa, at, length);
+    if (reason !== DROP.none) return this.#drop(slots, slot, reason);
+    sa.direction = 'inbound';
+    if (sa.encapsulated && core.esp.opened.newest && slots.kind[slot] === INPUT.udp) this.#noteMapping(sa, now);
+    const refusal = this.#deliver(sa, slot, now);
+    if (refusal !== DROP.none) this.#drop(slots, slot, refusal);
+  }
+
+  /** What an authenticated packet held, on its way to the device. */
+  #deliver(sa: Sa, slot: number, now: Instant): number {
+    const core = this.#core;
+    const { nextHeader } = core.esp.opened;
+    if (nextHeader === PROTOCOL.none) return DROP.dummy;
+    if (!this.#coalescer.hasRoom) return DROP.noRoom;
+    const reason = sa.tunnel ? this.#unwrap(nextHeader) : this.#rebuild(sa, nextHeader);
+    if (reason !== DROP.none) return reason;
+    const inner = this.#inner;
+    core.account(sa, 1, inner.bytes, now);
+    const decision = core.inboundFlows.find(inner, sa.serial) ?? this.#decide(sa);
+    if (decision.entry === undefined) return DROP.policyMismatch;
+    decision.entry.hits++;
+    decision.entry.lastHit = now.wall;
+    this.#coalescer.add(inner, slot);
+    return DROP.none;
+  }
+
+  /** RFC 4301 §5.1.2, RFC 6040: the inner packet lies in the text as it is; TFC padding behind it is cut off by its own length. */
+  #unwrap(nextHeader: number): number {
+    const { opened } = this.#core.esp;
+    const inner = this.#inner;
+    if (nextHeader !== PROTOCOL.ipv4 && nextHeader !== PROTOCOL.ipv6) return DROP.badNextHeader;
+    if (!inner.read(opened.at, opened.bytes) || inner.family !== (nextHeader === PROTOCOL.ipv4 ? 4 : 6)) return DROP.badInner;
+    const ecn = innerEcn(inner.trafficClass, this.#trafficClass);
+    if (ecn < 0) return DROP.ecn;
+    if (ecn !== (inner.trafficClass & 3)) writeEcn(this.#core.checksum, this.#core.arena, inner.at, ecn);
+    return DROP.none;
+  }
+
+  /** Transport mode, RFC 4303 §3.4.4: an IP header in front of the payload again, in fresh memory. */
+  #rebuild(sa: Sa, nextHeader: number): number {
+    const { arena, outputs, esp, checksum } = this.#core;
+    const view = this.#view;
+    const { source, destination } = sa.parameters;
+    const v4 = source.family === 4;
+    const headerBytes = v4 ? IPV4.bytes : IPV6.bytes;
+    const length = headerBytes + esp.opened.bytes;
+    const at = (outputs.at + VNET_HDR_BYTES + 7) & ~7;
+    if (at + length > outputs.end) return DROP.noRoom;
+    if (length > 0xffff) return DROP.badInner;
+    if (v4) {
+      arena[at] = 0x45;
+      arena[at + IPV4.tos] = this.#trafficClass;
+      view.setUint16(at + IPV4.totalLength, length);
+      view.setUint16(at + IPV4.id, 0);
+      view.setUint16(at + IPV4.fragment, 0x4000);
+      arena[at + IPV4.ttl] = HOP_LIMIT;
+      arena[at + IPV4.protocol] = nextHeader;
+      arena.set(source.bytes, at + IPV4.source);
+      arena.set(destination.bytes, at + IPV4.destination);
+      writeIpv4Checksum(checksum, arena, at, headerBytes);
+    } else {
+      view.setUint32(at, 0x60000000 + this.#trafficClass * 0x100000);
+      view.setUint16(at + IPV6.payloadLength, esp.opened.bytes);
+      arena[at + IPV6.nextHeader] = nextHeader;
+      arena[at + IPV6.hopLimit] = HOP_LIMIT;
+      arena.set(source.bytes, at + IPV6.source);
+      arena.set(destination.bytes, at + IPV6.destination);
+    }
+    arena.copyWithin(at + headerBytes, esp.opened.at, esp.opened.at + esp.opened.bytes);
+    if (!this.#inner.read(at, length)) return DROP.badInner;
+    outputs.at = at + length;
+    if (sa.encapsulated) this.#repairChecksum();
+    return DROP.none;
+  }
+
+  /** RFC 3948 §3.1.2: a NAT on the way changed the addresses that the checksum counts; it is computed anew over what was authenticated. */
+  #repairChecksum(): void {
+    const inner = this.#inner;
+    const offset = checksumOffsetOf(inner.protocol);
+    const bytes = inner.bytes - inner.headerBytes;
+    if (inner.fragment || offset < 0 || offset + 2 > bytes) return;
+    const { checksum } = this.#core;
+    const field = inner.at + inner.headerBytes + offset;
+    if (inner.protocol === PROTOCOL.udp && this.#view.getUint16(field) === 0) return;
+    this.#view.setUint16(field, 0);
+    const value = checksum.of(inner.at + inner.headerBytes, bytes, checksum.pseudo(inner.at, inner.protocol, bytes));
+    this.#view.setUint16(field, value === 0 && inner.protocol === PROTOCOL.udp ? 0xffff : value);
+  }
+
+  /**
+   * RFC 4301 §5.2 step 4: the packet fits the SA's selectors, and an inbound policy that asks for this SA (reqid, mode, endpoints) is
+   * about it. The first such policy counts the hit.
+   */
+  #decide(sa: Sa): InboundDecision {
+    const { spd, inboundFlows } = this.#core;
+    const inner = this.#inner;
+    let entry: InboundDecision['entry'];
+    if (sa.matcher.matches(inner)) {
+      const asks = (list: ReturnType<typeof spd.ordered>) => list.find((one) => one.asksFor(sa) && one.matches(inner));
+      entry = asks(spd.ordered('inbound')) ?? asks(spd.ordered('forward'));
+    }
+    const decision = { entry };
+    inboundFlows.remember(inner, sa.serial, decision);
+    return decision;
+  }
+
+  #noteMapping(sa: Sa, now: Instant): void {
+    const { encapsulation, source } = sa.parameters;
+    if (this.#remoteFamily === 0 || encapsulation === undefined) return;
+    const moved = this.#remoteFamily !== source.family || !sameWords(this.#remote, sa.source);
+    if ((!moved && this.#remotePort === encapsulation.source.port) || now.mono - sa.mappingToldAt < MAPPING_INTERVAL) return;
+    sa.mappingToldAt = now.mono;
+    const bytes = new Uint8Array(this.#remoteFamily === 4 ? 4 : 16);
+    const view = new DataView(bytes.buffer);
+    for (let i = 0; i < bytes.length / 4; i++) view.setInt32(4 * i, this.#remote[i]! ^ 0x80000000);
+    this.#core.effects.push({
+      kind: 'new-mapping',
+      sa,
+      before: encapsulation.source,
+      now: { address: IpAddress.of(bytes), port: this.#remotePort },
+    });
+  }
+
+  #drop(slots: Slots, slot: number, reason: number): void {
+    slots.drop[slot] = reason;
+    this.#core.drops.count(reason);
+  }
+
+  /** What arrived in clear (RFC 4301 §5.2 step 3b): `DROP.none`, or why it may not pass. */
+  checkClear(slots: Slots, slot: number): number {
+    const core = this.#core;
+    const packet = this.#outer;
+    if (!packet.read(slots.offset[slot]!, slots.length[slot]!)) return DROP.malformed;
+    const decision = core.inboundFlows.find(packet, 0) ?? this.#decideClear();
+    const entry = decision.entry;
+    if (entry === undefined) return core.unmatched === 'discard' ? DROP.unmatched : DROP.none;
+    entry.hits++;
+    if (entry.policy.action === 'discard') return DROP.discard;
+    return entry.policy.action === 'protect' && entry.template?.level !== 'use' ? DROP.clearText : DROP.none;
+  }
+
+  #decideClear(): InboundDecision {
+    const { spd, inboundFlows } = this.#core;
+    const packet = this.#outer;
+    const decision = { entry: spd.match('inbound', packet) ?? spd.match('forward', packet) };
+    inboundFlows.remember(packet, 0, decision);
+    return decision;
+  }
+}

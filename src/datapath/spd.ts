@@ -1,0 +1,118 @@
+/** The Security Policy Database (RFC 4301 §4.4.1): ordered entries by direction. */
+
+import { type Policy, type PolicyDirection, type PolicySelector, samePolicySelector, type Template } from '../ipsec/policy.ts';
+import type { Instant } from '../machine.ts';
+import type { IpAddress } from '../net/address.ts';
+import type { IpPacket } from '../net/ip-packet.ts';
+import { PolicyMatcher } from './matcher.ts';
+import type { Sa } from './sad.ts';
+
+/** The direction's number in PF_KEY policy ids: id modulo 8. */
+const DIRECTION_INDEX: Readonly<Record<PolicyDirection, number>> = { inbound: 0, outbound: 1, forward: 2 };
+
+/** One entry as the engine keeps it. */
+export class SpdEntry {
+  readonly policy: Policy;
+  readonly added: Instant;
+  /** When it goes by itself, in `mono` milliseconds; Infinity: never. */
+  readonly expiresAt: number;
+  /** Packets that it decided about, and when the last did (`wall`; 0: never). */
+  hits = 0;
+  lastHit = 0;
+  /** The SA that this engine has templates for: the one of ESP, or undefined (nothing to protect with, or not supported). */
+  readonly template: Template | undefined;
+  readonly supported: boolean;
+  readonly #matcher: PolicyMatcher;
+  /** Ties of priority are decided by who came first. */
+  readonly order: number;
+
+  constructor(policy: Policy, seconds: number, added: Instant, order: number) {
+    this.policy = policy;
+    this.added = { mono: added.mono, wall: added.wall };
+    this.expiresAt = seconds === 0 ? Infinity : added.mono + 1000 * seconds;
+    this.order = order;
+    this.template = policy.templates[0];
+    this.supported = policy.action !== 'protect' || (policy.templates.length === 1 && this.template?.protocol === 'esp');
+    this.#matcher = new PolicyMatcher(policy.selector);
+  }
+
+  matches(packet: IpPacket): boolean {
+    return this.#matcher.matches(packet);
+  }
+
+  /** Whether it demands an SA like this one: protocol, mode, reqid (0: any) and, where the template names them, endpoints. */
+  asksFor({ parameters }: Sa): boolean {
+    const template = this.template;
+    if (this.policy.action !== 'protect' || template === undefined || !this.supported) return false;
+    if (template.protocol !== parameters.protocol || template.mode !== parameters.mode) return false;
+    return (
+      (template.reqid === 0 || template.reqid === parameters.reqid) &&
+      hasEnds(template, parameters.source, parameters.destination)
+    );
+  }
+}
+
+/** Whether a tunnel template has these endpoints; an unspecified one is any. Transport mode has none. */
+export function hasEnds({ mode, endpoints }: Template, source: IpAddress, destination: IpAddress): boolean {
+  if (mode === 'transport' || endpoints === undefined) return true;
+  const is = (wanted: IpAddress, address: IpAddress) => wanted.isUnspecified || wanted.equals(address);
+  return is(endpoints.source, source) && is(endpoints.destination, destination);
+}
+
+export class Spd {
+  readonly #byId = new Map<number, SpdEntry>();
+  readonly #ordered: Record<PolicyDirection, SpdEntry[]> = { inbound: [], outbound: [], forward: [] };
+  #nextIndex = 1;
+  #nextOrder = 1;
+
+  get size(): number {
+    return this.#byId.size;
+  }
+
+  /** Every entry, in order of ids. */
+  entries(): readonly SpdEntry[] {
+    return [...this.#byId.values()].sort((a, b) => a.policy.id - b.policy.id);
+  }
+
+  /** The entries of a direction in the order in which they are tried. */
+  ordered(direction: PolicyDirection): readonly SpdEntry[] {
+    return this.#ordered[direction];
+  }
+
+  byId(id: number): SpdEntry | undefined {
+    return this.#byId.get(id);
+  }
+
+  bySelector(direction: PolicyDirection, selector: PolicySelector): SpdEntry | undefined {
+    return this.#ordered[direction].find((entry) => samePolicySelector(entry.policy.selector, selector));
+  }
+
+  /**
+   * Adds an entry, or puts it in the place of `replaced`, whose id, age and order it takes over. The id follows PF_KEY's usage: a running
+   * number times 8 and the direction. `seconds` is its life; 0: for ever.
+   */
+  add(policy: Policy, seconds: number, now: Instant, replaced?: SpdEntry): SpdEntry {
+    if (replaced !== undefined) this.remove(replaced);
+    const id = replaced?.policy.id ?? this.#nextIndex++ * 8 + DIRECTION_INDEX[policy.direction];
+    const order = replaced?.order ?? this.#nextOrder++;
+    const entry = new SpdEntry({ ...policy, id }, seconds, now, order);
+    this.#byId.set(id, entry);
+    const list = this.#ordered[policy.direction];
+    list.push(entry);
+    list.sort((a, b) => a.policy.priority - b.policy.priority || a.order - b.order);
+    return entry;
+  }
+
+  remove(entry: SpdEntry): void {
+    this.#byId.delete(entry.policy.id);
+    const list = this.#ordered[entry.policy.direction];
+    list.splice(list.indexOf(entry), 1);
+  }
+
+  /** The first entry of the direction that matches, without any cache. */
+  match(direction: PolicyDirection, packet: IpPacket): SpdEntry | undefined {
+    const list = this.#ordered[direction];
+    for (let i = 0; i < list.length; i++) if (list[i]!.matches(packet)) return list[i];
+    return undefined;
+  }
+}
