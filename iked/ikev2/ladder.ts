@@ -93,7 +93,7 @@ function proposalText({ protocol, spi, transforms }: Proposal): string {
       .map((transform) => (typeof transform === 'string' ? transform : transformText(transform)))
       .join(','),
   );
-  const about = protocol === 'ike' && spi.length === 0 ? '' : `${protocol} ${hex(spi)}: `;
+  const about = spi.length > 0 ? `${protocol} ${hex(spi)}: ` : protocol === 'ike' ? '' : `${protocol}: `;
   return about + columns.join(' | ');
 }
 
