@@ -1,7 +1,7 @@
 /** Traffic selector narrowing, RFC 7296 §2.9: what the responder grants of what was asked, and what the initiator may accept. */
 
 import { PeerError } from '../../src/errors.ts';
-import { isSubset, narrow, showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
+import { intersect, isSubset, showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
 
 /** Both ends of a child SA's traffic: TSi is the initiator's of this exchange. */
 export interface SelectorPair {
@@ -26,12 +26,17 @@ const MOST = 255;
  */
 export function narrowTo<P extends SelectorPair>(offer: SelectorPair, policies: readonly P[]): Narrowed<P> | undefined {
   const first: SelectorPair = { TSi: offer.TSi.slice(0, 1), TSr: offer.TSr.slice(0, 1) };
-  const fitting = policies.filter((policy) => common(offer, policy) !== undefined);
-  const policy =
-    fitting.find((candidate) => covers(first, candidate)) ?? fitting.find((candidate) => common(first, candidate)) ?? fitting[0];
-  const granted = policy === undefined ? undefined : common(offer, policy);
-  if (policy === undefined || granted === undefined) return undefined;
-  return { policy, ...granted, additional: fitting.some((other) => other !== policy && !covers(common(offer, other), granted)) };
+  const fitting = policies.flatMap((policy) => {
+    const granted = common(offer, policy);
+    return granted === undefined ? [] : [{ policy, granted }];
+  });
+  const best =
+    fitting.find(({ policy }) => covers(first, policy)) ??
+    fitting.find(({ policy }) => common(first, policy) !== undefined) ??
+    fitting[0];
+  if (best === undefined) return undefined;
+  const additional = fitting.some((other) => other !== best && !covers(other.granted, best.granted));
+  return { policy: best.policy, ...best.granted, additional };
 }
 
 /**
@@ -53,22 +58,32 @@ export function checkNarrowed(offer: SelectorPair, answer: SelectorPair): Select
 
 /** What both have in common, on both sides, or undefined where one side is empty. */
 function common(a: SelectorPair, b: SelectorPair): SelectorPair | undefined {
-  const TSi = tidy(narrow(a.TSi, b.TSi));
-  const TSr = tidy(narrow(a.TSr, b.TSr));
-  return TSi.length === 0 || TSr.length === 0 ? undefined : { TSi, TSr };
+  const TSi = shared(a.TSi, b.TSi);
+  const TSr = TSi.length === 0 ? [] : shared(a.TSr, b.TSr);
+  return TSr.length === 0 ? undefined : { TSi, TSr };
 }
 
-/** Without selectors that another contains: the specific first one is there once the wider one that follows it is. */
-function tidy(selectors: readonly TrafficSelector[]): TrafficSelector[] {
-  const kept = selectors.filter(
-    (ts, i) => !selectors.some((other, j) => i !== j && isSubset(ts, other) && (!isSubset(other, ts) || j < i)),
-  );
-  return kept.slice(0, MOST);
+/**
+ * The intersections, in the order offered, without those that another contains: the packet's own selector is not needed once the wider
+ * one behind it is there. Ends at what one payload can hold, which also bounds the time.
+ */
+function shared(offered: readonly TrafficSelector[], allowed: readonly TrafficSelector[]): TrafficSelector[] {
+  let kept: TrafficSelector[] = [];
+  for (const offer of offered) {
+    for (const allow of allowed) {
+      const both = intersect(offer, allow);
+      if (both === undefined || kept.some((known) => isSubset(both, known))) continue;
+      kept = kept.filter((known) => !isSubset(known, both));
+      kept.push(both);
+      if (kept.length === MOST) return kept;
+    }
+  }
+  return kept;
 }
 
 /** Whether everything of `inner` is within single selectors of `outer`. */
-function covers(inner: SelectorPair | undefined, outer: SelectorPair): boolean {
+function covers(inner: SelectorPair, outer: SelectorPair): boolean {
   const within = (some: readonly TrafficSelector[], all: readonly TrafficSelector[]) =>
     some.every((ts) => all.some((wide) => isSubset(ts, wide)));
-  return inner === undefined || (within(inner.TSi, outer.TSi) && within(inner.TSr, outer.TSr));
+  return within(inner.TSi, outer.TSi) && within(inner.TSr, outer.TSr);
 }
