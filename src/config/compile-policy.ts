@@ -118,7 +118,7 @@ export class PolicyCompiler {
     const remote =
       values.remote_index === undefined
         ? undefined
-        : resolve(values.remote_index, sections.remotes, 'remote', at('remote_index'), report);
+        : resolve(values.remote_index.value, sections.remotes, 'remote', values.remote_index.at, report);
     if (values.remote_index === undefined)
       report.error(
         section.at,
@@ -176,7 +176,7 @@ export class PolicyCompiler {
     return {
       ...base,
       action,
-      remote: values.remote_index,
+      remote: values.remote_index?.value,
       mode: values.ipsec_mode,
       mySaAddress,
       peersSaAddress,
@@ -335,17 +335,4 @@ export function differ(a: AddressSpec, b: AddressSpec): boolean {
   const family = (spec: AddressSpec) => (spec.kind === 'literal' ? IpAddress.parse(spec.address)?.family : undefined);
   const [mine, other] = [family(a), family(b)];
   return mine !== undefined && other !== undefined && mine !== other;
-}
-
-/** The tunnel ends that policies give for each remote, which tell where it is when it does not say so itself. */
-export function tunnelEnds(sections: Sections): ReadonlyMap<string, readonly AddressSpec[]> {
-  const ends = new Map<string, Map<string, AddressSpec>>();
-  for (const { block } of sections.policies.values()) {
-    const { values } = settle(POLICY, block.at, block, sections.default?.entries.policy?.value);
-    const { remote_index: remote, peers_sa_ipaddr: end } = values;
-    if (remote === undefined || end === undefined) continue;
-    const known = ends.get(remote) ?? new Map<string, AddressSpec>();
-    ends.set(remote, known.set(JSON.stringify(end), end));
-  }
-  return new Map([...ends].map(([remote, known]) => [remote, [...known.values()]]));
 }

@@ -10,9 +10,6 @@ import type { Named, Sections } from './sections.ts';
 
 type Words = typeof IKEV2.words;
 
-/** What policies say of a remote: the tunnel ends that stand in for its `peers_ipaddr`. */
-export type TunnelEnds = ReadonlyMap<string, readonly AddressSpec[]>;
-
 /** The values of a list without their places. */
 export function valuesOf<T>(list: readonly Placed<T>[] | undefined): readonly T[] {
   return (list ?? []).map((item) => item.value);
@@ -43,19 +40,15 @@ export function peersAddresses(remote: Named<typeof REMOTE.words> | undefined, s
   return valuesOf(own ?? inherited);
 }
 
-export function compileRemote(
-  remote: Named<typeof REMOTE.words>,
-  sections: Sections,
-  ends: TunnelEnds,
-  report: Diagnostics,
-): RemoteConfig {
+export function compileRemote(remote: Named<typeof REMOTE.words>, sections: Sections, report: Diagnostics): RemoteConfig {
   const common = sections.default?.entries.remote?.value;
   const { values, at, written } = settle(REMOTE, remote.at, remote.block, common);
   const wanted = values.acceptable_kmp ?? protocolsWithBlock().map((value) => ({ value, at: remote.at }));
   const acceptableKmp: 'ikev2'[] = [];
   for (const { value, at: place } of wanted) {
     if (value === 'ikev2') acceptableKmp.push(value);
-    else if (written('acceptable_kmp')) report.warning(place, `${quoted(value)} is not spoken yet`, 'Tanuki speaks ikev2');
+    else if (written('acceptable_kmp') && wanted.some((other) => other.value === 'ikev2'))
+      report.warning(place, `${quoted(value)} is not spoken yet`, 'Tanuki speaks ikev2');
   }
   if (acceptableKmp.length === 0) {
     report.warning(
@@ -66,7 +59,7 @@ export function compileRemote(
     return { name: remote.name, acceptableKmp, ikev2: undefined };
   }
   const own = remote.block.entries.ikev2;
-  const ikev2 = compileIkev2(settle(IKEV2, own?.at ?? remote.at, own?.value, common?.entries.ikev2?.value), remote, ends, report);
+  const ikev2 = compileIkev2(settle(IKEV2, own?.at ?? remote.at, own?.value, common?.entries.ikev2?.value), remote, report);
   return { name: remote.name, acceptableKmp: ikev2 === undefined ? [] : ['ikev2'], ikev2 };
 
   function protocolsWithBlock(): ('ikev1' | 'ikev2' | 'kink')[] {
@@ -82,7 +75,6 @@ export function compileRemote(
 function compileIkev2(
   { values, at, written, own }: Layers<Words>,
   remote: Named<typeof REMOTE.words>,
-  ends: TunnelEnds,
   report: Diagnostics,
 ): Ikev2Config | undefined {
   const authMethods = methods(values.kmp_auth_method, report);
@@ -109,14 +101,6 @@ function compileIkev2(
       'leave it out',
     );
   }
-  const peersIpaddr = values.peers_ipaddr === undefined ? (ends.get(remote.name) ?? []) : valuesOf(values.peers_ipaddr);
-  if (peersIpaddr.length === 0) {
-    report.warning(
-      remote.at,
-      `the remote ${quoted(remote.name)} says nowhere where the peer is`,
-      'write peers_ipaddr ADDRESS; or, for any peer, peers_ipaddr IP_RW;',
-    );
-  }
   const [myId, another] = values.my_id ?? [];
   if (another !== undefined)
     report.warning(another.at, 'only the first identity of `my_id` is shown to the peer', 'take the others out');
@@ -131,22 +115,22 @@ function compileIkev2(
       report.warning(place, 'the identity has no effect yet: certificates are not built', 'use fqdn, email, keyid or ipaddr');
   }
   const usable = (id: IdentityConfig) => id.type !== 'x509_subject';
-  const peersId = values.peers_id === undefined ? identitiesOf(peersIpaddr) : valuesOf(values.peers_id);
-  if (values.verify_id && values.peers_id === undefined && peersId.length === 0 && peersIpaddr.length > 0) {
+  const peersId = valuesOf(values.peers_id).filter(usable);
+  if (values.verify_id && values.peers_id !== undefined && peersId.length === 0) {
     report.warning(
-      remote.at,
-      `the remote ${quoted(remote.name)} accepts no identity, so nobody can authenticate`,
-      'write peers_id',
+      at('peers_id'),
+      `the remote ${quoted(remote.name)} has no effect yet: it knows the peer by a certificate only`,
+      'write another identity',
     );
+    return undefined;
   }
-  if (values.send_peers_id && peersId.filter(usable).length === 0) {
+  if (values.send_peers_id && peersId.length === 0)
     report.error(at('send_peers_id'), 'there is no identity to send', 'write peers_id');
-  }
   return {
     passive: values.passive,
-    peersIpaddr,
+    peersIpaddr: valuesOf(values.peers_ipaddr),
     myId: myId !== undefined && usable(myId.value) ? myId.value : undefined,
-    peersId: peersId.filter(usable),
+    peersId,
     verifyId: values.verify_id,
     sendPeersId: values.send_peers_id,
     authMethods,
@@ -183,11 +167,4 @@ function methods(list: readonly Placed<string>[], report: Diagnostics): readonly
     else report.warning(at, `the authentication method ${quoted(value)} has no effect yet`, 'psk is built');
   }
   return psk ? ['psk'] : [];
-}
-
-/** Where no `peers_id` is written, a peer is known by the literal addresses that it is reached at. */
-function identitiesOf(addresses: readonly AddressSpec[]): readonly IdentityConfig[] {
-  return addresses.flatMap((spec) =>
-    spec.kind === 'literal' ? [{ type: 'ipaddr' as const, value: spec.address, file: false }] : [],
-  );
 }

@@ -99,7 +99,7 @@ function compileSelector(
   const policySection =
     values.policy_index === undefined
       ? undefined
-      : resolve(values.policy_index, sections.policies, 'policy', at('policy_index'), report);
+      : resolve(values.policy_index.value, sections.policies, 'policy', values.policy_index.at, report);
   if (policySection !== undefined) policies.used.policies.add(policySection.name);
   if (policySection === undefined || source === undefined || destination === undefined || values.direction === undefined)
     return [];

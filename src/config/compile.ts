@@ -1,7 +1,7 @@
 /** A policy file to a `Config`: everything is read, all mistakes are reported, and there is a configuration only where there is no error. */
 
 import { settle } from './blocks.ts';
-import { PolicyCompiler, tunnelEnds } from './compile-policy.ts';
+import { PolicyCompiler } from './compile-policy.ts';
 import { compileRemote, valuesOf } from './compile-remote.ts';
 import { compileSelectors } from './compile-selector.ts';
 import type { AddressSpec, Config, InterfaceConfig } from './config.ts';
@@ -39,8 +39,7 @@ function compileSections(sections: Sections, report: Diagnostics): Config {
   const start: Span = { source: sourceOf('', ''), start: 0, end: 0 };
   const host = compileInterface(sections, start, report);
   const policies = new PolicyCompiler(sections, host.ike, report);
-  const ends = tunnelEnds(sections);
-  const remotes = [...sections.remotes.values()].map((remote) => compileRemote(remote, sections, ends, report));
+  const remotes = [...sections.remotes.values()].map((remote) => compileRemote(remote, sections, report));
   const selectors = compileSelectors(sections, policies, report);
   noteUnused(sections, policies, report);
   const logging = settle(LOGGING, start, sections.logging).values;

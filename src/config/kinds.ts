@@ -205,6 +205,17 @@ export function nameOf(section: string): Kind<string> {
   return kind(`${section.toUpperCase()}-NAME`, (cursor) => cursor.text(`the name of a ${section} section`)?.text);
 }
 
+/** A value with the place of its first item, for kinds that are checked only when all sections are known. */
+export function placed<T>(of: Kind<T>): Kind<Placed<T>> {
+  return {
+    syntax: of.syntax,
+    read(items, at, reader) {
+      const value = of.read(items, at, reader);
+      return value === undefined ? undefined : { value, at: items[0]?.span ?? at };
+    },
+  };
+}
+
 /** What `0` says where it has no use of its own: racoon2 had no way to tell it from `infinite` and from "not set". */
 export type Zero = 'infinite' | 'default';
 

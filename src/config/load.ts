@@ -10,7 +10,7 @@ export type FileText = { readonly text: string } | { readonly problem: string; r
 /** What the policy language needs of the world. `src/runtime/files.ts` is the real one, with its checks of owner and mode. */
 export interface SourceFiles {
   read(path: string): FileText;
-  /** The files that a shell pattern (`*`, `?`, `[…]`, a leading `~/`) matches, sorted; a path without pattern characters matches itself if it is there. */
+  /** The files that a shell pattern (`*`, `?`, a leading `~/`) matches, sorted; a path without pattern characters matches itself if it is there. */
   glob(pattern: string): readonly string[];
   env(name: string): string | undefined;
 }
@@ -79,7 +79,15 @@ export function load(file: string, files: SourceFiles, isSection: (word: string)
         `no file matches ${quoted(pattern)}`,
         'relative paths start at the folder of the file that includes them',
       );
-    for (const match of matches) loadFile(match, [...within, path], target.span);
+    for (const match of matches) {
+      if (read.includes(match) && ![...within, path].includes(match)) {
+        report.note(
+          target.span,
+          `${quoted(match)} was read already and is not read again`,
+          'take one `include` out, or leave it: it does no harm',
+        );
+      } else loadFile(match, [...within, path], target.span);
+    }
   }
 }
 

@@ -142,13 +142,11 @@ function remoteSection({ name, ikev2 }: RemoteConfig): Line {
 }
 
 function ikev2Lines(ikev2: Ikev2Config): Line[] {
-  // No identity at all is not the same as not saying any, which would stand for the addresses.
-  const nobody = ikev2.peersId.length === 0 && ikev2.peersIpaddr.some((spec) => spec.kind === 'literal');
   return [
     `passive ${onOff(ikev2.passive)};`,
     list('peers_ipaddr', ikev2.peersIpaddr, writeAddress),
     optional('my_id', ikev2.myId === undefined ? undefined : writeIdentity(ikev2.myId)),
-    nobody ? 'peers_id x509_subject "nobody";' : list('peers_id', ikev2.peersId, writeIdentity),
+    list('peers_id', ikev2.peersId, writeIdentity),
     `verify_id ${onOff(ikev2.verifyId)};`,
     `send_peers_id ${onOff(ikev2.sendPeersId)};`,
     list('kmp_auth_method', ikev2.authMethods, String),

@@ -55,7 +55,7 @@ const SHARED = {
   peers_ipaddr: directive({
     is: listOf(address(PEER)),
     by: ['iked'],
-    doc: 'Where the peer is: destination of the initiator, and what the responder looks a peer up by. `IP_ANY` and `IP_RW` stand for any address. Without it, the `peers_sa_ipaddr` of the policies that name the remote.',
+    doc: 'Where the peer is: destination of the initiator, and what the responder looks a peer up by. `IP_ANY` and `IP_RW` stand for any address. Without it, where the policies that name the remote lead to.',
   }),
   my_id: directive({
     is: listOf(identity),
@@ -65,7 +65,7 @@ const SHARED = {
   peers_id: directive({
     is: listOf(identity),
     by: ['iked'],
-    doc: 'Identities that the peer may have; without it, the addresses of `peers_ipaddr`.',
+    doc: 'Identities that the peer may have; without it, the address that it comes from.',
   }),
   verify_id: directive({
     is: boolean,

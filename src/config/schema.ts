@@ -6,7 +6,7 @@
 import { address, protocol, ranges, TRAFFIC, TUNNEL_END, upperLayer } from './addresses.ts';
 import { cipher, integrity } from './algorithms.ts';
 import { block, directive } from './blocks.ts';
-import { boolean, choice, integer, listOf, nameOf, octetLimit, packetLimit, text, timeLimit } from './kinds.ts';
+import { boolean, choice, integer, listOf, nameOf, octetLimit, packetLimit, placed, text, timeLimit } from './kinds.ts';
 import { DATAPATH, INTERFACE, LIMITS, LOGGING, RESOLVER } from './schema-host.ts';
 import { IKEV1, IKEV2, KINK, PROVIDE, REMOTE } from './schema-remote.ts';
 
@@ -51,7 +51,7 @@ export const SELECTOR = {
       unbuilt: 'packets carry no tags here',
       doc: 'Match packets by a tag of the packet filter.',
     }),
-    policy_index: directive({ is: nameOf('policy'), by: ['spmd', 'iked'], doc: 'The policy for this traffic.' }),
+    policy_index: directive({ is: placed(nameOf('policy')), by: ['spmd', 'iked'], doc: 'The policy for this traffic.' }),
     reqid: directive({
       is: integer(0, INT),
       default: '0',
@@ -77,7 +77,7 @@ export const POLICY = {
       by: ['spmd'],
       doc: 'Whether spmd installs the SPD entry; `off` is for entries that another program installs (adopting them is not built yet).',
     }),
-    remote_index: directive({ is: nameOf('remote'), by: ['spmd', 'iked'], doc: 'The remote to negotiate with.' }),
+    remote_index: directive({ is: placed(nameOf('remote')), by: ['spmd', 'iked'], doc: 'The remote to negotiate with.' }),
     ipsec_index: directive({
       is: listOf(nameOf('ipsec')),
       by: ['spmd', 'iked'],
