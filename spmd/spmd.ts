@@ -124,7 +124,9 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
     if (this.#generations.active === undefined && !this.#installer.synchronised) {
       const superseded = this.#held === undefined ? [] : [refuse(this.#held.id, 'a later configuration took its place')];
       this.#held = input;
-      return superseded;
+      this.#settingsSent = true;
+      // It opens PF_KEY only when it knows its device and ports.
+      return [...superseded, { kind: 'datapath', settings: settingsOf(input.config, this.#local) }];
     }
     const config = this.#reqids.allot(input.config, (selector) => this.#reqidInstalled(selector, input.config));
     this.#proposed = { ...input, config };
