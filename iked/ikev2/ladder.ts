@@ -5,8 +5,8 @@ import { encrByIkev2, integByIkev2, keByIkev2, prfByIkev2 } from '../../src/cryp
 import type { Proposal, Transform } from '../../src/ipsec/proposal.ts';
 import { showSelector } from '../../src/ipsec/selector.ts';
 import { IpAddress } from '../../src/net/address.ts';
-import { printable } from '../../src/wire/dump.ts';
-import { nameOf } from '../../src/wire/registry.ts';
+import { dump, printable } from '../../src/wire/dump.ts';
+import { knownName, nameOf } from '../../src/wire/registry.ts';
 import { EXCHANGE, type Message, type ReadMessage } from './message.ts';
 import { notifyDetail, notifyName } from './notify.ts';
 import { AUTH_METHOD, CERT_ENCODING, CFG_TYPE, ID_TYPE, type Payload, PROTOCOL, payloadName } from './payloads.ts';
@@ -26,6 +26,27 @@ export function sealedLadder({ header, payloads, sealed, fragment }: ReadMessage
   if (fragment !== undefined) texts.push(`SKF(${fragment.body.length} octets)`);
   return rung({ ...header, payloads }, texts, left);
 }
+
+/** All members of a message, one a line, for `--dump`. What proves an identity (AUTH, EAP) is only counted. */
+export function dumpMessage(message: Message): string {
+  const payloads = message.payloads.map((payload) =>
+    payload.type === 'AUTH' || payload.type === 'EAP'
+      ? { ...payload, data: `${payload.data.length} octets`, received: undefined }
+      : payload,
+  );
+  return dump({ ...message, payloads }, { name: (member, value) => NAMES[member]?.(value) });
+}
+
+/** What the numbers of a member are called. */
+const NAMES: Readonly<Record<string, (value: number) => string | undefined>> = {
+  exchange: (value) => knownName(EXCHANGE, value),
+  notify: notifyName,
+  group: keByIkev2,
+  idType: (value) => knownName(ID_TYPE, value),
+  method: (value) => knownName(AUTH_METHOD, value),
+  encoding: (value) => knownName(CERT_ENCODING, value),
+  cfgType: (value) => knownName(CFG_TYPE, value),
+};
 
 function payloadTexts(payloads: readonly Payload[], response: boolean): string[] {
   return cut(payloads, 40).map((payload) => (typeof payload === 'string' ? payload : payloadText(payload, response)));

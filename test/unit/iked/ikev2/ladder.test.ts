@@ -1,7 +1,7 @@
 /** The picture of a message in a log. */
 
 import { expect, test } from 'vitest';
-import { ladder, payloadText, proposalsText, sealedLadder } from '../../../../iked/ikev2/ladder.ts';
+import { dumpMessage, ladder, payloadText, proposalsText, sealedLadder } from '../../../../iked/ikev2/ladder.ts';
 import { EXCHANGE, type Message, readMessage, sealMessage } from '../../../../iked/ikev2/message.ts';
 import { notify } from '../../../../iked/ikev2/notify.ts';
 import { SAMPLES, SEAL_KEYS } from '../../../support/ikev2-samples.ts';
@@ -69,4 +69,21 @@ test('unknown numbers are printed as numbers', () => {
   expect(proposalsText([proposal, { ...proposal, protocol: 'ah', transforms: [] }])).toBe(
     'aes_gcm_16-128,encr 999 | none | prf_77 | none | esn | type 6 35 or ah: ',
   );
+});
+
+test('a dump has every member with the names of its numbers, and no proof of identity', () => {
+  const text = dumpMessage({ ...auth, payloads: [...auth.payloads, { type: 'EAP', data: new Uint8Array(5).fill(0xab) }] });
+  expect(text).toMatch(/^SPIi: 0102030405060708\nSPIr: 1112131415161718\n/);
+  for (const part of [
+    'exchange: 35 (IKE_AUTH)',
+    'idType: 2 (FQDN)',
+    'method: 2 (SHARED_KEY)',
+    'notify: 16384 (INITIAL_CONTACT)',
+    'end: 10.1.0.255',
+  ]) {
+    expect(text).toContain(part);
+  }
+  expect(text).toContain('data: 32 octets');
+  expect(text).toContain('data: 5 octets');
+  expect(text).not.toContain('abab');
 });
