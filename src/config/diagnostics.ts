@@ -123,7 +123,7 @@ export class Diagnostics {
   private add(severity: DiagnosticSeverity, span: Span, message: string, hint: string | undefined): void {
     this.seen(span.source);
     if (this.isFull) this.suppressed++;
-    else this.findings.push({ severity, span, message, hint });
+    else this.findings.push({ severity, span, message: clip(message), hint: hint === undefined ? undefined : clip(hint) });
   }
 
   list(): Diagnostic[] {
@@ -141,6 +141,11 @@ export class Diagnostics {
     }
     return list;
   }
+}
+
+/** A word of the file that is a whole page long must not make a message of that length. */
+function clip(text: string): string {
+  return text.length > 400 ? `${text.slice(0, 397)}...` : text;
 }
 
 function diagnosticOf({ severity, span, message, hint }: Finding): Diagnostic {
