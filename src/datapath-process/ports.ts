@@ -1,19 +1,7 @@
 /** What the datapath's process is told and tells: plain JSON over its control.sock. */
 
-import type { DatapathConfig, LimitsConfig, LoggingConfig } from '../config/config.ts';
-
 /** The verb `configure`, sent by spmd before it puts the policies, and again when they change. */
-export interface DatapathSettings {
-  readonly datapath: DatapathConfig;
-  readonly limits: LimitsConfig;
-  readonly logging: LoggingConfig;
-  /** Local UDP ports of the key daemons: their traffic is never diverted into the TUN. */
-  readonly keyPorts: readonly number[];
-  /** Local addresses that the encapsulation port is served on. */
-  readonly localAddresses: readonly string[];
-  /** What happens to traffic that no policy matches. */
-  readonly unmatched: 'bypass' | 'discard';
-}
+export type { DatapathSettings } from '../../spmd/ports.ts';
 
 /** The result of the verb `ping`: one echo request through the policies. Milliseconds, or why there was no answer. */
 export type PingResult =
