@@ -1,4 +1,5 @@
 /** What is on the wire between the hosts, by tcpdump: to be sure that what should be protected never passes in the clear. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Namespace } from './namespaces.ts';
 import type { Program } from './process.ts';
 
@@ -24,6 +25,7 @@ export class ClearTextWatch {
 
   /** Ends it: the packets it saw, one line each. */
   async stop(): Promise<readonly string[]> {
+    await delay(500); // what was captured last is printed
     this.#program.kill('SIGINT');
     const { stdout } = await this.#program.exited;
     return stdout.split('\n').filter(Boolean);

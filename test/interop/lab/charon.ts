@@ -77,6 +77,8 @@ export type CharonIkeSa = {
   readonly remoteHost: string;
   readonly remotePort: number;
   readonly suite: string;
+  /** Its own exchanges, running or waiting to run. */
+  readonly tasks: readonly string[];
   readonly children: readonly CharonChildSa[];
 };
 
@@ -321,6 +323,7 @@ function ikeSa(name: string, sa: Message): CharonIkeSa {
     remoteHost: text(sa['remote-host']),
     remotePort: Number(sa['remote-port']),
     suite: ['encr-alg', 'encr-keysize', 'integ-alg', 'prf-alg', 'dh-group'].flatMap((key) => sa[key] ?? []).join('-'),
+    tasks: ['tasks-active', 'tasks-queued'].flatMap((key) => sa[key] ?? []) as string[],
     children: Object.values((sa['child-sas'] ?? {}) as Message).map((child) => childSa(child as Message)),
   };
 }

@@ -9,6 +9,8 @@ export type Node = {
   readonly childSpis: () => Promise<readonly string[]>;
   /** `SPIi/SPIr` of every established IKE SA. */
   readonly ikeSpis: () => Promise<readonly string[]>;
+  /** No exchange of its own is under way and no SA is coming or going (what is only listed for a while after its end does not count). */
+  readonly settled: () => Promise<boolean>;
   /** Every SA that it still lists, in whatever state. */
   readonly everything: () => Promise<{ ike: number; children: number }>;
 };
@@ -18,6 +20,10 @@ export const tanukiNode = (tanuki: Tanuki): Node => ({
   childSpis: async () =>
     (await tanuki.children()).filter(({ selector }) => isOf(selector, 'net4')).map(({ spiIn, spiOut }) => `${spiIn}/${spiOut}`),
   ikeSpis: async () => (await tanuki.ikeSas()).map(({ name }) => name.replace(/^v2:/, '')),
+  settled: async () => {
+    const { ikeSas, childSas } = await tanuki.status();
+    return ikeSas.every(({ state }) => state === 'established') && childSas.every(({ state }) => state === 'installed');
+  },
   everything: async () => {
     const { ikeSas, childSas } = await tanuki.status();
     return { ike: ikeSas.length, children: childSas.length };
@@ -29,6 +35,11 @@ export const charonNode = (charon: Charon): Node => ({
   childSpis: async () =>
     (await charon.children()).filter(({ name }) => name === 'net4').map(({ spiIn, spiOut }) => `${spiIn}/${spiOut}`),
   ikeSpis: async () => (await charon.ikeSas()).map(({ spiInitiator, spiResponder }) => `${spiInitiator}/${spiResponder}`),
+  settled: async () => {
+    const sas = await charon.sas();
+    const quiet = sas.every(({ state, tasks }) => (state === 'ESTABLISHED' || state === 'REKEYED') && tasks.length === 0);
+    return quiet && sas.flatMap(({ children }) => children).every(({ state }) => state === 'INSTALLED' || state === 'DELETED');
+  },
   everything: async () => {
     const sas = await charon.sas();
     return { ike: sas.length, children: sas.flatMap(({ children }) => children).length };
@@ -40,7 +51,13 @@ export function isOf(selector: string, child: string): boolean {
   return selector === child || selector === `${child}.in`;
 }
 
-/** Begins rekeying at every node of `by` and waits (20 s) until both sides hold one new SA of the kind, and the same one. */
+/**
+ * Begins rekeying at every node of `by` and waits (20 s) until both sides hold one new SA of the kind, the same one, and nothing else is
+ * under way. The last matters: charon ignores a response that comes while it works on a request with the same message id ("ignoring
+ * request with ID 0, already processing"), so that one of two crossing exchanges takes a retransmission (4 s), and an IKE SA rekeyed
+ * meanwhile leaves the redundant child of that exchange behind for good. A redundant IKE SA of the same origin stays listed as REKEYED for
+ * 30 s.
+ */
 export async function rekeyOnce(what: 'child' | 'ike', by: readonly Node[], ours: Node, theirs: Node): Promise<void> {
   const view = (node: Node) => (what === 'child' ? node.childSpis() : node.ikeSpis());
   const mirrored = (spis: string | undefined) => (what === 'child' ? spis?.split('/').reverse().join('/') : spis);
@@ -51,7 +68,8 @@ export async function rekeyOnce(what: 'child' | 'ike', by: readonly Node[], ours
     async () => {
       const [here, there] = [await view(ours), await view(theirs)];
       seen = JSON.stringify({ before, here, there });
-      return here.length === 1 && there.length === 1 && !before.includes(here[0]!) && mirrored(here[0]) === there[0];
+      const renewed = here.length === 1 && there.length === 1 && !before.includes(here[0]!) && mirrored(here[0]) === there[0];
+      return renewed && (await ours.settled()) && theirs.settled();
     },
     20,
     () => `one new ${what} SA, the same on both sides: ${seen}`,
@@ -59,7 +77,7 @@ export async function rekeyOnce(what: 'child' | 'ike', by: readonly Node[], ours
   );
 }
 
-/** Waits (30 s, deleted SAs linger at charon) until each side lists one IKE SA and `children` children, and gives what they list. */
+/** Waits (45 s, redundant and deleted SAs linger at charon) until each side lists one IKE SA and `children` children, and gives what they list. */
 export async function leftovers(ours: Node, theirs: Node, children = 1): Promise<{ ours: object; theirs: object }> {
   const clean = JSON.stringify({ ike: 1, children });
   let left = { ours: {}, theirs: {} };
@@ -67,7 +85,7 @@ export async function leftovers(ours: Node, theirs: Node, children = 1): Promise
     left = { ours: await ours.everything(), theirs: await theirs.everything() };
     return JSON.stringify(left.ours) === clean && JSON.stringify(left.theirs) === clean;
   };
-  return waitUntil(look, 30, 'a clean pair').then(
+  return waitUntil(look, 45, 'a clean pair').then(
     () => left,
     () => left,
   );
