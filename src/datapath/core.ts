@@ -49,7 +49,8 @@ export class Core {
   readonly outboundFlows = new FlowCache<OutboundDecision>();
   readonly inboundFlows = new FlowCache<InboundDecision>();
   readonly larvalLifetime: number;
-  #dueAt: number | undefined;
+  /** Not later than anything is due: what was removed may leave it too early. */
+  #dueAt = Number.POSITIVE_INFINITY;
 
   constructor(options: CoreOptions, outputs: Outputs) {
     this.arena = options.arena;
@@ -62,12 +63,15 @@ export class Core {
     this.acquires = new Acquires(this.effects, this.drops, options.larvalLifetime, options.heldPackets);
   }
 
-  /** After any change of SPD or SAD: what was cached counts no more, and packets that wait are looked at again. */
-  changed(): void {
+  /**
+   * After any change of SPD or SAD: what was cached counts no more, and packets that wait are looked at again. `dueAt`: when time has to be
+   * looked at for what is new.
+   */
+  changed(dueAt = Number.POSITIVE_INFINITY): void {
     this.outboundFlows.invalidate();
     this.inboundFlows.invalidate();
     this.acquires.review(this.sad, (entry) => this.spd.byId(entry.policy.id) === entry);
-    this.#schedule();
+    this.#dueAt = Math.min(this.#dueAt, dueAt);
   }
 
   /** Whether the SA may carry `packets` more; if not, it ends here (the sequence number never wraps, RFC 4303 §3.3.3). */
@@ -114,7 +118,7 @@ export class Core {
 
   /** When time alone would cause something. ACQUIREs come and go without `changed`. */
   wakeAt(): number | undefined {
-    return earliest(this.#dueAt, this.acquires.wakeAt());
+    return earliest(this.#dueAt === Number.POSITIVE_INFINITY ? undefined : this.#dueAt, this.acquires.wakeAt());
   }
 
   /** An SA whose soft limit is reached goes on, but one without serves before it. */
@@ -129,6 +133,6 @@ export class Core {
     for (const sa of this.sad.all) at = Math.min(at, sa.hardAt, sa.state === 'mature' ? sa.softAt : Number.POSITIVE_INFINITY);
     for (const larval of this.sad.larvals) at = Math.min(at, larval.expiresAt);
     for (const entry of this.spd.entries()) at = Math.min(at, entry.expiresAt);
-    this.#dueAt = at === Number.POSITIVE_INFINITY ? undefined : at;
+    this.#dueAt = at;
   }
 }

@@ -3,7 +3,7 @@
  * and time, and brings the arena and the cipher. Packets pass in batches over slots (`slots.ts`); control passes by `verbs.ts`.
  */
 
-import type { PacketCipher } from '../crypto/packet-cipher.ts';
+import type { EspSuite, PacketCipher } from '../crypto/packet-cipher.ts';
 import type { Policy } from '../ipsec/policy.ts';
 import type { SaParameters } from '../ipsec/sa.ts';
 import type { Instant, RandomBytes } from '../machine.ts';
@@ -88,6 +88,7 @@ export class Datapath implements PacketEngine {
   readonly outputs: Outputs;
   readonly core: Core;
   readonly #random: RandomBytes;
+  readonly #cipher: PacketCipher;
   readonly #outbound: Outbound;
   readonly #inbound: Inbound;
   /** One slot of the engine's own, for packets that were kept. */
@@ -110,6 +111,7 @@ export class Datapath implements PacketEngine {
       this.outputs,
     );
     this.#random = options.random;
+    this.#cipher = options.cipher;
     this.#outbound = new Outbound(this.core);
     this.#inbound = new Inbound(this.core, options.coalesce);
   }
@@ -184,42 +186,60 @@ export class Datapath implements PacketEngine {
   /** Adds an SPD entry, or replaces one in its place. `seconds` is its life; 0: for ever. */
   addPolicy(policy: Policy, now: Instant, seconds = 0, replaced?: SpdEntry): SpdEntry {
     const entry = this.core.spd.add(policy, seconds, now, replaced);
-    this.core.changed();
+    this.core.changed(entry.expiresAt);
     return entry;
   }
 
   removePolicy(entry: SpdEntry): void {
-    this.core.spd.remove(entry);
+    this.removePolicies([entry]);
+  }
+
+  removePolicies(entries: readonly SpdEntry[]): void {
+    for (const entry of entries) this.core.spd.remove(entry);
     this.core.changed();
+  }
+
+  /** Whether the cipher has the algorithms. */
+  supports(suite: EspSuite): boolean {
+    return this.#cipher.supports(suite);
+  }
+
+  /** Asks again for every SA that is missing: for a key daemon that has just registered. */
+  repeatAcquires(): void {
+    this.core.acquires.repeat();
   }
 
   /** Adds an SA. `direction` is known where GETSPI allotted its SPI (inbound); else its first packet decides. */
   addSa(parameters: SaParameters, now: Instant, direction?: Sa['direction']): Sa {
     const iv = new DataView(this.#random(8).slice().buffer);
     const sa = this.core.sad.add(parameters, direction, { high: iv.getInt32(0), low: iv.getInt32(4) }, now);
-    this.core.changed();
+    this.core.changed(Math.min(sa.softAt, sa.hardAt));
     return sa;
   }
 
   /** Gives an SA other parameters while it goes on: addresses after a movement, lifetimes, selectors. */
   replaceSa(sa: Sa, parameters: SaParameters): Sa {
     const next = this.core.sad.replace(sa, parameters, sa.born);
-    this.core.changed();
+    this.core.changed(Math.min(next.softAt, next.hardAt));
     return next;
   }
 
   removeSa(sa: Sa): void {
-    this.core.sad.remove(sa);
+    this.removeAll([sa], []);
+  }
+
+  removeAll(sas: readonly Sa[], larvals: readonly Larval[]): void {
+    for (const sa of sas) this.core.sad.remove(sa);
+    for (const larval of larvals) this.core.sad.removeLarval(larval);
     this.core.changed();
   }
 
   addLarval(larval: Larval): void {
     this.core.sad.addLarval(larval);
-    this.core.changed();
+    this.core.changed(larval.expiresAt);
   }
 
   removeLarval(larval: Larval): void {
-    this.core.sad.removeLarval(larval);
-    this.core.changed();
+    this.removeAll([], [larval]);
   }
 }

@@ -118,6 +118,7 @@ export class Sad {
   readonly #byName = new Map<string, Sa>();
   readonly #byReqid = new Map<number, Sa[]>();
   readonly #larvals = new Map<string, Larval>();
+  readonly #larvalSpis = new Set<Spi>();
   #keys = new Int32Array(64);
   #slots: (Sa | undefined)[] = new Array<Sa | undefined>(64).fill(undefined);
   #serial = 0;
@@ -151,6 +152,16 @@ export class Sad {
       if (this.#keys[at] === key && sa.direction !== 'outbound' && (anyDestination || sameWords(sa.destination, destination)))
         return sa;
     }
+  }
+
+  /** Whether any SA has the SPI, or it is set aside. */
+  hasSpi(spi: Spi): boolean {
+    if (this.#larvalSpis.has(spi)) return true;
+    const key = spi | 0;
+    const mask = this.#keys.length - 1;
+    let at = place(key) & mask;
+    while (this.#slots[at] !== undefined && this.#keys[at] !== key) at = (at + 1) & mask;
+    return this.#slots[at] !== undefined;
   }
 
   /** By name: SPI, protocol and destination. */
@@ -250,7 +261,7 @@ export class Sad {
     this.#byName.delete(nameOf(sa.spi, protocol, destination));
     sa.state = 'dead';
     const ofReqid = this.#byReqid.get(reqid)!;
-    ofReqid.splice(ofReqid.indexOf(sa), 1);
+    ofReqid.splice(ofReqid.lastIndexOf(sa), 1);
     if (ofReqid.length === 0) this.#byReqid.delete(reqid);
     this.paths.release(sa.path);
     this.#erase(sa);
@@ -271,10 +282,12 @@ export class Sad {
 
   addLarval(larval: Larval): void {
     this.#larvals.set(nameOf(larval.spi, larval.protocol, larval.destination), larval);
+    this.#larvalSpis.add(larval.spi);
   }
 
   removeLarval(larval: Larval): void {
     this.#larvals.delete(nameOf(larval.spi, larval.protocol, larval.destination));
+    this.#larvalSpis.delete(larval.spi);
   }
 
   #insert(sa: Sa): void {

@@ -14,7 +14,8 @@ export interface SaStatus {
   readonly protocol: string;
   readonly mode: string;
   readonly state: string;
-  readonly direction: string;
+  /** Of an SA that was not used yet: what the policies say. */
+  readonly direction: 'inbound' | 'outbound';
   readonly source: string;
   readonly destination: string;
   readonly encapsulation: string | undefined;
@@ -69,7 +70,7 @@ export interface DatapathStatus {
 
 export function statusOf(core: Core): DatapathStatus {
   return {
-    sas: [...core.sad.all].map(saStatus),
+    sas: [...core.sad.all].map((sa) => saStatus(sa, core)),
     larvals: [...core.sad.larvals, ...core.acquires.pending.map(larvalOf)].map(larvalStatus),
     policies: core.spd.entries().map(policyStatus),
     drops: core.drops.toJSON(),
@@ -78,7 +79,7 @@ export function statusOf(core: Core): DatapathStatus {
   };
 }
 
-function saStatus(sa: Sa): SaStatus {
+function saStatus(sa: Sa, core: Core): SaStatus {
   const { parameters } = sa;
   const { suite, encapsulation, selectors } = parameters;
   return {
@@ -86,7 +87,7 @@ function saStatus(sa: Sa): SaStatus {
     protocol: parameters.protocol,
     mode: parameters.mode,
     state: sa.state,
-    direction: sa.direction ?? 'unused',
+    direction: sa.direction ?? directionOf(sa, core),
     source: parameters.source.toString(),
     destination: parameters.destination.toString(),
     encapsulation: encapsulation && `${showEndpoint(encapsulation.source)} -> ${showEndpoint(encapsulation.destination)}`,
@@ -105,6 +106,11 @@ function saStatus(sa: Sa): SaStatus {
     softAt: finite(sa.softAt),
     hardAt: finite(sa.hardAt),
   };
+}
+
+function directionOf(sa: Sa, { spd }: Core): 'inbound' | 'outbound' {
+  const asked = (direction: 'inbound' | 'outbound') => spd.ordered(direction).some((entry) => entry.asksFor(sa));
+  return asked('inbound') && !asked('outbound') ? 'inbound' : 'outbound';
 }
 
 function larvalStatus(larval: Larval): LarvalStatus {
