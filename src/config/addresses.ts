@@ -173,9 +173,10 @@ function parseAddress(written: string, span: Span, forms: AddressForms, cursor: 
       return void fail(`${quoted(base)} is no address`, `write ${macro}`);
     return { kind: 'macro', macro, interface: device, prefixLength: prefixLength ?? 0, port: 0 };
   }
-  if (/^[A-Z][A-Z0-9_%]*$/.test(base)) {
-    const near = closest(name, forms.macros);
-    if (near !== undefined) return void fail(`there is no address macro ${quoted(base)}`, `did you mean ${quoted(near)}?`);
+  const near = closest(name, forms.macros);
+  if (/^(?:MY|IP)_/i.test(base) || (near !== undefined && /^[A-Z][A-Z0-9_%]*$/.test(base))) {
+    fail(`there is no address macro ${quoted(base)}`, near === undefined ? macroHint(forms) : `did you mean ${quoted(near)}?`);
+    return undefined;
   }
   if (!/^[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252})$/.test(base) || /^[\d.]+$/.test(base) || prefixLength !== undefined) {
     return void fail(`${quoted(written)} is no address`, addressHint(forms));

@@ -101,6 +101,7 @@ function compileIkev2(
       'leave it out',
     );
   }
+  warnNames(values.peers_ipaddr, report);
   const [myId, another] = values.my_id ?? [];
   if (another !== undefined)
     report.warning(another.at, 'only the first identity of `my_id` is shown to the peer', 'take the others out');
@@ -157,6 +158,14 @@ function compileIkev2(
     maxPadLength: values.max_padlen,
     scripts: Object.fromEntries(valuesOf(values.script).map(({ event, file }) => [event, file])),
   };
+}
+
+/** Names are kept for the day when they are resolved. */
+export function warnNames(list: readonly Placed<AddressSpec>[] | undefined, report: Diagnostics): void {
+  for (const { value, at } of list ?? []) {
+    if (value.kind === 'fqdn')
+      report.warning(at, `the name ${quoted(value.name)} has no effect yet: names are not resolved`, 'write a numeric address');
+  }
 }
 
 /** Only `psk` is built; the other words of racoon2 are left out, each with its warning. */

@@ -2,7 +2,7 @@
 
 import { settle } from './blocks.ts';
 import { PolicyCompiler } from './compile-policy.ts';
-import { compileRemote, valuesOf } from './compile-remote.ts';
+import { compileRemote, valuesOf, warnNames } from './compile-remote.ts';
 import { compileSelectors } from './compile-selector.ts';
 import type { AddressSpec, Config, InterfaceConfig } from './config.ts';
 import { type Diagnostic, Diagnostics, quoted, type Span, sourceOf } from './diagnostics.ts';
@@ -65,6 +65,7 @@ function compileInterface(sections: Sections, start: Span, report: Diagnostics):
   const { values, at } = settle(INTERFACE, sections.interface?.at ?? start, sections.interface);
   const datapath = settle(DATAPATH, at('datapath'), values.datapath).values;
   const limits = settle(LIMITS, sections.limits?.at ?? start, sections.limits).values;
+  warnNames(values.ike, report);
   const ike: AddressSpec[] = [];
   for (const { value, at: place } of values.ike) {
     if ((value.port || 500) !== datapath.encap_port) ike.push(value);
