@@ -1,0 +1,54 @@
+/** Which host the engine gets: the memory device in this thread, or the packet worker on a TUN device; and what closed doors cost. */
+
+import { clock } from '../runtime/clock.ts';
+import { type DoorReport, doorReports } from '../runtime/native/index.ts';
+import { systemRandom } from '../runtime/random.ts';
+import { assemble } from './assembly.ts';
+import type { EngineHost, HostEvents } from './engine-host.ts';
+import { MEMORY_SLOTS, startMemoryHost } from './memory-host.ts';
+import { packetMemory } from './packet-memory.ts';
+import type { DatapathSettings } from './ports.ts';
+
+/** The memory device's slots, the outputs of one batch, and the known-answer test. */
+const MEMORY_OCTETS = 4 * 1024 * 1024;
+
+/** Starts the host that the settings ask for. What is missing is told in `problems`, one sentence each; a host runs all the same. */
+export async function startEngineHost(settings: DatapathSettings, events: HostEvents, problems: string[]): Promise<EngineHost> {
+  return memoryHost(settings, events, problems);
+}
+
+function memoryHost(settings: DatapathSettings, events: HostEvents, problems: string[]): Promise<EngineHost> {
+  const memory = packetMemory(settings.datapath.cipher, MEMORY_OCTETS, problems);
+  const { engine, control, snapshot } = assemble(
+    { settings, memory, slots: MEMORY_SLOTS, coalesce: false },
+    { send: events.onPfkey, close: events.onPfkeyClose, report: events.report },
+  );
+  const [high, low] = systemRandom(2);
+  const options = {
+    settings,
+    engine,
+    arena: memory.bytes,
+    control,
+    snapshot,
+    now: clock(memory.boottime),
+    events,
+    identifier: (high! << 8) | low!,
+  };
+  return startMemoryHost(options, problems);
+}
+
+/** What each closed door costs. */
+const COST: Readonly<Record<DoorReport['door'], string>> = {
+  'system calls': 'no TUN device and no raw sockets: the memory device only',
+  openssl: 'packets are protected through node:crypto, several times slower',
+  tun: 'no TUN device: traffic of this host is not protected, only that of memory devices',
+  'raw sockets': 'ESP travels in UDP only, whether or not there is a NAT',
+  'routes and rules': 'traffic is not diverted into the TUN device by itself',
+};
+
+/** The doors to the system that are closed, each with its reason and what it costs. */
+export function closedDoors(): readonly string[] {
+  return doorReports()
+    .filter(({ open }) => !open)
+    .map(({ door, detail }) => `${door}: ${detail} (${COST[door]})`);
+}

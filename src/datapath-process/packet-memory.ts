@@ -1,0 +1,68 @@
+/** The engine's memory and cipher: an arena outside the JavaScript heap with OpenSSL on it where the doors are open, else ordinary ones. */
+
+import type { PacketCipher } from '../crypto/packet-cipher.ts';
+import { noblePacketCipher } from '../crypto/packet-cipher-noble.ts';
+import { nodePacketCipher } from '../crypto/packet-cipher-node.ts';
+import { type Reserve, reserveIn } from '../datapath/slots.ts';
+import type { MonotonicClock } from '../runtime/clock.ts';
+import { Arena, bootMilliseconds, type Libc, libcDoor, packetCipher } from '../runtime/native/index.ts';
+import type { DatapathSettings } from './ports.ts';
+
+export interface PacketMemory {
+  readonly bytes: Uint8Array;
+  readonly reserve: Reserve;
+  readonly cipher: PacketCipher;
+  /** CLOCK_BOOTTIME where it can be read. */
+  readonly boottime: MonotonicClock | undefined;
+}
+
+export interface NativeMemory extends PacketMemory {
+  readonly libc: Libc;
+  readonly arena: Arena;
+}
+
+/** `octets` of memory, wherever it can be had. What the settings asked for and is not there is told in `problems`. */
+export function packetMemory(choice: DatapathSettings['datapath']['cipher'], octets: number, problems: string[]): PacketMemory {
+  const { open: libc, why } = libcDoor();
+  if (libc !== undefined) return nativeMemory(libc, choice, octets, problems);
+  const bytes = new Uint8Array(octets);
+  const cipher = choice === 'noble' ? noblePacketCipher(bytes) : nodePacketCipher(bytes);
+  if (choice === 'openssl') problems.push(insteadOfOpenssl(why, cipher));
+  return { bytes, reserve: reserveIn(bytes), cipher, boottime: undefined };
+}
+
+/** The same outside the heap, for system calls too. Throws SystemError where the host has no memory. */
+export function nativeMemory(
+  libc: Libc,
+  choice: DatapathSettings['datapath']['cipher'],
+  octets: number,
+  problems: string[],
+): NativeMemory {
+  const arena = new Arena(libc, octets);
+  return {
+    libc,
+    arena,
+    bytes: arena.bytes,
+    reserve: (length, align) => arena.reserve(length, align),
+    cipher: chooseCipher(libc, arena, choice, problems),
+    boottime: () => bootMilliseconds(libc),
+  };
+}
+
+function chooseCipher(
+  libc: Libc,
+  arena: Arena,
+  choice: DatapathSettings['datapath']['cipher'],
+  problems: string[],
+): PacketCipher {
+  if (choice === 'noble') return noblePacketCipher(arena.bytes);
+  const { open, why } = packetCipher(libc, arena);
+  if (open !== undefined) return open;
+  const instead = nodePacketCipher(arena.bytes);
+  problems.push(insteadOfOpenssl(why, instead));
+  return instead;
+}
+
+function insteadOfOpenssl(why: string, { name }: PacketCipher): string {
+  return `OpenSSL cannot protect packets (${why}); ${name} does it instead, several times slower; to have this silent: interface { datapath { cipher noble; } }`;
+}
