@@ -1,6 +1,6 @@
 /** A bounds-checked big-endian reader over one octet string: every failure is a WireError that says what was missing, and where. */
 
-import { WireError } from '../errors.ts';
+import { Fault, WireError } from '../errors.ts';
 
 /** Reads forward. Offsets in errors count from the start of the octet string that the outermost reader was given. */
 export class Reader {
@@ -89,6 +89,7 @@ export class Reader {
   }
 
   #take(length: number): number {
+    if (length < 0) throw new Fault(`cannot read ${length} octets`);
     if (length > this.left) this.fail(`wanted ${length} octets, but ${this.left} are left`);
     const at = this.#at;
     this.#at += length;
