@@ -2,7 +2,8 @@
 
 import type { Secret } from '../src/bytes/secret.ts';
 import type { Config } from '../src/config/config.ts';
-import type { IpAddress, Path } from '../src/net/address.ts';
+import type { LocalAddress } from '../src/config/expand.ts';
+import type { Path } from '../src/net/address.ts';
 import type { SadbMessage } from '../src/pfkey/message.ts';
 import type { IkedEvent } from './events.ts';
 
@@ -34,7 +35,7 @@ export type IkedInput =
   /** The generation prepared before is dropped. */
   | { readonly kind: 'abort'; readonly generation: number }
   /** The host's own addresses, at start and whenever they change. */
-  | { readonly kind: 'addresses'; readonly addresses: readonly IpAddress[] }
+  | { readonly kind: 'addresses'; readonly addresses: readonly LocalAddress[] }
   /** spmd's answer to the `selector-of` ask with this id: a selector's name, or undefined where it knows no such policy or is away. */
   | { readonly kind: 'answer'; readonly id: number; readonly selector: string | undefined }
   /** What an operator asks for over control.sock. Answered by `reply` with the same id, at once or when the outcome is known. */

@@ -1,0 +1,186 @@
+/** What an operator asks for over control.sock: status, initiate, terminate, rekey, shutdown. */
+
+import { never } from '../src/errors.ts';
+import { showSelector } from '../src/ipsec/selector.ts';
+import type { Instant } from '../src/machine.ts';
+import { showEndpoint } from '../src/net/address.ts';
+import type { Asks } from './asks.ts';
+import { showIdentity } from './auth/identity.ts';
+import type { Waiter } from './demands.ts';
+import { type ChildSa, showSpi } from './ikev2/child-sa.ts';
+import { failIkeSa } from './ikev2/endings.ts';
+import type { IkeSa } from './ikev2/ike-sa.ts';
+import type { ChildPolicy, Peers } from './peers.ts';
+import type { ChildSaStatus, IkedCommand, IkedOutput, IkedStatus, IkeSaStatus } from './ports.ts';
+import type { SaTable } from './sa-table.ts';
+
+/** What commands need of the machine. */
+export interface Admin {
+  readonly table: SaTable;
+  readonly peers: Peers;
+  readonly generation: number;
+  readonly asks: Asks;
+  readonly now: Instant;
+  readonly counters: ReadonlyMap<string, number>;
+  readonly failures: ReadonlyMap<string, { readonly at: number; readonly why: string }>;
+  readonly pendingCommands: Map<number, { left: number; readonly up: string[]; readonly errors: string[] }>;
+  readonly waitingForEnd: Map<number, { readonly sas: Set<IkeSa> }>;
+  emit(output: IkedOutput): void;
+  demand(policy: ChildPolicy, waiter: Waiter, standing: boolean): void;
+  /** `initiate start` does not bring this selector back until it is asked for. */
+  stop(name: string): void;
+  resume(name: string): void;
+}
+
+export function perform(iked: Admin, id: number, command: IkedCommand): void {
+  switch (command.verb) {
+    case 'status':
+      return reply(iked, id, status(iked));
+    case 'initiate':
+      return initiate(iked, id, command.name);
+    case 'terminate':
+      return terminate(iked, id, command.name);
+    case 'rekey':
+      return rekey(iked, id, command.name, command.what);
+    case 'shutdown':
+      return shutdown(iked, id);
+    default:
+      return never(command);
+  }
+}
+
+function reply(iked: Admin, id: number, result: unknown): void {
+  iked.emit({ kind: 'reply', id, ok: true, result });
+}
+
+function refuse(iked: Admin, id: number, error: string): void {
+  iked.emit({ kind: 'reply', id, ok: false, error });
+}
+
+function unknown(iked: Admin, name: string): string {
+  const known = iked.peers.all.flatMap((peer) => [
+    peer.name,
+    ...peer.children.flatMap((child) => [child.name, child.policy.name]),
+  ]);
+  return `there is no selector, policy, remote or IKE SA ${name}; known: ${[...new Set(known)].join(', ') || 'none'}`;
+}
+
+function initiate(iked: Admin, id: number, name: string): void {
+  const children = iked.peers.childrenNamed(name);
+  if (children.length === 0) return refuse(iked, id, unknown(iked, name));
+  if (!iked.asks.up) return refuse(iked, id, 'the datapath is not connected: no SA can be installed');
+  const up = (policy: ChildPolicy) => iked.table.children().find((child) => child.policy.name === policy.name && child.usable);
+  const missing = children.filter((policy) => up(policy) === undefined);
+  const there = children.flatMap((policy) => up(policy)?.label ?? []);
+  if (missing.length === 0) return reply(iked, id, { up: there });
+  iked.pendingCommands.set(id, { left: missing.length, up: there, errors: [] });
+  for (const policy of missing) {
+    iked.resume(policy.name);
+    iked.demand(policy, { command: id }, false);
+  }
+}
+
+/** The IKE SAs that a name means: a remote's, or one by its short name. */
+function ikeSasNamed(iked: Admin, name: string): IkeSa[] {
+  return iked.table.all().filter((sa) => sa.name === name || sa.peer?.name === name);
+}
+
+function childrenNamed(iked: Admin, name: string): ChildSa[] {
+  return iked.table.children().filter((child) => child.policy.name === name || child.policy.policy.name === name);
+}
+
+function terminate(iked: Admin, id: number, name: string): void {
+  const sas = ikeSasNamed(iked, name);
+  const children = sas.length > 0 ? [] : childrenNamed(iked, name);
+  const policies = iked.peers.childrenNamed(name);
+  if (sas.length === 0 && children.length === 0 && policies.length === 0) return refuse(iked, id, unknown(iked, name));
+  for (const policy of policies) iked.stop(policy.name);
+  for (const sa of sas) end(iked, sa, 'terminated by command');
+  for (const child of children) {
+    iked.stop(child.policy.name);
+    if (child.state !== 'deleting') child.ike.add({ kind: 'delete-child', children: [child] });
+  }
+  reply(iked, id, { ikeSas: sas.length, childSas: children.length + sas.reduce((sum, sa) => sum + sa.children.length, 0) });
+}
+
+function end(iked: Admin, sa: IkeSa, why: string): void {
+  for (const child of sa.children) iked.stop(child.policy.name);
+  if (!sa.authenticated) return failIkeSa(sa, why);
+  if (!sa.has('delete-ike')) sa.tasks.unshift({ kind: 'delete-ike', why });
+}
+
+function rekey(iked: Admin, id: number, name: string, what: 'ike' | 'child'): void {
+  const sas = ikeSasNamed(iked, name).filter((sa) => sa.state.name === 'established');
+  const children = (sas.length > 0 ? sas.flatMap((sa) => sa.children) : childrenNamed(iked, name)).filter(
+    (child) => child.usable && !child.superseded,
+  );
+  if (sas.length === 0 && children.length === 0) return refuse(iked, id, `nothing of ${name} is up that could be rekeyed`);
+  if (what === 'child') {
+    const begun = children.filter((child) => !child.rekeying && child.successor === undefined);
+    for (const child of begun) child.ike.add({ kind: 'rekey-child', child });
+    return reply(iked, id, { childSas: begun.length });
+  }
+  const carriers = new Set(sas.length > 0 ? sas : children.map((child) => child.ike));
+  for (const sa of carriers) if (!sa.has('rekey-ike')) sa.add({ kind: 'rekey-ike' });
+  reply(iked, id, { ikeSas: carriers.size });
+}
+
+function shutdown(iked: Admin, id: number): void {
+  const sas = new Set(iked.table.all().filter((sa) => sa.authenticated));
+  if (sas.size === 0) return reply(iked, id, {});
+  iked.waitingForEnd.set(id, { sas });
+  for (const sa of iked.table.all()) end(iked, sa, 'this daemon ends');
+}
+
+export function status(iked: Admin): IkedStatus {
+  return {
+    generation: iked.generation,
+    datapath: iked.asks.up ? 'up' : 'down',
+    ikeSas: iked.table.all().map((sa) => ikeSaStatus(sa, iked.now)),
+    failures: [...iked.failures].map(([subject, { at, why }]) => ({ subject, at, why })).reverse(),
+    counters: Object.fromEntries(iked.counters),
+  };
+}
+
+function ikeSaStatus(sa: IkeSa, { mono }: Instant): IkeSaStatus {
+  const rekeyAt = sa.timers.at('rekey');
+  return {
+    name: sa.name,
+    remote: sa.peer?.name,
+    state: sa.state.name,
+    role: sa.originalInitiator ? 'initiator' : 'responder',
+    local: showEndpoint(sa.path.local),
+    peer: showEndpoint(sa.path.remote),
+    encapsulated: sa.path.encapsulated,
+    nat: sa.nat,
+    myId: sa.myId === undefined ? undefined : showIdentity(sa.myId),
+    peerId: sa.peerId === undefined ? undefined : showIdentity(sa.peerId),
+    suite: sa.suiteText,
+    ageMs: mono - sa.since,
+    rekeyInMs: rekeyAt === undefined ? undefined : Math.max(0, rekeyAt - mono),
+    children: sa.children.map((child) => childSaStatus(child, mono)),
+  };
+}
+
+function childSaStatus(child: ChildSa, mono: number): ChildSaStatus {
+  const { agreed, lifetime } = child;
+  const left = (seconds: number) => (seconds === 0 ? undefined : Math.max(0, Math.round(child.since + seconds * 1000 - mono)));
+  return {
+    selector: child.policy.name,
+    policy: child.policy.policy.name,
+    state: child.state,
+    protocol: 'esp',
+    mode: agreed.mode,
+    spiIn: showSpi(child.spiIn),
+    spiOut: showSpi(child.spiOut),
+    reqid: child.policy.reqid,
+    suite: child.suite,
+    extendedSequence: child.extendedSequence,
+    encapsulated: child.encapsulated,
+    localSelectors: agreed.local.map(showSelector),
+    peerSelectors: agreed.peer.map(showSelector),
+    ageMs: mono - child.since,
+    rekeyInMs: left(lifetime.soft.seconds),
+    expiresInMs: left(lifetime.hard.seconds),
+  };
+}

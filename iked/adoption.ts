@@ -1,0 +1,52 @@
+/** SAs of an earlier run that a DUMP shows: kept until new ones carry their traffic, then deleted; and those of ours that it does not show. */
+
+import type { SaParameters } from '../src/ipsec/sa.ts';
+import type { Instant } from '../src/machine.ts';
+import type { SadbMessage } from '../src/pfkey/message.ts';
+import { SADB_SASTATE } from '../src/pfkey/registry.ts';
+import { type Asks, dumpedSa } from './asks.ts';
+import type { ChildSa } from './ikev2/child-sa.ts';
+import { DRAIN_MS } from './ikev2/endings.ts';
+import type { Peers } from './peers.ts';
+
+export class Adoption {
+  readonly #asks: Asks;
+  #old: SaParameters[] = [];
+
+  constructor(asks: Asks) {
+    this.#asks = asks;
+  }
+
+  /** Takes note of the SAs that are not ours, and returns the children that the datapath does not have any more. */
+  compare(messages: readonly SadbMessage[], children: readonly ChildSa[]): ChildSa[] {
+    const mature = messages.filter(
+      ({ sa }) => sa !== undefined && sa.state !== SADB_SASTATE.LARVAL && sa.state !== SADB_SASTATE.DEAD,
+    );
+    const sas = mature.flatMap((message) => dumpedSa(message) ?? []);
+    const ours = (sa: SaParameters) =>
+      children.some(
+        (child) => child.spiIn === sa.spi || (child.spiOut === sa.spi && child.path.remote.address.equals(sa.destination)),
+      );
+    this.#old = sas.filter((sa) => !ours(sa));
+    return children.filter((child) => child.pending === 0 && child.state !== 'gone' && !sas.some((sa) => sa.spi === child.spiIn));
+  }
+
+  /** The selectors that the adopted SAs serve, by their reqid. */
+  names(peers: Peers): string[] {
+    const reqids = new Set(this.#old.map(({ reqid }) => reqid));
+    return peers.all.flatMap((peer) => peer.children.filter((child) => reqids.has(child.reqid)).map((child) => child.name));
+  }
+
+  /** A new child is in: the old SAs of the same policy go, the inbound ones after what is on its way has come. */
+  carried(child: ChildSa, now: Instant): void {
+    const { reqid } = child.policy;
+    if (child.outboundState !== 'installed' || !this.#old.some((sa) => sa.reqid === reqid)) return;
+    for (const sa of this.#old.filter((old) => old.reqid === reqid)) this.#asks.remove(sa, DRAIN_MS, now);
+    this.#old = this.#old.filter((sa) => sa.reqid !== reqid);
+  }
+
+  /** One of them reached its lifetime. */
+  expired(spi: number): void {
+    this.#old = this.#old.filter((sa) => sa.spi !== spi);
+  }
+}

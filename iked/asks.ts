@@ -1,0 +1,186 @@
+/** The questions iked has for the datapath, and what their answers are for: PF_KEY requests about SPIs and SAs. Alone knows how each is put. */
+
+import type { Mode, SaParameters } from '../src/ipsec/sa.ts';
+import type { Instant } from '../src/machine.ts';
+import type { Path } from '../src/net/address.ts';
+import { PfkeyClient, type PfkeyClientInput } from '../src/pfkey/client.ts';
+import { addToSa, saIdTo, saToAdd, saToGetspi, saToUpdate } from '../src/pfkey/convert.ts';
+import { type SadbMessage, sadb } from '../src/pfkey/message.ts';
+import { errnoName, OPT_IN_ALL, SADB_SATYPE } from '../src/pfkey/registry.ts';
+import type { ChildSa } from './ikev2/child-sa.ts';
+import type { IkeSa } from './ikev2/ike-sa.ts';
+import type { IkedOutput } from './ports.ts';
+
+/** SPIs that we let the datapath choose from; 0 to 255 are reserved (RFC 4303 §2.1). */
+const SPI_RANGE = { min: 0x100, max: 0x0fffffff } as const;
+
+/** What a PF_KEY request is for. */
+type Purpose =
+  /** An SPI for what an IKE SA is about to request (`request`) or to answer (`response`). */
+  | { readonly for: 'spi'; readonly sa: IkeSa; readonly role: 'request' | 'response'; readonly path: Path }
+  | { readonly for: 'install'; readonly child: ChildSa; readonly direction: 'inbound' | 'outbound' }
+  | { readonly for: 'nothing' };
+
+/** What the datapath says, in the terms of the machine. */
+export type Heard =
+  | { readonly kind: 'spi'; readonly sa: IkeSa; readonly role: 'request' | 'response'; readonly spi: number | undefined }
+  | { readonly kind: 'installed'; readonly child: ChildSa }
+  | { readonly kind: 'refused'; readonly child: ChildSa; readonly why: string }
+  | { readonly kind: 'acquire'; readonly message: SadbMessage }
+  | { readonly kind: 'expire'; readonly message: SadbMessage }
+  | { readonly kind: 'synchronised'; readonly sas: readonly SadbMessage[] }
+  | { readonly kind: 'broken'; readonly why: string };
+
+interface Drain {
+  readonly at: number;
+  readonly message: SadbMessage;
+}
+
+/** The machine's end of PF_KEY. */
+export class Asks {
+  readonly #client: PfkeyClient<Purpose>;
+  readonly #emit: (output: IkedOutput) => void;
+  /** Inbound SAs of replaced children, until what is on its way has arrived. */
+  #drains: Drain[] = [];
+
+  constructor(pid: number, emit: (output: IkedOutput) => void) {
+    this.#client = new PfkeyClient<Purpose>({ pid, register: [SADB_SATYPE.ESP], optIn: OPT_IN_ALL, dumps: ['sas'] });
+    this.#emit = emit;
+  }
+
+  get up(): boolean {
+    return this.#client.connected;
+  }
+
+  /** Hands in what came from the datapath and returns what it means. */
+  hear(input: PfkeyClientInput<never>, now: Instant): Heard[] {
+    return this.#run(input, now);
+  }
+
+  /** Overdue requests, and inbound SAs whose time is over. */
+  passTime(now: Instant): Heard[] {
+    const due = this.#drains.filter(({ at }) => at <= now.mono);
+    this.#drains = this.#drains.filter(({ at }) => at > now.mono);
+    return [...due.flatMap(({ message }) => this.#ask(message, { for: 'nothing' }, now)), ...this.#run({ kind: 'tick' }, now)];
+  }
+
+  wakeAt(): number | undefined {
+    const drains = this.#drains.map(({ at }) => at);
+    const at = this.#client.wakeAt();
+    return drains.length === 0 ? at : Math.min(...drains, at ?? Number.POSITIVE_INFINITY);
+  }
+
+  /** GETSPI for the SA that is to bring the peer's packets to us. */
+  spi(sa: IkeSa, role: 'request' | 'response', mode: Mode, reqid: number, now: Instant): Heard[] {
+    const { path } = sa;
+    const request = saToGetspi(
+      { protocol: 'esp', mode, reqid, source: path.remote.address, destination: path.local.address },
+      SPI_RANGE,
+    );
+    return this.#ask(request, { for: 'spi', sa, role, path }, now);
+  }
+
+  /** UPDATE of the larval inbound SA, and ADD of the outbound one. */
+  install(child: ChildSa, outbound: boolean, now: Instant): Heard[] {
+    child.pending += outbound ? 2 : 1;
+    const heard = this.#ask(saToUpdate(child.parameters('inbound')), { for: 'install', child, direction: 'inbound' }, now);
+    return outbound ? [...heard, ...this.#addOutbound(child, now)] : heard;
+  }
+
+  installOutbound(child: ChildSa, now: Instant): Heard[] {
+    child.pending += 1;
+    return this.#addOutbound(child, now);
+  }
+
+  #addOutbound(child: ChildSa, now: Instant): Heard[] {
+    child.outboundState = 'installed';
+    return this.#ask(saToAdd(child.parameters('outbound')), { for: 'install', child, direction: 'outbound' }, now);
+  }
+
+  /** DELETE of both SAs: the outbound one now, the inbound one after `drainMs`. Its keys are wiped. */
+  uninstall(child: ChildSa, drainMs: number, now: Instant): Heard[] {
+    const heard = child.outboundState === 'installed' ? this.remove(child.parameters('outbound'), 0, now) : [];
+    heard.push(...this.remove(child.parameters('inbound'), drainMs, now));
+    child.outboundState = 'none';
+    for (const keys of [child.agreed.inbound, child.agreed.outbound]) {
+      keys.encr.wipe();
+      keys.integ?.wipe();
+    }
+    return heard;
+  }
+
+  /** DELETE of one SA, larval ones included. */
+  remove(
+    { spi, protocol, source, destination }: Pick<SaParameters, 'spi' | 'protocol' | 'source' | 'destination'>,
+    drainMs: number,
+    now: Instant,
+  ): Heard[] {
+    const message = saIdTo('DELETE', { spi, protocol, destination }, source);
+    if (drainMs === 0) return this.#ask(message, { for: 'nothing' }, now);
+    this.#drains.push({ at: now.mono + drainMs, message });
+    return [];
+  }
+
+  /** The negative answer to an ACQUIRE: its sequence number with an errno (RFC 2367 §3.1.6). */
+  refuseAcquire(seq: number, satype: number, errno: number, now: Instant): void {
+    this.#ask(sadb('ACQUIRE', { seq, satype, errno }), { for: 'nothing' }, now);
+  }
+
+  #ask(message: SadbMessage, purpose: Purpose, now: Instant): Heard[] {
+    return this.#run({ kind: 'request', tag: purpose, message }, now);
+  }
+
+  #run(input: PfkeyClientInput<Purpose>, now: Instant): Heard[] {
+    const heard: Heard[] = [];
+    for (const output of this.#client.handle(input, now)) {
+      switch (output.kind) {
+        case 'send':
+          this.#emit({ kind: 'pfkey', message: output.message });
+          break;
+        case 'answer':
+          heard.push(...this.#answered(output.tag, output.errno, output.reply[0], now));
+          break;
+        case 'notification':
+          if (output.message.type === 'ACQUIRE') heard.push({ kind: 'acquire', message: output.message });
+          if (output.message.type === 'EXPIRE') heard.push({ kind: 'expire', message: output.message });
+          break;
+        case 'synchronised':
+          heard.push({ kind: 'synchronised', sas: output.sas });
+          break;
+        default:
+          heard.push({ kind: 'broken', why: output.reason });
+      }
+    }
+    return heard;
+  }
+
+  #answered(purpose: Purpose, errno: number, reply: SadbMessage | undefined, now: Instant): Heard[] {
+    switch (purpose.for) {
+      case 'spi': {
+        const spi = errno === 0 ? reply?.sa?.spi : undefined;
+        if (spi === undefined || !purpose.sa.closed) return [{ kind: 'spi', sa: purpose.sa, role: purpose.role, spi }];
+        const { local, remote } = purpose.path;
+        return this.remove({ spi, protocol: 'esp', source: remote.address, destination: local.address }, 0, now);
+      }
+      case 'install': {
+        const { child, direction } = purpose;
+        child.pending -= 1;
+        if (errno !== 0 && child.state !== 'gone')
+          return [{ kind: 'refused', child, why: `the datapath refused the ${direction} SA: ${errnoName(errno)}` }];
+        return child.pending === 0 ? [{ kind: 'installed', child }] : [];
+      }
+      default:
+        return [];
+    }
+  }
+}
+
+/** An SA of a DUMP, without its keys; undefined where it is none that we could have made. */
+export function dumpedSa(message: SadbMessage): SaParameters | undefined {
+  if (message.satype !== SADB_SATYPE.ESP || message.errno !== 0) return undefined;
+  try {
+    return addToSa(message, false);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,62 @@
+/** What one IKE SA needs of the machine that owns it: the clock reading of this step, chance, the tables, and somewhere to put what it causes. */
+
+import type { Engine } from '../src/crypto/engine.ts';
+import type { Mode } from '../src/ipsec/sa.ts';
+import type { Instant, RandomBytes } from '../src/machine.ts';
+import type { Path } from '../src/net/address.ts';
+import type { IkedEventName } from './events.ts';
+import type { ChildSa } from './ikev2/child-sa.ts';
+import type { Cookies } from './ikev2/cookie.ts';
+import type { IkeSa } from './ikev2/ike-sa.ts';
+import type { ChildPolicy, Peers } from './peers.ts';
+import type { IkedOutput } from './ports.ts';
+import type { SaTable } from './sa-table.ts';
+
+/** A child SA that is wanted. Who waits for it is known to `demands.ts`. */
+export interface Demand {
+  readonly policy: ChildPolicy;
+}
+
+export interface Host {
+  readonly random: RandomBytes;
+  readonly engine: Engine;
+  readonly cookies: Cookies;
+  readonly table: SaTable;
+  /** The configuration in force. */
+  readonly peers: Peers;
+  /** Its number: a plan of an older one is made again. */
+  readonly generation: number;
+  /** The reading of this step. */
+  readonly now: Instant;
+  emit(output: IkedOutput): void;
+  report(name: IkedEventName, message: string, details?: Readonly<Record<string, string | number | boolean | undefined>>): void;
+  /** Counts under a name that `status` shows. */
+  count(name: string): void;
+  /** A fresh IKE SPI, unique here. */
+  newSpi(): Uint8Array;
+  /** Whether one more unprotected error may be sent (RFC 7296 §2.21.4). */
+  mayComplain(): boolean;
+  /** Asks the datapath for an SPI, answered by `sa.spiArrived`. */
+  askSpi(sa: IkeSa, role: 'request' | 'response', mode: Mode, reqid: number): void;
+  /** Gives an SPI back that no child was made of. */
+  releaseSpi(spi: number, path: Path): void;
+  /** UPDATE of the inbound SA, and ADD of the outbound one unless it is held back. Ends in `childInstalled` or `childRefused`. */
+  install(child: ChildSa, outbound: boolean): void;
+  /** ADD of an outbound SA that was held back. */
+  installOutbound(child: ChildSa): void;
+  /** DELETE of both SAs: the outbound one now, the inbound one after `drainMs`. */
+  uninstall(child: ChildSa, drainMs: number): void;
+  /** First authentication of this peer since we began: INITIAL_CONTACT is due. */
+  isFirstContact(remote: string): boolean;
+  /** An IKE SA came up, by whichever role. `initialContact`: the peer says it has no other with us. */
+  established(sa: IkeSa, initialContact: boolean): void;
+  /** A demand ended. */
+  satisfied(demand: Demand, child: ChildSa): void;
+  failed(demand: Demand, why: string): void;
+  /** The peer takes no more children in the IKE SA at hand: another IKE SA is begun for this one. */
+  demandElsewhere(demand: Demand): void;
+  /** An IKE SA is gone, `failed` where that was not asked for. */
+  closed(sa: IkeSa, why: string, failed: boolean): void;
+  /** A child is gone and no other took its place; `wanted` where its traffic is likely to go on. */
+  childGone(child: ChildSa, why: string, wanted: boolean): void;
+}

@@ -1,0 +1,448 @@
+/** CREATE_CHILD_SA for a new child and for a child rekey, both roles; the child in IKE_AUTH is made by the same functions (RFC 7296 §1.3.1, §1.3.3, §2.8, §2.9, §2.17). */
+
+import { u16be } from '../../src/bytes/bytes.ts';
+import type { Secret } from '../../src/bytes/secret.ts';
+import type { IpsecConfig } from '../../src/config/config.ts';
+import { generate, type KeyShare } from '../../src/crypto/dh.ts';
+import { KE, type KeName, keByIkev2, keText } from '../../src/crypto/transforms.ts';
+import { PeerError } from '../../src/errors.ts';
+import { choose, type Proposal } from '../../src/ipsec/proposal.ts';
+import type { Mode } from '../../src/ipsec/sa.ts';
+import { showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
+import type { Demand } from '../host.ts';
+import type { ChildPolicy, Peer } from '../peers.ts';
+import {
+  type Agreement,
+  ChildSa,
+  childProposals,
+  ipsecOf,
+  type PerfectForwardSecrecy,
+  showSpi,
+  spiBytes,
+  spiOf,
+} from './child-sa.ts';
+import { checkChildFree, checkIkeSaFree } from './collisions.ts';
+import { abandonChild } from './endings.ts';
+import { ChildNotFound, type Committed, type Requested, type SpiAsk } from './exchanges.ts';
+import type { IkeSa, Task } from './ike-sa.ts';
+import { chosenOf } from './ike-sa-init.ts';
+import { childKeys, childSuiteOf } from './keys.ts';
+import { proposalsText } from './ladder.ts';
+import { EXCHANGE, find, type Message, type OpenedMessage } from './message.ts';
+import { checkNarrowed, narrowTo, type SelectorPair } from './narrowing.ts';
+import { explainNotify, findError, findNotify, isNotifyName, notify, notifyName, notifyNumber } from './notify.ts';
+import { type Payload, type PayloadOf, PROTOCOL } from './payloads.ts';
+import { concludeRekeyed, createAnew, retryLater } from './rekey-child.ts';
+
+/** A responder that made a new SA for an old one sends on the old until the peer shows that it is ready, at most this long (§2.8). Milliseconds. */
+export const HOLD_OUTBOUND_MS = 2_000;
+
+/** Why there is to be no child. */
+export interface Rejected {
+  readonly error: PeerError;
+}
+
+/** What an initiator put into its request. */
+export interface ChildOffer extends SelectorPair {
+  readonly policy: ChildPolicy;
+  readonly proposals: readonly Proposal[];
+  readonly ipsecs: readonly IpsecConfig[];
+  readonly transport: boolean;
+  /** [N(USE_TRANSPORT_MODE)], SA, TSi, TSr. */
+  readonly payloads: readonly Payload[];
+}
+
+/** What a responder chose, seen from itself. */
+export interface ChildChoice {
+  readonly policy: ChildPolicy;
+  readonly mode: Mode;
+  readonly proposal: Proposal;
+  readonly ipsec: IpsecConfig;
+  readonly TSi: readonly TrafficSelector[];
+  readonly TSr: readonly TrafficSelector[];
+  readonly additional: boolean;
+}
+
+export interface ChildPlan {
+  readonly for: 'child';
+  readonly choice: ChildChoice;
+  readonly old: ChildSa | undefined;
+  readonly group: KeName | undefined;
+  readonly spi: SpiAsk;
+}
+
+export interface ChildSent {
+  readonly for: 'child';
+  readonly task: Task & { readonly kind: 'create-child' | 'rekey-child' };
+  readonly demand: Demand | undefined;
+  readonly old: ChildSa | undefined;
+  readonly offer: ChildOffer;
+  readonly spi: number;
+  readonly Ni: Uint8Array;
+  readonly share: KeyShare | undefined;
+}
+
+// The initiator.
+
+export function offerChild(
+  sa: IkeSa,
+  policy: ChildPolicy,
+  spi: number,
+  pfs: PerfectForwardSecrecy,
+  group?: KeName,
+  like?: ChildSa,
+): ChildOffer {
+  const { proposals, ipsecs } = childProposals(policy, sa.peer!.ikev2, spiBytes(spi), pfs, group);
+  const transport = (like?.agreed.mode ?? policy.policy.mode) === 'transport';
+  const TSi = like?.agreed.local ?? policy.local;
+  const TSr = like?.agreed.peer ?? policy.peer;
+  const payloads: Payload[] = [
+    ...(transport ? [notify('USE_TRANSPORT_MODE')] : []),
+    { type: 'SA', proposals },
+    { type: 'TSi', selectors: TSi },
+    { type: 'TSr', selectors: TSr },
+  ];
+  return { policy, proposals, ipsecs, transport, TSi, TSr, payloads };
+}
+
+/** HDR, SK {[N(REKEY_SA)], [N(USE_TRANSPORT_MODE)], SA, Ni, [KEi], TSi, TSr}. */
+export function requestChild(sa: IkeSa, task: ChildSent['task'], spi: number): Requested {
+  const { host } = sa;
+  const { ikev2 } = sa.peer!;
+  const old = task.kind === 'rekey-child' ? task.child : undefined;
+  const demand = task.kind === 'create-child' ? task.demand : undefined;
+  const policy = host.peers.child(old?.policy.name ?? demand!.policy.name) ?? old?.policy ?? demand!.policy;
+  const group = ikev2.needPfs ? (task.group ?? groupFor(sa)) : undefined;
+  const share = group === undefined ? undefined : generate(group, host.random, host.engine);
+  const offer = offerChild(sa, policy, spi, group === undefined ? 'never' : 'required', group, old);
+  const Ni = host.random(ikev2.nonceBytes);
+  const [first, ...selectors] = splitBefore(offer.payloads, 'TSi');
+  const payloads: Payload[] = [
+    ...(old === undefined ? [] : [notify('REKEY_SA', undefined, { protocol: PROTOCOL.ESP, spi: spiBytes(old.spiIn) })]),
+    ...first!,
+    { type: 'Nonce', data: Ni },
+    ...(share === undefined ? [] : [{ type: 'KE', group: KE[share.group].ikev2, data: share.publicValue } as const]),
+    ...selectors.flat(),
+  ];
+  return { exchange: EXCHANGE.CREATE_CHILD_SA, payloads, sent: { for: 'child', task, demand, old, offer, spi, Ni, share } };
+}
+
+function splitBefore(payloads: readonly Payload[], type: Payload['type']): [Payload[], Payload[]] {
+  const at = payloads.findIndex((payload) => payload.type === type);
+  return [payloads.slice(0, at), payloads.slice(at)];
+}
+
+/** The group that the peer has shown to accept, where it is one of ours for children. */
+function groupFor(sa: IkeSa): KeName {
+  const { ke } = sa.peer!.ikev2;
+  return sa.suite !== undefined && ke.includes(sa.suite.ke) ? sa.suite.ke : ke[0]!;
+}
+
+// The responder.
+
+/** What may be had of what the peer asks for, under the policies that name it. Throws PeerError. */
+export function chooseChild(
+  sa: IkeSa,
+  peer: Peer,
+  payloads: readonly Payload[],
+  pfs: PerfectForwardSecrecy,
+  like?: ChildSa,
+): ChildChoice {
+  const offered: SelectorPair = { TSi: find(payloads, 'TSi')!.selectors, TSr: find(payloads, 'TSr')!.selectors };
+  const policies = peer.children.map((policy) => ({ policy, TSi: policy.peer, TSr: policy.local }));
+  const same = policies.filter(({ policy }) => policy.name === like?.policy.name);
+  const narrowed = narrowTo(offered, same.length > 0 ? same : policies) ?? narrowTo(offered, policies);
+  if (narrowed === undefined) throw unacceptable(sa, peer, offered);
+  const { policy } = narrowed.policy;
+  const mode = chooseMode(peer, policy, findNotify(payloads, 'USE_TRANSPORT_MODE') !== undefined);
+  const mine = childProposals(policy, peer.ikev2, spiBytes(0), pfs);
+  const theirs = find(payloads, 'SA')!.proposals;
+  const comparable = pfs === 'never' ? theirs.map(withoutKe) : theirs;
+  const proposal = choose(mine.proposals, comparable);
+  if (proposal === undefined) {
+    throw new PeerError(
+      'NO_PROPOSAL_CHOSEN',
+      `the peer offered ${proposalsText(theirs)}; policy ${policy.policy.name} accepts ${proposalsText(mine.proposals)}: give esp_enc_alg, esp_auth_alg, ext_sequence${pfs === 'required' ? ' or need_pfs and kmp_dh_group' : ''} something in common`,
+    );
+  }
+  if (spiOf(proposal.spi) < 256)
+    throw new PeerError(
+      'INVALID_SYNTAX',
+      `the proposal's SPI is ${showSpi(spiOf(proposal.spi))}; 0 to 255 are reserved (RFC 4303 §2.1)`,
+    );
+  const { TSi, TSr, additional } = narrowed;
+  return { policy, mode, proposal, ipsec: ipsecOf(proposal, mine), TSi, TSr, additional };
+}
+
+function withoutKe(proposal: Proposal): Proposal {
+  return { ...proposal, transforms: proposal.transforms.filter((transform) => transform.type !== 'KE') };
+}
+
+function unacceptable(sa: IkeSa, peer: Peer, { TSi, TSr }: SelectorPair): PeerError {
+  const show = (some: readonly TrafficSelector[]) => some.map(showSelector).join(', ');
+  const known = peer.children.map((child) => `selector ${child.name} has ${show(child.peer)} to ${show(child.local)}`).join('; ');
+  return new PeerError(
+    'TS_UNACCEPTABLE',
+    `the peer proposed ${show(TSi)} to ${show(TSr)}; ${known || `no selector's policy names remote ${peer.name}`}: correct src and dst on one side${sa.nat === 'none' ? '' : ' (a NAT is between the peers)'}`,
+  );
+}
+
+/** `selector_check`: the peer's wish must be the policy's (`exact`), or is followed (`obey`). */
+function chooseMode(peer: Peer, policy: ChildPolicy, transport: boolean): Mode {
+  const wished: Mode = transport ? 'transport' : 'tunnel';
+  if (policy.policy.mode === wished || peer.ikev2.selectorCheck === 'obey') return wished;
+  throw new PeerError(
+    'NO_PROPOSAL_CHOSEN',
+    `the peer wants ${wished} mode; policy ${policy.policy.name} says ${policy.policy.mode}: correct ipsec_mode on one side, or set selector_check obey`,
+  );
+}
+
+export function planCreateChild(sa: IkeSa, request: OpenedMessage): ChildPlan {
+  const { payloads } = request;
+  const peer = sa.peer!;
+  const old = rekeyedChild(sa, findNotify(payloads, 'REKEY_SA'));
+  checkIkeSaFree(sa);
+  if (old !== undefined) checkChildFree(old);
+  const most = sa.host.peers.config.interface.limits.childSasPerIkeSa;
+  if (old === undefined && sa.children.length >= most)
+    throw new PeerError('NO_ADDITIONAL_SAS', `the IKE SA has ${sa.children.length} child SAs, the limit of child_sas_per_ike_sa`);
+  const KEi = find(payloads, 'KE');
+  const choice = chooseChild(sa, peer, payloads, peer.ikev2.needPfs ? 'required' : KEi === undefined ? 'never' : 'allowed', old);
+  const group = childSuiteOf(choice.proposal).ke;
+  if (group !== undefined && KEi?.group !== KE[group].ikev2) {
+    throw new PeerError(
+      'INVALID_KE_PAYLOAD',
+      `the peer sent ${KEi === undefined ? 'no KE' : `group ${KEi.group}`}; we want ${keText(group)}`,
+      u16be(KE[group].ikev2),
+    );
+  }
+  return { for: 'child', choice, old, group, spi: { mode: choice.mode, reqid: choice.policy.reqid } };
+}
+
+/** The child that N(REKEY_SA) names by the SPI that its sender receives on. Throws CHILD_SA_NOT_FOUND. */
+function rekeyedChild(sa: IkeSa, rekey: PayloadOf<'Notify'> | undefined): ChildSa | undefined {
+  if (rekey === undefined) return undefined;
+  const { protocol, spi } = rekey;
+  const child =
+    protocol === PROTOCOL.ESP && spi.length === 4 ? sa.children.find((known) => known.spiOut === spiOf(spi)) : undefined;
+  if (child !== undefined) return child;
+  throw new ChildNotFound(
+    protocol,
+    spi,
+    `the peer rekeys a child SA that is not here (protocol ${protocol}, SPI ${spi.length === 4 ? showSpi(spiOf(spi)) : `of ${spi.length} octets`})`,
+  );
+}
+
+/** HDR, SK {[N(USE_TRANSPORT_MODE)], SA, Nr, [KEr], TSi, TSr}. */
+export function commitChild(
+  sa: IkeSa,
+  { payloads }: OpenedMessage,
+  { choice, old, group }: ChildPlan,
+  spi: number | undefined,
+): Committed {
+  const { host } = sa;
+  const Ni = find(payloads, 'Nonce')!.data;
+  const share = group === undefined ? undefined : generate(group, host.random, host.engine);
+  const g_ir = share?.agree(find(payloads, 'KE')!.data);
+  const Nr = host.random(sa.peer!.ikev2.nonceBytes);
+  const made = makeChild(sa, choice, spi!, Ni, Nr, g_ir, old === undefined ? 'now' : 'held');
+  share?.wipe();
+  g_ir?.wipe();
+  if (old !== undefined) {
+    made.child.replaces = old;
+    old.successor = { child: made.child, Ni, Nr };
+    if (!old.rekeying) {
+      old.state = 'replaced';
+      old.superseded = true;
+    }
+  }
+  const [first, selectors] = splitBefore(made.payloads, 'TSi');
+  return {
+    child: made.child,
+    payloads: [
+      ...first,
+      { type: 'Nonce', data: Nr },
+      ...(share === undefined ? [] : [{ type: 'KE', group: KE[share.group].ikev2, data: share.publicValue } as const]),
+      ...selectors,
+    ],
+  };
+}
+
+/** A responder's child, on its way into the datapath, and what says so to the peer. */
+export function makeChild(
+  sa: IkeSa,
+  choice: ChildChoice,
+  spi: number,
+  Ni: Uint8Array,
+  Nr: Uint8Array,
+  g_ir: Secret | undefined,
+  outbound: 'now' | 'held',
+) {
+  const { policy, mode, proposal, ipsec, TSi, TSr, additional } = choice;
+  const keys = childKeys(sa.prf, sa.keys.SK_d, childSuiteOf(proposal), Ni, Nr, g_ir?.reveal());
+  const child = enter(sa, {
+    policy,
+    mode,
+    proposal,
+    ipsec,
+    spiIn: spi,
+    spiOut: spiOf(proposal.spi),
+    local: TSr,
+    peer: TSi,
+    inbound: keys.fromInitiator,
+    outbound: keys.fromResponder,
+    initiator: false,
+  });
+  install(child, outbound);
+  const payloads: Payload[] = [
+    ...(mode === 'transport' ? [notify('USE_TRANSPORT_MODE')] : []),
+    ...(additional ? [notify('ADDITIONAL_TS_POSSIBLE')] : []),
+    { type: 'SA', proposals: [{ ...proposal, spi: spiBytes(spi) }] },
+    { type: 'TSi', selectors: TSi },
+    { type: 'TSr', selectors: TSr },
+  ];
+  return { child, payloads };
+}
+
+function enter(sa: IkeSa, agreed: Agreement): ChildSa {
+  const child = new ChildSa(agreed, sa, sa.nat !== 'none' && sa.path.encapsulated, sa.host.now.mono, sa.host.random(1)[0]! / 255);
+  sa.children.push(child);
+  sa.timers.clear('grace');
+  return child;
+}
+
+function install(child: ChildSa, outbound: 'now' | 'held' | 'none'): void {
+  if (outbound === 'held') {
+    child.outboundState = 'held';
+    child.outboundAt = child.ike.host.now.mono + HOLD_OUTBOUND_MS;
+  }
+  child.ike.host.install(child, outbound === 'now');
+}
+
+/** The notification in place of a child. */
+export function refusedChild(error: PeerError): Payload {
+  return notify(isNotifyName(error.notify) ? error.notify : 'NO_PROPOSAL_CHOSEN', error.data);
+}
+
+// The initiator again.
+
+/** What the response to our request for a child says: the child, or why there is none. Used by IKE_AUTH as well. Throws PeerError. */
+export function readChild(
+  sa: IkeSa,
+  sent: { readonly offer: ChildOffer; readonly spi: number; readonly demand: Demand | undefined },
+  payloads: readonly Payload[],
+  Ni: Uint8Array,
+  Nr: Uint8Array,
+  g_ir: Secret | undefined,
+  outbound: 'now' | 'none' = 'now',
+): ChildSa | undefined {
+  const { offer, spi, demand } = sent;
+  const SA = find(payloads, 'SA');
+  const error = findError(payloads);
+  if (SA === undefined || error !== undefined) {
+    sa.host.releaseSpi(spi, sa.path);
+    const why = error === undefined ? 'the response holds no SA payload' : explainNotify(error, whatWeSent(offer));
+    if (demand !== undefined) abandonChild(sa, { kind: 'create-child', demand }, why);
+    return undefined;
+  }
+  const proposal = chosenOf(offer.proposals, SA.proposals);
+  if (spiOf(proposal.spi) < 256)
+    throw new PeerError('INVALID_SYNTAX', `the peer chose SPI ${showSpi(spiOf(proposal.spi))}, which is reserved`);
+  const answer = { TSi: find(payloads, 'TSi')!.selectors, TSr: find(payloads, 'TSr')!.selectors };
+  const { TSi, TSr } = checkNarrowed(offer, answer);
+  const transport = findNotify(payloads, 'USE_TRANSPORT_MODE') !== undefined;
+  const mode = answeredMode(sa, offer, transport);
+  const keys = childKeys(sa.prf, sa.keys.SK_d, childSuiteOf(proposal), Ni, Nr, g_ir?.reveal());
+  const child = enter(sa, {
+    policy: offer.policy,
+    mode,
+    proposal,
+    ipsec: ipsecOf(proposal, offer),
+    spiIn: spi,
+    spiOut: spiOf(proposal.spi),
+    local: TSi,
+    peer: TSr,
+    inbound: keys.fromResponder,
+    outbound: keys.fromInitiator,
+    initiator: true,
+  });
+  install(child, outbound);
+  if (findNotify(payloads, 'ADDITIONAL_TS_POSSIBLE') !== undefined) {
+    sa.report(
+      'notify-received',
+      `the peer narrowed ${offer.policy.name} to ${TSi.map(showSelector).join(', ')} and ${TSr.map(showSelector).join(', ')}, and would accept more in further child SAs`,
+      { notify: 'ADDITIONAL_TS_POSSIBLE' },
+    );
+  }
+  if (demand !== undefined) sa.host.satisfied(demand, child);
+  return child;
+}
+
+function answeredMode(sa: IkeSa, offer: ChildOffer, transport: boolean): Mode {
+  if (transport && !offer.transport)
+    throw new PeerError('INVALID_SYNTAX', 'the peer answered USE_TRANSPORT_MODE, which we had not sent');
+  if (offer.transport && !transport && sa.peer!.ikev2.selectorCheck === 'exact') {
+    throw new PeerError(
+      'NO_PROPOSAL_CHOSEN',
+      `the peer grants tunnel mode where policy ${offer.policy.policy.name} says transport: correct ipsec_mode on one side, or set selector_check obey`,
+    );
+  }
+  return transport ? 'transport' : 'tunnel';
+}
+
+function whatWeSent({ proposals, TSi, TSr, transport }: ChildOffer): string {
+  return `${proposalsText(proposals)} for ${TSi.map(showSelector).join(', ')} to ${TSr.map(showSelector).join(', ')} in ${transport ? 'transport' : 'tunnel'} mode`;
+}
+
+export function concludeChild(sa: IkeSa, sent: ChildSent, { payloads }: Message): void {
+  const { share, old, task } = sent;
+  const error = findError(payloads);
+  if (error !== undefined) {
+    share?.wipe();
+    sa.host.releaseSpi(sent.spi, sa.path);
+    return refusedByPeer(sa, sent, error);
+  }
+  sa.failingSince = undefined;
+  const KEr = find(payloads, 'KE');
+  if ((share === undefined) !== (KEr === undefined) || (share !== undefined && KEr?.group !== KE[share.group].ikev2)) {
+    throw new PeerError(
+      'INVALID_SYNTAX',
+      `${KEr === undefined ? 'no KE' : `KE of group ${KEr.group}`} in the response where we had sent ${share === undefined ? 'none' : keText(share.group)}`,
+    );
+  }
+  const g_ir = share?.agree(KEr!.data);
+  share?.wipe();
+  const Nr = find(payloads, 'Nonce')!.data;
+  if (task.kind === 'rekey-child' && old !== undefined) {
+    concludeRekeyed(sa, old, { Ni: sent.Ni, Nr }, (outbound) => readChild(sa, sent, payloads, sent.Ni, Nr, g_ir, outbound));
+  } else readChild(sa, sent, payloads, sent.Ni, Nr, g_ir);
+  g_ir?.wipe();
+}
+
+/** The error notifications of CREATE_CHILD_SA, each with what the RFC wants done about it. */
+function refusedByPeer(sa: IkeSa, { task, offer, share }: ChildSent, error: PayloadOf<'Notify'>): void {
+  const why = explainNotify(error, whatWeSent(offer));
+  switch (notifyName(error.notify)) {
+    case 'TEMPORARY_FAILURE':
+      return retryLater(sa, task, why);
+    case 'CHILD_SA_NOT_FOUND':
+      if (task.kind === 'rekey-child') return createAnew(sa, task.child);
+      break;
+    case 'INVALID_KE_PAYLOAD': {
+      const group = keByIkev2(notifyNumber(error));
+      const tries = task.tries ?? 0;
+      if (group !== undefined && group !== share?.group && tries < 2 && sa.peer!.ikev2.ke.includes(group)) {
+        sa.tasks.unshift({ ...task, group, tries: tries + 1 });
+        return;
+      }
+      break;
+    }
+    case 'NO_ADDITIONAL_SAS':
+      // §1.3: a peer that rekeys nothing within the IKE SA wants a new IKE SA instead.
+      sa.full = true;
+      if (task.kind === 'create-child') return sa.host.demandElsewhere(task.demand);
+      break;
+    default:
+  }
+  abandonChild(sa, task, why);
+}

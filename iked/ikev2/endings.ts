@@ -1,0 +1,91 @@
+/** How children and IKE SAs end, and what follows: what is taken out of the datapath, who is told, what is tried again (RFC 7296 §1.4.1, §2.4). */
+
+import type { ChildSa } from './child-sa.ts';
+import type { IkeSa, Task } from './ike-sa.ts';
+
+/**
+ * A replaced inbound SA stays this long after its DELETE was answered: packets that left before the peer changed over are still on their
+ * way, and its acknowledgement may have overtaken them. Milliseconds.
+ */
+export const DRAIN_MS = 5_000;
+
+/** The outbound SA of a rekeyed child that was held back is installed now: the peer is ready to receive on it (RFC 7296 §2.8). */
+export function activate(child: ChildSa): void {
+  child.outboundAt = undefined;
+  if (child.outboundState !== 'held') return;
+  child.ike.host.installOutbound(child);
+}
+
+/** Takes a child out of everything. `wanted`: its traffic is likely to go on, so it may be negotiated anew. */
+export function dropChild(child: ChildSa, why: string, wanted: boolean): void {
+  const { ike } = child;
+  const announced = child.announced;
+  ike.host.uninstall(child, child.superseded ? DRAIN_MS : 0);
+  ike.remove(child);
+  if (!announced) return;
+  ike.report('child-sa-down', `child SA ${child.label} is gone: ${why}`, {
+    child: child.policy.name,
+    policy: child.policy.policy.name,
+    replaced: child.superseded,
+  });
+  if (!child.superseded) ike.host.childGone(child, why, wanted);
+}
+
+/** Closes an IKE SA at once, with all its children and without a message. */
+export function closeIkeSa(sa: IkeSa, why: string, failed: boolean): void {
+  if (sa.closed) return;
+  const { host } = sa;
+  const announced = sa.authenticated && sa.state.name !== 'rekeyed';
+  for (const child of [...sa.children]) dropChild(child, `its IKE SA is gone: ${why}`, failed);
+  host.table.forget(sa);
+  sa.dispose(why);
+  if (announced) sa.report('ike-sa-down', `IKE SA with ${sa.peerName} is gone: ${why}`, { failed });
+  host.closed(sa, why, failed && announced);
+}
+
+/** An IKE SA that was never established: one clear line, and those who waited are told. */
+export function failIkeSa(sa: IkeSa, why: string): void {
+  if (sa.closed) return;
+  sa.report('ike-sa-failed', `no IKE SA with ${sa.peerName}: ${why}`);
+  sa.host.table.forget(sa);
+  sa.dispose(why);
+  sa.host.closed(sa, why, true);
+}
+
+/** A request was not answered within the retry limit. */
+export function peerSilent(sa: IkeSa): void {
+  const { state, window, current } = sa;
+  const tries = window.outstanding?.tries ?? 0;
+  const silence = `no answer from ${sa.peerName} to ${tries} transmissions`;
+  if (state.name === 'closed') return;
+  if (state.name === 'closing' || current?.task.kind === 'delete-ike')
+    return closeIkeSa(sa, current?.task.kind === 'delete-ike' ? current.task.why : silence, false);
+  if (state.name === 'awaiting-ike-sa-init') {
+    const hint = 'is the peer up, is UDP port 500 open between us, and does it accept our address?';
+    return failIkeSa(sa, state.init.refusal ?? `${silence} of IKE_SA_INIT: ${hint}`);
+  }
+  if (!sa.authenticated) {
+    const hint = sa.path.encapsulated
+      ? 'is UDP port 4500 open between us?'
+      : 'the peer answered IKE_SA_INIT; is something between us dropping fragments?';
+    return failIkeSa(sa, `${silence} of IKE_AUTH: ${hint}`);
+  }
+  sa.report('peer-silent', `${silence}: its IKE SA and child SAs are given up`);
+  closeIkeSa(sa, silence, true);
+}
+
+/** A child cannot be asked for, or the peer refused it. The IKE SA stays, unless it was to begin with this child. */
+export function abandonChild(sa: IkeSa, task: Task, why: string): void {
+  if (task.kind === 'rekey-child') {
+    task.child.rekeying = false;
+    sa.report('child-sa-failed', `child SA ${task.child.label} was not rekeyed: ${why}`, { child: task.child.policy.name });
+    return;
+  }
+  if (task.kind !== 'ike-auth' && task.kind !== 'create-child') return;
+  sa.report('child-sa-failed', `no child SA for ${task.demand.policy.name}: ${why}`, {
+    child: task.demand.policy.name,
+    policy: task.demand.policy.policy.name,
+  });
+  sa.host.failed(task.demand, why);
+  if (!sa.authenticated) failIkeSa(sa, why);
+}

@@ -1,0 +1,102 @@
+/** Every IKE SA of this host: by our own SPI, by an initiator's SPI while half open, by remote. */
+
+import { equal, hex } from '../src/bytes/bytes.ts';
+import { type Endpoint, showEndpoint } from '../src/net/address.ts';
+import type { ChildSa } from './ikev2/child-sa.ts';
+import type { IkeSa } from './ikev2/ike-sa.ts';
+
+/** How long, and for how many IKE SAs that are gone, the last response is kept. */
+const ECHO_MS = 30_000;
+const MOST_ECHOES = 1000;
+
+interface Echo {
+  readonly request: Uint8Array;
+  readonly response: Uint8Array;
+  readonly until: number;
+}
+
+export class SaTable {
+  readonly #echoes = new Map<string, Echo>();
+  readonly #bySpi = new Map<string, IkeSa>();
+  /** Responder's IKE SAs, until they are gone: an IKE_SA_INIT that comes again is answered again. */
+  readonly #byInitiator = new Map<string, IkeSa>();
+
+  get size(): number {
+    return this.#bySpi.size;
+  }
+
+  /** IKE SAs that strangers began and that are not authenticated. */
+  get halfOpen(): number {
+    let count = 0;
+    for (const sa of this.#byInitiator.values()) if (!sa.authenticated) count += 1;
+    return count;
+  }
+
+  all(): IkeSa[] {
+    return [...this.#bySpi.values()];
+  }
+
+  add(sa: IkeSa): void {
+    this.#bySpi.set(hex(sa.ownSpi), sa);
+    if (!sa.originalInitiator && sa.initRequest !== undefined)
+      this.#byInitiator.set(initiatorKey(sa.SPIi, sa.initRequest.from), sa);
+  }
+
+  /** An IKE SA is gone; what it answered last is kept for a peer that did not hear it (RFC 7296 §2.1). */
+  forget(sa: IkeSa): void {
+    const response = sa.window.lastResponse;
+    if (sa.lastRequest !== undefined && response !== undefined) {
+      if (this.#echoes.size >= MOST_ECHOES) this.#echoes.delete([...this.#echoes.keys()][0]!);
+      this.#echoes.set(hex(sa.ownSpi), { request: sa.lastRequest, response, until: sa.host.now.mono + ECHO_MS });
+    }
+    this.#bySpi.delete(hex(sa.ownSpi));
+    if (sa.initRequest !== undefined) {
+      const key = initiatorKey(sa.SPIi, sa.initRequest.from);
+      if (this.#byInitiator.get(key) === sa) this.#byInitiator.delete(key);
+    }
+  }
+
+  /** The response that an IKE SA gave to these very octets before it went. */
+  echo(own: Uint8Array, request: Uint8Array, mono: number): Uint8Array | undefined {
+    const echo = this.#echoes.get(hex(own));
+    return echo !== undefined && mono < echo.until && equal(echo.request, request) ? echo.response : undefined;
+  }
+
+  /** By the SPI that we chose: the one thing that maps a message to an IKE SA (RFC 7296 §2.6). */
+  bySpi(own: Uint8Array): IkeSa | undefined {
+    return this.#bySpi.get(hex(own));
+  }
+
+  byInitiator(SPIi: Uint8Array, from: Endpoint): IkeSa | undefined {
+    return this.#byInitiator.get(initiatorKey(SPIi, from));
+  }
+
+  /** IKE SAs of a remote, newest last. */
+  ofRemote(name: string): IkeSa[] {
+    return this.all().filter((sa) => sa.peer?.name === name);
+  }
+
+  /** The one that a remote's next child is negotiated in: established first, else one on its way. */
+  carrierOf(name: string): IkeSa | undefined {
+    const able = this.ofRemote(name).filter((sa) => sa.takesChildren);
+    return able.findLast((sa) => sa.state.name === 'established') ?? able.at(-1);
+  }
+
+  children(): ChildSa[] {
+    return this.all().flatMap((sa) => sa.children);
+  }
+
+  /** Children by the SPI that we receive on. */
+  childByInboundSpi(spi: number): ChildSa | undefined {
+    return this.children().find((child) => child.spiIn === spi);
+  }
+
+  /** Children by the SPI that the peer receives on, and its address. */
+  childByOutboundSpi(spi: number, destination: Endpoint['address']): ChildSa | undefined {
+    return this.children().find((child) => child.spiOut === spi && child.path.remote.address.equals(destination));
+  }
+}
+
+function initiatorKey(SPIi: Uint8Array, from: Endpoint): string {
+  return `${hex(SPIi)} ${showEndpoint(from)}`;
+}

@@ -1,0 +1,361 @@
+/** Two iked machines on a virtual network, with a virtual clock and fake datapaths: what the exchange ladders and the simulator run on. */
+
+import { Iked, type IkedCommand, type IkedEvent, type IkedInput, type IkedOutput, type IkedStatus } from '../../iked/iked.ts';
+import { IpAddress, type Path } from '../../src/net/address.ts';
+import { hostAddress } from '../../src/pfkey/convert.ts';
+import type { SadbMessage } from '../../src/pfkey/message.ts';
+import { FakeDatapath, type FakeSa } from './fake-datapath.ts';
+import { type NodeSetting, settingsOf } from './ike-config.ts';
+import { seededRandom } from './random.ts';
+
+/** Milliseconds from one node to another, and between a machine and its datapath or spmd. */
+const FLIGHT_MS = 10;
+const LOCAL_MS = 1;
+
+/** A datagram on its way. */
+export interface Flight {
+  readonly from: IkeNode;
+  readonly path: Path;
+  readonly bytes: Uint8Array;
+  readonly number: number;
+}
+
+/** What becomes of a datagram: how long each copy takes; none: it is lost. */
+export type Fate = readonly number[];
+
+interface Due {
+  readonly at: number;
+  readonly serial: number;
+  readonly run: () => void;
+}
+
+/** The network, its faults and the clock of everything on it. */
+export class Net {
+  readonly nodes: IkeNode[] = [];
+  mono = 1_000;
+  /** Decides about every datagram. */
+  fate: (flight: Flight) => Fate = () => [FLIGHT_MS];
+  /** Rewrites addresses on the way, or loses the datagram. */
+  translate: (path: Path) => Path | undefined = (path) => path;
+  readonly flights: Flight[] = [];
+  #due: Due[] = [];
+  #serial = 0;
+
+  get now() {
+    return { mono: this.mono, wall: 1_700_000_000_000 + this.mono };
+  }
+
+  after(ms: number, run: () => void): void {
+    this.#serial += 1;
+    this.#due.push({ at: this.mono + ms, serial: this.#serial, run });
+  }
+
+  send(from: IkeNode, path: Path, bytes: Uint8Array): void {
+    const flight: Flight = { from, path, bytes: bytes.slice(), number: this.flights.length };
+    this.flights.push(flight);
+    for (const delay of this.fate(flight)) this.after(delay, () => this.#arrive(flight));
+  }
+
+  #arrive({ path, bytes }: Flight): void {
+    const seen = this.translate(path);
+    if (seen === undefined) return;
+    const to = this.nodes.find((node) => node.addresses.includes(`${seen.remote.address}`));
+    to?.put({ kind: 'datagram', path: { local: seen.remote, remote: seen.local, encapsulated: seen.encapsulated }, bytes });
+  }
+
+  /** Lets `ms` pass, from deadline to deadline. */
+  run(ms = 3_000): void {
+    const end = this.mono + ms;
+    for (let steps = 0; ; steps++) {
+      if (steps > 200_000) throw new Error('the network does not come to rest');
+      const at = this.#next();
+      if (at === undefined || at > end) break;
+      this.mono = Math.max(this.mono, at);
+      this.#step();
+    }
+    this.mono = end;
+  }
+
+  /** Runs until `done`, and says whether it came to that within `ms`. */
+  until(done: () => boolean, ms = 60_000): boolean {
+    const end = this.mono + ms;
+    while (!done()) {
+      const at = this.#next();
+      if (at === undefined || at > end) return false;
+      this.mono = Math.max(this.mono, at);
+      this.#step();
+    }
+    return true;
+  }
+
+  #next(): number | undefined {
+    const times = [...this.#due.map(({ at }) => at), ...this.nodes.flatMap((node) => node.wakeAt() ?? [])];
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  #step(): void {
+    const due = this.#due.filter(({ at }) => at <= this.mono).sort((a, b) => a.at - b.at || a.serial - b.serial);
+    if (due.length > 0) {
+      this.#due = this.#due.filter((one) => one !== due[0]);
+      due[0]!.run();
+      return;
+    }
+    for (const node of this.nodes) if ((node.wakeAt() ?? Number.POSITIVE_INFINITY) <= this.mono) node.put({ kind: 'tick' });
+  }
+
+  // Faults.
+
+  /** Loses the datagrams for which `which` holds, the first `times` of them. */
+  lose(which: (flight: Flight) => boolean, times = Number.POSITIVE_INFINITY): void {
+    const before = this.fate;
+    let left = times;
+    this.fate = (flight) => {
+      if (left > 0 && which(flight)) {
+        left -= 1;
+        return [];
+      }
+      return before(flight);
+    };
+  }
+
+  /** Everything arrives without faults again. */
+  heal(): void {
+    this.fate = () => [FLIGHT_MS];
+  }
+}
+
+/** One node: a machine, its datapath, its spmd. */
+export class IkeNode {
+  readonly net: Net;
+  readonly name: string;
+  setting: NodeSetting;
+  readonly addresses: string[];
+  readonly datapath: FakeDatapath;
+  readonly seed: number;
+  machine: Iked;
+  readonly events: IkedEvent[] = [];
+  readonly replies = new Map<number, Extract<IkedOutput, { kind: 'reply' }>>();
+  readonly configurations: Extract<IkedOutput, { kind: 'configuration' }>[] = [];
+  keepalives = 0;
+  /** Packets given up by this node for want of an SA, and packets that arrived. */
+  lost = 0;
+  received = 0;
+  #generation = 0;
+  #command = 0;
+  #life = 0;
+
+  constructor(net: Net, name: string, setting: NodeSetting, seed: number) {
+    this.net = net;
+    this.name = name;
+    this.setting = setting;
+    this.seed = seed;
+    this.addresses = [setting.address];
+    this.datapath = new FakeDatapath(setting.address, 0x1000 * seed);
+    this.machine = this.#born();
+    net.nodes.push(this);
+  }
+
+  #born(): Iked {
+    this.#life += 1;
+    return new Iked({ random: seededRandom(this.seed * 7919 + this.#life), pid: 100 + this.#life });
+  }
+
+  start(): this {
+    this.put({ kind: 'addresses', addresses: [{ address: IpAddress.parse(this.setting.address)!, interface: 'eth0' }] });
+    this.configure(this.setting);
+    this.put({ kind: 'pfkey-link', up: true });
+    return this;
+  }
+
+  configure(setting: NodeSetting): void {
+    this.setting = setting;
+    this.#generation += 1;
+    const generation = this.#generation;
+    this.put({ kind: 'prepare', generation, settings: settingsOf(setting) });
+    if (this.configurations.at(-1)?.state === 'prepared') this.put({ kind: 'commit', generation });
+  }
+
+  /** The daemon dies without a word and is started again; the datapath keeps its SAs. */
+  restart(): void {
+    this.machine = this.#born();
+    this.start();
+  }
+
+  put(input: IkedInput): void {
+    for (const output of this.machine.handle(input, this.net.now)) this.#perform(output);
+  }
+
+  #perform(output: IkedOutput): void {
+    const { machine } = this;
+    const later = (input: IkedInput) => this.net.after(LOCAL_MS, () => this.machine === machine && this.put(input));
+    switch (output.kind) {
+      case 'send':
+        return this.net.send(this, output.path, output.bytes);
+      case 'keepalive':
+        this.keepalives += 1;
+        return;
+      case 'pfkey':
+        for (const message of this.datapath.handle(output.message)) later({ kind: 'pfkey', message });
+        return;
+      case 'configuration':
+        this.configurations.push(output);
+        return;
+      case 'ask':
+        return later({ kind: 'answer', id: output.id, selector: this.selectors[output.question.policyId - 1] });
+      case 'event':
+        this.events.push(output.event);
+        return;
+      case 'reply':
+        this.replies.set(output.id, output);
+    }
+  }
+
+  wakeAt(): number | undefined {
+    return this.machine.wakeAt();
+  }
+
+  /** Names of the outbound selectors; a policy's id is its place here, from 1. */
+  get selectors(): string[] {
+    return (this.setting.children ?? []).map((child) => child.name ?? 'lan');
+  }
+
+  command(command: IkedCommand): number {
+    this.#command += 1;
+    this.put({ kind: 'command', id: this.#command, command });
+    return this.#command;
+  }
+
+  initiate(name = 'lan'): number {
+    return this.command({ verb: 'initiate', name });
+  }
+
+  reply(id: number) {
+    return this.replies.get(id);
+  }
+
+  status(): IkedStatus {
+    const reply = this.replies.get(this.command({ verb: 'status' }));
+    if (reply?.ok !== true) throw new Error('status failed');
+    return reply.result as IkedStatus;
+  }
+
+  /** States of the IKE SAs. */
+  ikeSas(): string[] {
+    return this.status().ikeSas.map(({ state }) => state);
+  }
+
+  /** States of all children, oldest first. */
+  children(): string[] {
+    return this.status().ikeSas.flatMap(({ children }) => children.map(({ state }) => state));
+  }
+
+  /** A packet matches a policy that has no SA. */
+  acquire(name = 'lan'): void {
+    const id = this.selectors.indexOf(name) + 1;
+    const addresses = {
+      source: hostAddress(IpAddress.parse(this.setting.address)!),
+      destination: hostAddress(IpAddress.parse(this.setting.peer)!),
+    };
+    this.pfkey(this.datapath.acquire(id, undefined, addresses));
+  }
+
+  pfkey(message: SadbMessage): void {
+    this.put({ kind: 'pfkey', message });
+  }
+
+  /** Soft or hard lifetime of the newest outbound SA. */
+  expire(kind: 'soft' | 'hard', reqid = 1): void {
+    const sa = this.datapath.outboundFor(reqid);
+    if (sa === undefined) throw new Error(`${this.name} has no outbound SA of reqid ${reqid}`);
+    this.pfkey(this.datapath.expire(sa, kind));
+  }
+
+  /** Sends one packet to the peer through ESP, as far as the two datapaths can agree. */
+  packet(to: IkeNode, reqid = 1): void {
+    const sa = this.datapath.outboundFor(reqid);
+    if (sa === undefined) {
+      this.lost += 1;
+      return;
+    }
+    sa.packets += 1;
+    const sent: FakeSa = sa;
+    this.net.after(FLIGHT_MS, () => {
+      const inbound = to.datapath.sas.get(sent.spi);
+      if (
+        inbound === undefined ||
+        inbound.keys !== sent.keys ||
+        inbound.suite !== sent.suite ||
+        inbound.extendedSequence !== sent.extendedSequence
+      )
+        to.lost += 1;
+      else {
+        inbound.packets += 1;
+        to.received += 1;
+      }
+    });
+  }
+
+  /** The ladder as this node saw it: `IKE_SA_INIT { … } -->`. */
+  ladder(): string[] {
+    return this.events.filter(({ name }) => name === 'ladder').map(({ message }) => message);
+  }
+
+  named(name: IkedEvent['name']): string[] {
+    return this.events.filter((event) => event.name === name).map(({ message }) => message);
+  }
+}
+
+export interface PairOptions {
+  readonly a?: Partial<NodeSetting>;
+  readonly b?: Partial<NodeSetting>;
+  readonly seed?: number;
+}
+
+export const LAN_A = '10.1.0.0/24';
+export const LAN_B = '10.2.0.0/24';
+
+/** Two gateways with one child between their networks, configured and connected, nothing negotiated. */
+export function pair({ a = {}, b = {}, seed = 1 }: PairOptions = {}) {
+  const net = new Net();
+  const nodeA = new IkeNode(
+    net,
+    'a',
+    {
+      address: '192.0.2.1',
+      peer: '192.0.2.2',
+      id: 'a.example',
+      peersId: 'b.example',
+      children: [{ local: LAN_A, peer: LAN_B }],
+      ...a,
+    },
+    2 * seed + 1,
+  );
+  const nodeB = new IkeNode(
+    net,
+    'b',
+    {
+      address: '192.0.2.2',
+      peer: '192.0.2.1',
+      id: 'b.example',
+      peersId: 'a.example',
+      children: [{ local: LAN_B, peer: LAN_A }],
+      ...b,
+    },
+    2 * seed + 2,
+  );
+  nodeA.start();
+  nodeB.start();
+  net.run(100);
+  const made = {
+    a: nodeA,
+    b: nodeB,
+    net,
+    /** Brings the child up, begun by `by`. */
+    established(by: IkeNode = nodeA) {
+      by.initiate((by.setting.children ?? [])[0]?.name ?? 'lan');
+      net.run();
+      return made;
+    },
+  };
+  return made;
+}
