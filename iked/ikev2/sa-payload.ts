@@ -51,7 +51,6 @@ function substructure(from: Reader, kind: keyof typeof MORE, n: number): { more:
   if (last !== 0 && last !== MORE[kind]) from.fail(`"Last Substruc" of ${kind} ${n} is 0 or ${MORE[kind]}, not ${last}`, at);
   if (length < HEADER) from.fail(`${kind} ${n} has a length of ${length} octets, less than its header of ${HEADER}`, at + 2);
   const body = from.part(length - 4, `${kind} ${n}`);
-  if (last === 0) from.finish();
   return { more: last !== 0, body };
 }
 
