@@ -200,16 +200,22 @@ export const literalAddress: Kind<string> = kind('ADDRESS', (cursor) => {
   return spec?.kind === 'literal' ? spec.address : undefined;
 });
 
-/** Where spmd listens: `unix "path"`. A TCP address is racoon2's debug build's. */
-export const spmdSocket: Kind<string> = kind('unix PATH', (cursor) => {
-  const place = cursor.place;
-  if (!cursor.take({ word: 'unix' })) {
-    cursor.reader.report.error(place, 'spmd listens on a UNIX socket only', 'write spmd unix "/run/tanuki/spmif.sock";');
+/** Where spmd listens: `unix "path"`. A TCP address is racoon2's debug build's, and has no effect. */
+export const spmdSocket: Kind<string> = {
+  syntax: 'unix PATH',
+  read(items, at, reader) {
+    const [first] = items;
+    if (first?.kind === 'atom' && first.text === 'unix') return path.read(items.slice(1), first.span, reader);
+    if (address(LOCAL).read(items, at, reader) !== undefined) {
+      reader.report.warning(
+        first?.span ?? at,
+        'the address has no effect: spmd listens on a UNIX socket',
+        'write spmd unix "PATH";',
+      );
+    }
     return undefined;
-  }
-  const word = cursor.text('a path');
-  return word === undefined ? undefined : besideFile(word.atom.span.source.file, word.text);
-});
+  },
+};
 
 /** A file's path; a relative one starts at the folder of the file that says it. */
 export const path: Kind<string> = kind('PATH', (cursor) => {

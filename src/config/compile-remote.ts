@@ -1,7 +1,7 @@
 /** `remote` sections to `RemoteConfig`: inheritance, identities, algorithms, and what cannot work. */
 
 import { isAead, type Known, LEFT_OUT } from './algorithms.ts';
-import { type Layers, settle } from './blocks.ts';
+import { type Block, type Layers, settle } from './blocks.ts';
 import type { AddressSpec, IdentityConfig, Ikev2Config, RemoteConfig } from './config.ts';
 import { type Diagnostics, quoted, type Span } from './diagnostics.ts';
 import type { Placed } from './kinds.ts';
@@ -42,12 +42,12 @@ export function peersAddresses(remote: Named<typeof REMOTE.words> | undefined, s
 
 export function compileRemote(remote: Named<typeof REMOTE.words>, sections: Sections, report: Diagnostics): RemoteConfig {
   const common = sections.default?.entries.remote?.value;
-  const { values, at, written } = settle(REMOTE, remote.at, remote.block, common);
-  const wanted = values.acceptable_kmp ?? protocolsWithBlock().map((value) => ({ value, at: remote.at }));
+  const { values, at, own: mine } = settle(REMOTE, remote.at, remote.block, common);
+  const wanted = acceptable();
   const acceptableKmp: 'ikev2'[] = [];
   for (const { value, at: place } of wanted) {
     if (value === 'ikev2') acceptableKmp.push(value);
-    else if (written('acceptable_kmp') && wanted.some((other) => other.value === 'ikev2'))
+    else if (mine('acceptable_kmp') && wanted.some((other) => other.value === 'ikev2'))
       report.warning(place, `${quoted(value)} is not spoken yet`, 'Tanuki speaks ikev2');
   }
   if (acceptableKmp.length === 0) {
@@ -62,14 +62,23 @@ export function compileRemote(remote: Named<typeof REMOTE.words>, sections: Sect
   const ikev2 = compileIkev2(settle(IKEV2, own?.at ?? remote.at, own?.value, common?.entries.ikev2?.value), remote, report);
   return { name: remote.name, acceptableKmp: ikev2 === undefined ? [] : ['ikev2'], ikev2 };
 
-  function protocolsWithBlock(): ('ikev1' | 'ikev2' | 'kink')[] {
-    const all = ['ikev2', 'ikev1', 'kink'] as const;
-    for (const layer of [remote.block, common]) {
-      const found = all.filter((word) => layer?.entries[word] !== undefined);
-      if (found.length > 0) return found;
-    }
-    return ['ikev2'];
+  /** An inherited list is for remotes that have a block for what is in it; without any list, the blocks tell. */
+  function acceptable(): readonly Placed<Kmp>[] {
+    const list = values.acceptable_kmp ?? [];
+    const blocks = withBlock(remote.block);
+    const inherited = blocks.length === 0 ? list : list.filter(({ value }) => blocks.includes(value));
+    const found = mine('acceptable_kmp') ? list : inherited;
+    if (found.length > 0) return found;
+    const theirs = blocks.length > 0 ? blocks : withBlock(common);
+    return (theirs.length > 0 ? theirs : (['ikev2'] as const)).map((value) => ({ value, at: remote.at }));
   }
+}
+
+type Kmp = 'ikev1' | 'ikev2' | 'kink';
+
+/** The protocols that a remote has a block for, IKEv2 first. */
+function withBlock(block: Block<typeof REMOTE.words> | undefined): readonly Kmp[] {
+  return (['ikev2', 'ikev1', 'kink'] as const).filter((word) => block?.entries[word] !== undefined);
 }
 
 function compileIkev2(

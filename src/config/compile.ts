@@ -66,6 +66,9 @@ function compileInterface(sections: Sections, start: Span, report: Diagnostics):
   const datapath = settle(DATAPATH, at('datapath'), values.datapath).values;
   const limits = settle(LIMITS, sections.limits?.at ?? start, sections.limits).values;
   warnNames(values.ike, report);
+  const [socket, another] = values.spmd ?? [];
+  if (another !== undefined)
+    report.warning(another.at, 'spmd listens on the first socket of the list only', 'take the others out');
   const ike: AddressSpec[] = [];
   for (const { value, at: place } of values.ike) {
     if ((value.port || 500) !== datapath.encap_port) ike.push(value);
@@ -86,7 +89,7 @@ function compileInterface(sections: Sections, start: Span, report: Diagnostics):
   return {
     ike,
     kink: valuesOf(values.kink),
-    spmd: values.spmd,
+    spmd: socket?.value,
     spmdPassword: values.spmd_password,
     pfkey: values.pfkey,
     applicationBypass: values.application_bypass,

@@ -90,6 +90,7 @@ interface Finding {
 export class Diagnostics {
   private readonly findings: Finding[] = [];
   private readonly order = new Map<Source, number>();
+  private readonly known = new Set<string>();
   private suppressed = 0;
   private errors = 0;
 
@@ -122,6 +123,10 @@ export class Diagnostics {
 
   private add(severity: DiagnosticSeverity, span: Span, message: string, hint: string | undefined): void {
     this.seen(span.source);
+    // What is written in `default { }` is met again in every section that inherits it.
+    const key = `${this.order.get(span.source)} ${span.start} ${message}`;
+    if (this.known.has(key)) return;
+    if (!this.isFull) this.known.add(key);
     if (this.isFull) this.suppressed++;
     else this.findings.push({ severity, span, message: clip(message), hint: hint === undefined ? undefined : clip(hint) });
   }

@@ -107,7 +107,7 @@ export function kind<T>(syntax: string, read: (cursor: Cursor) => T | undefined)
 }
 
 /** One bare element, or `{ e1; e2; }`. Elements that are wrong are reported and left out. */
-export function listOf<T>(element: Kind<T>): Kind<readonly Placed<T>[]> {
+export function listOf<T>(element: Kind<T>, mayBeEmpty = false): Kind<readonly Placed<T>[]> {
   return {
     syntax: `${element.syntax}, or { ${element.syntax}; … }`,
     read(items, at, reader) {
@@ -120,14 +120,14 @@ export function listOf<T>(element: Kind<T>): Kind<readonly Placed<T>[]> {
         reader.report.error(second.span, 'something follows the list', 'is a `;` missing before it?');
         return undefined;
       }
-      if (first.statements.length === 0)
+      if (first.statements.length === 0 && !mayBeEmpty)
         reader.report.error(first.span, 'the list is empty', 'leave the directive out to get its default');
       const values: Placed<T>[] = [];
       for (const statement of first.statements) {
         const value = element.read(statement.items, statement.span, reader);
         if (value !== undefined) values.push({ value, at: statement.span });
       }
-      return values.length === 0 ? undefined : values;
+      return values.length === 0 && !mayBeEmpty ? undefined : values;
     },
   };
 }
@@ -272,16 +272,24 @@ function readQuantity(cursor: Cursor, quantity: Quantity): number | undefined {
   return undefined;
 }
 
-function quantityKind(quantity: Quantity, min: number): Kind<number> {
+/** A quantity without "no limit". Where `0` has no use either, both mean "not set", as in racoon2. */
+function quantityKind(quantity: Quantity, min: number, max: number): Kind<number> {
   return kind(syntaxOf(quantity), (cursor) => {
     const place = cursor.place;
-    if (cursor.take({ word: 'infinite' })) {
-      cursor.reader.report.error(place, '`infinite` makes no sense here', `write ${quantity.what}`);
+    const value = cursor.take({ word: 'infinite' }) ? 'infinite' : readQuantity(cursor, quantity);
+    if (value === undefined) return undefined;
+    if (value === 'infinite' || (value === 0 && min > 0)) {
+      const written = value === 0 ? '`0`' : '`infinite`';
+      cursor.reader.report.warning(
+        place,
+        `${written} is taken as "not set": the default applies, as in racoon2`,
+        `write ${quantity.what}`,
+      );
       return undefined;
     }
-    const value = readQuantity(cursor, quantity);
-    if (value === undefined || value >= min) return value;
-    cursor.reader.report.error(place, `${quantity.what} of at least ${min / quantity.factor} is expected`);
+    if (value >= min && value <= max) return value;
+    const bounds = max === Number.POSITIVE_INFINITY ? `at least ${min / quantity.factor}` : `${min} to ${max}`;
+    cursor.reader.report.error(place, `${quantity.what} out of range`, bounds);
     return undefined;
   });
 }
@@ -310,9 +318,9 @@ function syntaxOf({ units }: Quantity): string {
 }
 
 /** Milliseconds. `min` in milliseconds. */
-export const duration = (min = 0): Kind<number> => quantityKind(TIME, min);
-/** Octets. */
-export const octets = (): Kind<number> => quantityKind(OCTETS, 0);
+export const duration = (min = 0): Kind<number> => quantityKind(TIME, min, Number.POSITIVE_INFINITY);
+/** Octets within bounds. */
+export const octets = (min: number, max: number): Kind<number> => quantityKind(OCTETS, min, max);
 /** Milliseconds, or `infinite`. */
 export const timeLimit = (zero: Zero): Kind<Limit> => limitKind(TIME, zero);
 /** Octets, or `infinite`. */

@@ -75,7 +75,7 @@ export const INTERFACE = {
       doc: 'Local addresses of KINK; port 910 unless one is written.',
     }),
     spmd: directive({
-      is: spmdSocket,
+      is: listOf(spmdSocket),
       by: ['all'],
       doc: 'Where spmd listens; `spmif.sock` in the run directory unless written.',
     }),

@@ -3,7 +3,20 @@
 import { address, identity, LITERAL, PEER, path } from './addresses.ts';
 import { anyAlgorithm, cipher, group, integrity, prf } from './algorithms.ts';
 import { block, directive } from './blocks.ts';
-import { boolean, choice, duration, integer, type Kind, listOf, nameOf, octetLimit, text, timeLimit, tuple } from './kinds.ts';
+import {
+  boolean,
+  choice,
+  duration,
+  integer,
+  type Kind,
+  listOf,
+  nameOf,
+  octetLimit,
+  octets,
+  text,
+  timeLimit,
+  tuple,
+} from './kinds.ts';
 
 const INT = 0x7fffffff;
 
@@ -21,7 +34,7 @@ const EVENT_SCRIPT: Kind<{ readonly event: string; readonly file: string }> = {
     return event === undefined || file === undefined ? undefined : { event, file };
   },
 };
-const script = listOf(EVENT_SCRIPT);
+const script = listOf(EVENT_SCRIPT, true);
 
 const NO_CONFIGURATION_PAYLOAD = 'configuration payloads are not built yet';
 const NO_CERTIFICATES = 'certificates are not built yet; use psk';
@@ -47,7 +60,7 @@ const REQUESTS = [
   ...(['ip4', 'ip6', 'ip', 'ip4_dns', 'ip6_dns', 'dns', 'ip4_dhcp', 'ip6_dhcp', 'dhcp'] as const),
   ...(['application_version', 'mip6_home_prefix'] as const),
 ];
-const requests = listOf(choice(REQUESTS));
+const requests = listOf(choice(REQUESTS), true);
 
 /** Words that `ikev1`, `ikev2` and `kink` blocks share. Defaults are those of IKEv2. */
 const SHARED = {
@@ -125,7 +138,7 @@ const SHARED = {
     by: ['iked'],
     doc: 'Whether every child SA has a key exchange of its own.',
   }),
-  nonce_size: directive({ is: integer(16, 256), default: '32', by: ['iked'], doc: 'Octets of a nonce.' }),
+  nonce_size: directive({ is: octets(16, 256), default: '32', by: ['iked'], doc: 'Octets of a nonce.' }),
   nat_traversal: directive({
     is: boolean,
     default: 'on',
@@ -187,7 +200,7 @@ const SHARED = {
     doc: 'A random amount of padding in encrypted payloads.',
   }),
   max_padlen: directive({
-    is: integer(0, 255),
+    is: octets(0, 255),
     default: '0',
     by: ['iked'],
     doc: 'Most octets of padding; 0 is the least possible, or 255 with `random_padlen on`.',
@@ -343,7 +356,7 @@ const OLD_ALGORITHMS = directive({
   once: true,
   doc: 'As in IKEv2, with the algorithms of IKEv1.',
 });
-const NONCE = directive({ is: integer(8, 256), default: '16', by: ['iked', 'kinkd'], doc: 'Octets of a nonce.' });
+const NONCE = directive({ is: octets(8, 256), default: '16', by: ['iked', 'kinkd'], doc: 'Octets of a nonce.' });
 const OLD = {
   ...SHARED,
   kmp_enc_alg: OLD_ALGORITHMS,
