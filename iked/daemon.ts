@@ -230,8 +230,23 @@ class IkedDaemon implements Daemon {
   #spmdSays(notification: Extract<SpmifOutput, { kind: 'notification' }>['notification']): void {
     const { generation } = notification;
     if (notification.kind === 'prepare') return this.#prepare(generation, notification.config);
-    this.#driven.put({ kind: notification.kind, generation });
-    if (notification.kind === 'abort') this.#prepared.delete(generation);
+    if (notification.kind === 'commit') {
+      void this.#commit(generation);
+      return;
+    }
+    this.#prepared.delete(generation);
+    this.#driven.put({ kind: 'abort', generation });
+  }
+
+  /** The sockets come first: what the machine sends at once under the new configuration must not be lost. */
+  async #commit(generation: number): Promise<void> {
+    const config = this.#prepared.get(generation);
+    if (config !== undefined) {
+      this.#config = config;
+      this.#shell.configureLog(config.logging);
+      await this.#bind();
+    }
+    this.#driven.put({ kind: 'commit', generation });
   }
 
   /** Reads the key files of a generation; one that cannot be read rejects it with its reason. */
@@ -271,15 +286,8 @@ class IkedDaemon implements Daemon {
   #configurationAnswered(output: Extract<IkedOutput, { kind: 'configuration' }>): void {
     const { generation, state } = output;
     if (state === 'prepared') return this.#tell(`CONFIG PREPARED ${generation}`);
-    const config = this.#prepared.get(generation);
     this.#prepared.delete(generation);
-    if (state === 'rejected') return this.#tell(`CONFIG REJECTED ${generation} ${output.reason}`);
-    if (config !== undefined) {
-      this.#config = config;
-      this.#shell.configureLog(config.logging);
-      void this.#bind();
-    }
-    this.#tell(`CONFIG COMMITTED ${generation}`);
+    this.#tell(state === 'rejected' ? `CONFIG REJECTED ${generation} ${output.reason}` : `CONFIG COMMITTED ${generation}`);
   }
 
   // Sockets

@@ -69,6 +69,7 @@ async function quickstart(once: boolean): Promise<void> {
       say('\nGoing down.');
     }
   } finally {
+    goingDown = true;
     for (const node of nodes.reverse()) await node.suite.stop();
     rmSync(directory, { recursive: true, force: true });
   }
@@ -85,10 +86,11 @@ function preparePolicies(directory: string): void {
 }
 
 const problems: string[] = [];
+let goingDown = false;
 
 function show(node: string, daemon: string, event: Event): void {
-  if (event.name === 'ladder' && node === 'A') say(`  ${event.message}`);
-  if (event.severity === 'warning' || event.severity === 'error') {
+  if (!goingDown && event.name === 'ladder' && node === 'A') say(`  ${event.message}`);
+  if (!goingDown && (event.severity === 'warning' || event.severity === 'error')) {
     problems.push(`${node} ${daemon}: ${event.message}`);
     say(`  ! ${node} ${daemon}: ${event.message}`);
   }
