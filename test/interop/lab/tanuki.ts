@@ -194,7 +194,7 @@ export class Tanuki {
   }
 
   async status(): Promise<SuiteStatus> {
-    return JSON.parse(await this.#command(['status', '--json'])) as SuiteStatus;
+    return JSON.parse(await this.#command(['status', '--json'], 8)) as SuiteStatus;
   }
   /** The child SAs that carry traffic. */
   async children(): Promise<SuiteStatus['childSas']> {
@@ -249,7 +249,7 @@ export class Tanuki {
       throw new Error(`tanuki up ended with ${finished.signal ?? finished.code}:\n${this.log.slice(-4000)}`);
   }
 
-  async #command(words: readonly string[]): Promise<string> {
+  async #command(words: readonly string[], timeout = 40): Promise<string> {
     const { code, stdout, stderr } = await this.host.exec([process.execPath, CLI, ...words, '--run-dir', this.runDir], {
       timeout: 40,
     });
