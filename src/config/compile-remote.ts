@@ -52,7 +52,7 @@ export function compileRemote(remote: Named<typeof REMOTE.words>, sections: Sect
   }
   if (acceptableKmp.length === 0) {
     report.warning(
-      at('acceptable_kmp'),
+      mine('acceptable_kmp') ? at('acceptable_kmp') : remote.at,
       `the remote ${quoted(remote.name)} has no effect yet: it is for protocols that are not built`,
       'add ikev2',
     );
@@ -108,6 +108,13 @@ function compileIkev2(
       at('kmp_hash_alg'),
       '`kmp_hash_alg` has no effect: every cipher of the remote authenticates by itself',
       'leave it out',
+    );
+  }
+  if (values.kmp_sa_lifetime_time === 'infinite') {
+    report.note(
+      at('kmp_sa_lifetime_time'),
+      'the IKE SA is never rekeyed; racoon2 took `infinite` as "not set"',
+      'write a time, or leave it if that is meant',
     );
   }
   warnNames(values.peers_ipaddr, report);
