@@ -251,7 +251,7 @@ export class Tanuki {
 
   async #command(words: readonly string[], timeout = 40): Promise<string> {
     const { code, stdout, stderr } = await this.host.exec([process.execPath, CLI, ...words, '--run-dir', this.runDir], {
-      timeout: 40,
+      timeout,
     });
     if (code !== 0)
       throw new Error(`tanuki ${words.join(' ')} ended with ${code}: ${stderr}${stdout}\nthe log:\n${this.log.slice(-3000)}`);
