@@ -1,12 +1,12 @@
 /** From the compiled configuration to the SPD entries it means on this host (RFC 4301 §4.4.1). */
 
 import type { AddressSpec, Config, PolicyConfig, SelectorConfig } from '../src/config/config.ts';
-import { expandPrefixes, type LocalAddress } from '../src/config/expand.ts';
+import { expandEndpoints, expandPrefixes, type LocalAddress } from '../src/config/expand.ts';
 import type { Policy, PolicyDirection, PolicySelector, Template } from '../src/ipsec/policy.ts';
 import { showPolicySelector } from '../src/ipsec/policy.ts';
 import type { SaProtocol } from '../src/ipsec/sa.ts';
-import type { Family, IpAddress } from '../src/net/address.ts';
-import { everything, firstAddress, type Prefix } from '../src/net/prefix.ts';
+import type { Endpoint, Family, IpAddress } from '../src/net/address.ts';
+import { bitsOf, everything, firstAddress, type Prefix } from '../src/net/prefix.ts';
 import { IKE_BYPASS, UNMATCHED } from './priorities.ts';
 
 /** One SPD entry that should be there. */
@@ -31,6 +31,7 @@ export interface Problem {
 
 const UDP = 17;
 const IKE_PORT = 500;
+const KINK_PORT = 910;
 const FAMILIES: readonly Family[] = [4, 6];
 /** The order in which a packet meets the protocols of a bundle. */
 const BUNDLE: readonly SaProtocol[] = ['esp', 'ipcomp', 'ah'];
@@ -74,7 +75,7 @@ export function entriesOf(
       problems.push({ selector: entry.selector, reason });
     }
   };
-  for (const entry of ikeBypass(config)) add(entry);
+  for (const entry of ikeBypass(config, local)) add(entry);
   for (const selector of inOrder(config.selectors)) {
     const { policies, reason } = policiesOf(selector, config, local, priorities.get(selector.name)!);
     for (const policy of policies)
@@ -206,18 +207,45 @@ function network(prefix: Prefix): Prefix {
   return { address: firstAddress(prefix), length: prefix.length };
 }
 
-/** `interface { application_bypass on }`: IKE's own datagrams never go through a policy of their own making. */
-function ikeBypass({ interface: host }: Config): TableEntry[] {
+/**
+ * `interface { application_bypass on }`: IKE's and KINK's own datagrams never go through a policy of their own making. Only those of this
+ * host's addresses: what it forwards for others from such a port is traffic like any other.
+ */
+function ikeBypass({ interface: host }: Config, local: readonly LocalAddress[]): TableEntry[] {
   if (!host.applicationBypass) return [];
-  const ports = new Set([...host.ike.map(({ port }) => (port === 0 ? IKE_PORT : port)), host.datapath.encapPort]);
-  return [...ports].flatMap((port) =>
-    FAMILIES.flatMap((family) => {
-      const any = everything(family);
-      const selector = { source: any, destination: any, protocol: UDP };
-      return [
-        own('outbound', { ...selector, sourcePort: port, destinationPort: 0 }, 'bypass', IKE_BYPASS),
-        own('inbound', { ...selector, sourcePort: 0, destinationPort: port }, 'bypass', IKE_BYPASS),
-      ];
+  const listening = [
+    ...listeners(host.ike, IKE_PORT, local),
+    ...listeners(host.ike, host.datapath.encapPort, local, true),
+    ...listeners(host.kink, KINK_PORT, local),
+  ];
+  return listening.flatMap(({ address, port }) => {
+    const mine = { address, length: bitsOf(address.family) };
+    const any = everything(address.family);
+    return [
+      own(
+        'outbound',
+        { source: mine, destination: any, protocol: UDP, sourcePort: port, destinationPort: 0 },
+        'bypass',
+        IKE_BYPASS,
+      ),
+      own(
+        'inbound',
+        { source: any, destination: mine, protocol: UDP, sourcePort: 0, destinationPort: port },
+        'bypass',
+        IKE_BYPASS,
+      ),
+    ];
+  });
+}
+
+/** Local addresses and ports that specifications mean; `always`: the port given, whatever they say. An unspecified address is each of the host's. */
+function listeners(specs: readonly AddressSpec[], port: number, local: readonly LocalAddress[], always = false): Endpoint[] {
+  return specs.flatMap((spec) =>
+    expandEndpoints(spec, local).flatMap((endpoint) => {
+      const addresses = endpoint.address.isUnspecified
+        ? local.map(({ address }) => address).filter(({ family }) => family === endpoint.address.family)
+        : [endpoint.address];
+      return addresses.map((address) => ({ address, port: always || endpoint.port === 0 ? port : endpoint.port }));
     }),
   );
 }

@@ -1,6 +1,6 @@
 /** PF_KEY messages (RFC 2367 §2, Linux dialect) to and from bytes, and the framing of a byte stream of them. */
 
-import { cat } from '../bytes/bytes.ts';
+import { cat, NONE } from '../bytes/bytes.ts';
 import { Fault } from '../errors.ts';
 import { readExtension, writeExtension } from './extensions.ts';
 import {
@@ -141,7 +141,10 @@ function readHeader(bytes: Uint8Array): { type: SadbType; view: DataView; words:
   return { type, view, words };
 }
 
-/** Cuts a byte stream into messages by `sadb_msg_len`. What cannot be framed throws a fatal SadbError: the stream is lost then. */
+/**
+ * Cuts a byte stream into messages by `sadb_msg_len`. A header that cannot be framed throws a fatal SadbError, and does so in every later
+ * call: the stream is lost. Messages before it in the same chunk are returned first; `push` of nothing then says what is wrong.
+ */
 export class SadbFramer {
   #pending: Uint8Array[] = [];
   #length = 0;
@@ -151,29 +154,35 @@ export class SadbFramer {
     return this.#length;
   }
 
+  /** The header that waits, or that cannot be framed; shorter while there is less. */
+  get header(): Uint8Array {
+    return this.#length === 0 ? NONE : this.#front(Math.min(SADB_HEADER, this.#length)).slice(0, SADB_HEADER);
+  }
+
   push(chunk: Uint8Array): Uint8Array[] {
-    if (chunk.length === 0) return [];
-    this.#pending.push(chunk);
+    if (chunk.length > 0) this.#pending.push(chunk);
     this.#length += chunk.length;
     const messages: Uint8Array[] = [];
     while (this.#length >= SADB_HEADER) {
-      const head = this.#head(SADB_HEADER);
-      if (head[0] !== PF_KEY_V2) throw new SadbError(ERRNO.EINVAL, `version is ${head[0]}, not 2`, 0, true);
+      const head = this.#front(SADB_HEADER);
       const length = (head[4]! | (head[5]! << 8)) * 8;
-      if (length < SADB_HEADER)
-        throw new SadbError(ERRNO.EMSGSIZE, `length is ${length} octets, fewer than the header's 16`, 4, true);
+      const broken = head[0] !== PF_KEY_V2 || length < SADB_HEADER;
+      if (broken && messages.length > 0) return messages;
+      if (head[0] !== PF_KEY_V2) throw new SadbError(ERRNO.EINVAL, `version is ${head[0]}, not 2`, 0, true);
+      if (broken) throw new SadbError(ERRNO.EMSGSIZE, `length is ${length} octets, fewer than the header's 16`, 4, true);
       if (this.#length < length) break;
-      const joined = this.#head(length);
+      const joined = this.#front(length);
       messages.push(joined.slice(0, length));
-      this.#pending = joined.length > length ? [joined.subarray(length)] : [];
+      if (joined.length > length) this.#pending[0] = joined.subarray(length);
+      else this.#pending.shift();
       this.#length -= length;
     }
     return messages;
   }
 
-  /** The first `length` pending octets in one piece, possibly with more behind them. */
-  #head(length: number): Uint8Array {
-    if (this.#pending.length > 1 && this.#pending[0]!.length < length) this.#pending = [cat(...this.#pending)];
+  /** The first piece, made to hold at least `length` octets. */
+  #front(length: number): Uint8Array {
+    if (this.#pending[0]!.length < length) this.#pending = [cat(...this.#pending)];
     return this.#pending[0]!;
   }
 }

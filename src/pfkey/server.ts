@@ -1,5 +1,6 @@
 /** The server's end of PF_KEY: clients, who registered for what, who gets which echo and notification (RFC 2367 §2.2, §3.1), with bounded queues. */
 
+import { NONE } from '../bytes/bytes.ts';
 import type { Event } from '../event.ts';
 import type { Instant, Machine } from '../machine.ts';
 import { ClientQueue } from './client-queue.ts';
@@ -139,18 +140,17 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
   }
 
   #receive(client: Client, bytes: Uint8Array, now: Instant, outputs: PfkeyServerOutput[]): void {
-    let messages: Uint8Array[];
     try {
-      messages = client.framer.push(bytes);
+      for (const message of client.framer.push(bytes))
+        if (this.#clients.has(client.id)) this.#request(client, message, now, outputs);
+      client.framer.push(NONE);
     } catch (error) {
       if (!(error instanceof SadbError)) throw error;
       // Where the next message begins is not known any more.
-      const reply = errorReply(bytes, error.errno);
+      const reply = errorReply(client.framer.header, error.errno);
       if (reply !== undefined) this.#deliver(client, reply, outputs);
       this.#close(client, error.message, outputs);
-      return;
     }
-    for (const message of messages) if (this.#clients.has(client.id)) this.#request(client, message, now, outputs);
   }
 
   #request(client: Client, bytes: Uint8Array, now: Instant, outputs: PfkeyServerOutput[]): void {
