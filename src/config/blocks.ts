@@ -125,7 +125,7 @@ export function readBlock<W extends Words>(
 function unknownWord<W extends Words>(spec: BlockSpec<W>, word: string, at: Span, reader: Reader): void {
   const near = closest(word, [...Object.keys(spec.words), ...Object.keys(spec.aliases ?? {})]);
   const homes = reader.homesOf(word);
-  const belongs = homes.length === 0 ? undefined : `it belongs in ${homes.join(' or ')}`;
+  const belongs = homes.length === 0 ? undefined : `it belongs ${homes.join(' or ')}`;
   reader.report.error(
     at,
     `there is no directive ${quoted(word)} in ${spec.title}`,

@@ -11,7 +11,7 @@ export interface Reader {
   expand(atom: Atom): string | undefined;
   /** Whether this stands in a block that has no effect yet, so that saying it again for each word would be noise. */
   readonly quiet: boolean;
-  /** The blocks that have a directive of this name, for hints. */
+  /** Where a directive of this name belongs, for hints: `at the top level`, `in ikev2 { }`. */
   homesOf(word: string): readonly string[];
 }
 

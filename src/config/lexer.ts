@@ -94,7 +94,7 @@ function stringEnd(source: Source, at: number, report: Diagnostics): number {
     checkCharacters(source, at + 1, close, report);
     return close + 1;
   }
-  const semicolon = text.slice(at, lineEnd).lastIndexOf(';');
+  const semicolon = text.slice(at, lineEnd).indexOf(';');
   if (close < 0 || semicolon >= 0) {
     const end = semicolon >= 0 ? at + semicolon : text[lineEnd - 1] === '\r' ? lineEnd - 1 : lineEnd;
     report.error({ source, start: at, end }, 'the string is never closed', 'put the closing " at its end');

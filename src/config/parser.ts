@@ -135,8 +135,8 @@ function itemOf(token: Token): Item {
 }
 
 /**
- * Where a `;` was forgotten, two directives look like one. Splits a statement before every unquoted word that opens a line and that
- * `isDirective` knows, and reports the missing `;`.
+ * Where a `;` was forgotten, two directives look like one. Splits a statement before every unquoted word that
+ * `isDirective` knows and that cannot be a value, and reports the missing `;`.
  */
 export function separate(
   statement: Statement,
@@ -147,7 +147,9 @@ export function separate(
   const cuts = [0];
   for (let i = 1; i < items.length; i++) {
     const item = items[i]!;
-    if (item.kind === 'atom' && !item.quoted && isDirective(item.text) && opensLine(item.span)) cuts.push(i);
+    if (item.kind !== 'atom' || item.quoted || !isDirective(item.text)) continue;
+    // Within a line a word may be a value; behind a value and before another one it is not.
+    if (opensLine(item.span) || (i >= cuts.at(-1)! + 2 && i + 1 < items.length)) cuts.push(i);
   }
   if (cuts.length === 1) return [statement];
   return cuts.map((from, i) => {

@@ -52,9 +52,9 @@ export function isSection(word: string): boolean {
 
 /** Where a word is at home, for hints: the first table that has it. */
 function homesOf(word: string): readonly string[] {
-  if (isSection(word)) return ['the top level'];
+  if (isSection(word)) return ['at the top level'];
   const home = TABLES.find((table) => Object.hasOwn(table.words, word));
-  return home === undefined ? [] : [`\`${home.title}\``];
+  return home === undefined ? [] : [`in \`${home.title}\``];
 }
 
 export function readSections(statements: readonly Statement[], environment: Environment, report: Diagnostics): Sections {
@@ -104,7 +104,7 @@ function sectionWord(statement: Statement, report: Diagnostics): string | undefi
   const homes = homesOf(first.text);
   const hint =
     homes.length > 0
-      ? `it belongs in ${homes[0]}`
+      ? `it belongs ${homes[0]}`
       : near === undefined
         ? `known: ${Object.keys(SECTIONS).join(', ')}`
         : `did you mean ${quoted(near)}?`;

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { compile, memoryFiles, print, show } from '../../../src/config/index.ts';
 import { ENVIRONMENT, randomPolicy } from './policy-text.ts';
 
-const SEEDS = 400;
+const SEEDS = 200;
 const compiled = (text: string) => compile('/etc/tanuki/t.conf', memoryFiles({ '/etc/tanuki/t.conf': text }, ENVIRONMENT));
 
 test(`print, then compile, gives the same Config (${SEEDS} random files)`, () => {

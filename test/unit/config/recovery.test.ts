@@ -27,6 +27,7 @@ describe('shapes', () => {
     ['a {\n  b {\n    c;\n};', ['1:3 the `{` is never closed']],
     ['a {\n  b { c;\n\nd e {\n  f;\n};', ['1:3 the block is not closed before `d` in line 4']],
     ['a "b;\nc d;', ['1:3 the string is never closed']],
+    ['a "b; c d; }\ne "f";', ['1:3 the string is never closed', '1:12 no block is open that this `}` could close']],
     ['a "b\nc";', ['1:3 the string goes on over the end of the line']],
     ['a "b', ['1:3 the string is never closed', '1:5 a `;` is missing']],
     ['a $b;', ['1:3 a variable is recognised in a quoted string only']],
@@ -59,6 +60,18 @@ describe('a missing `;` between two directives is found where it is', () => {
       '1:8 the policy `p` is not used by any selector',
       '2:17 a `;` is missing',
     ]);
+  });
+
+  test('within a line', () => {
+    expect(findings('policy p { action discard install on; };')).toEqual([
+      '1:8 the policy `p` is not used by any selector',
+      '1:26 a `;` is missing',
+    ]);
+  });
+
+  test('a value that is a word of the language is a value', () => {
+    const text = `remote r { ikev2 { peers_ipaddr 192.0.2.1; pre_shared_key k; my_id fqdn passive; peers_id keyid tag script; }; };`;
+    expect(findings(text)).toEqual(['1:8 the remote `r` is not used by any policy']);
   });
 
   test('between sections', () => {
