@@ -4,6 +4,7 @@ export * from './announce.ts';
 export * from './datapath.ts';
 export * from './drops.ts';
 export * from './effects.ts';
+export * from './inspect.ts';
 export * from './slots.ts';
 export * from './status.ts';
 export * from './verbs.ts';
