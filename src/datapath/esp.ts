@@ -59,7 +59,7 @@ export class Esp {
     if (sa.sealHandle < 0 && !this.#sad.prepare(sa, 'outbound')) return 0;
     const sequence = sa.sequence + 1;
     sa.sequence = sequence;
-    const low = (sequence % TWO_32) | 0;
+    const low = sequence | 0;
     const high = (sequence / TWO_32) | 0;
     const view = this.#view;
     view.setInt32(espAt, sa.spi | 0);
@@ -77,7 +77,7 @@ export class Esp {
    */
   open(sa: Sa, espAt: number, length: number): number {
     const text = length - ESP_HEADER - sa.ivBytes - sa.icvBytes;
-    if (text < TRAILER || text % sa.align !== 0) return DROP.truncated;
+    if (text < TRAILER || (text & (sa.align - 1)) !== 0) return DROP.truncated;
     const low = this.#view.getUint32(espAt + SEQUENCE);
     const sequence = sa.extended ? sa.window.extend(low) : low;
     if (!sa.window.fresh(sequence)) return DROP.replayed;
@@ -125,5 +125,5 @@ export class Esp {
 
 /** Payload, padding and trailer, up to the SA's alignment. */
 function textBytes(sa: Sa, payloadBytes: number): number {
-  return Math.ceil((payloadBytes + TRAILER) / sa.align) * sa.align;
+  return (payloadBytes + TRAILER + sa.align - 1) & -sa.align;
 }

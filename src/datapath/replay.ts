@@ -4,25 +4,28 @@ const WORD_BITS = 32;
 const TWO_32 = 0x1_0000_0000;
 
 /**
- * The window of one inbound SA. Numbers are whole 64-bit sequence numbers as doubles, exact to 2^53, beyond which an SA cannot live.
- * `size` is rounded up to whole words; one word more is kept, so that the window moves a word at a time.
+ * The window of one inbound SA. Numbers are whole 64-bit sequence numbers as doubles, exact to 2^53, beyond which an SA cannot live; `>>>` takes
+ * their low 32 bits. `size` is rounded up to whole words; at least one word more is kept, so that the window moves a word at a time, and their
+ * number is a power of two, so that places are found by a mask.
  */
 export class ReplayWindow {
   /** The highest sequence number authenticated so far; 0: none. */
   top = 0;
   readonly size: number;
   readonly #words: Uint32Array;
+  readonly #mask: number;
 
   /** `size` in packets; 0 checks nothing. */
   constructor(size: number) {
     const words = Math.ceil(size / WORD_BITS);
     this.size = words * WORD_BITS;
-    this.#words = new Uint32Array(words === 0 ? 0 : words + 1);
+    this.#words = new Uint32Array(words === 0 ? 0 : 2 ** Math.ceil(Math.log2(words + 1)));
+    this.#mask = this.#words.length - 1;
   }
 
   /** RFC 4303 appendix A2.2: the whole number that `low`, the 32 bits of a packet, stand for, given where the window is. */
   extend(low: number): number {
-    const topLow = this.top % TWO_32;
+    const topLow = this.top >>> 0;
     const topHigh = (this.top - topLow) / TWO_32;
     // Without a window half the number space is as good a guess as any.
     const width = this.size === 0 ? TWO_32 / 2 : this.size;
@@ -35,8 +38,8 @@ export class ReplayWindow {
     if (sequence === 0) return false;
     if (this.size === 0 || sequence > this.top) return true;
     if (sequence + this.size <= this.top) return false;
-    const bit = (sequence % TWO_32) >>> 0;
-    return (this.#words[this.#wordOf(sequence)]! & (1 << (bit & 31))) === 0;
+    const low = sequence >>> 0;
+    return (this.#words[(low >>> 5) & this.#mask]! & (1 << (low & 31))) === 0;
   }
 
   /** Notes an authenticated packet: moves the window on if it is the highest. */
@@ -46,8 +49,9 @@ export class ReplayWindow {
       this.top = sequence;
     }
     if (this.size === 0) return;
-    const at = this.#wordOf(sequence);
-    this.#words[at] = this.#words[at]! | (1 << ((sequence % TWO_32) & 31));
+    const low = sequence >>> 0;
+    const at = (low >>> 5) & this.#mask;
+    this.#words[at] = this.#words[at]! | (1 << (low & 31));
   }
 
   /** Clears the words between the old top's and the new one's. */
@@ -55,11 +59,7 @@ export class ReplayWindow {
     const words = this.#words;
     const from = Math.floor(this.top / WORD_BITS);
     const steps = Math.min(Math.floor(sequence / WORD_BITS) - from, words.length);
-    const first = (from + 1) % words.length;
-    for (let i = 0; i < steps; i++) words[(first + i) % words.length] = 0;
-  }
-
-  #wordOf(sequence: number): number {
-    return Math.floor(sequence / WORD_BITS) % this.#words.length;
+    const first = ((this.top >>> 0) >>> 5) + 1;
+    for (let i = 0; i < steps; i++) words[(first + i) & this.#mask] = 0;
   }
 }
