@@ -3,7 +3,7 @@
 import { IpAddress } from '../net/address.ts';
 import { bitsOf, firstAddress } from '../net/prefix.ts';
 import type { AddressMacro, AddressPool, AddressSpec, IdentityConfig } from './config.ts';
-import { closest, quoted, type Span } from './diagnostics.ts';
+import { quoted, type Span } from './diagnostics.ts';
 import { bodyOf, type Cursor, type Kind, kind, parseNumber } from './kinds.ts';
 import { besideFile } from './load.ts';
 
@@ -131,7 +131,7 @@ function portAt(cursor: Cursor, forms: AddressForms): number | undefined {
     return undefined;
   }
   if (value !== undefined && value >= 0 && value <= 65535) return value;
-  const near = closest(word.text, Object.keys(SERVICES));
+  const near = cursor.reader.report.near(word.text, Object.keys(SERVICES));
   const hint =
     near === undefined || /^\d/.test(word.text)
       ? 'a number from 0 to 65535, a service, or `any`'
@@ -173,7 +173,7 @@ function parseAddress(written: string, span: Span, forms: AddressForms, cursor: 
       return void fail(`${quoted(base)} is no address`, `write ${macro}`);
     return { kind: 'macro', macro, interface: device, prefixLength: prefixLength ?? 0, port: 0 };
   }
-  const near = closest(name, forms.macros);
+  const near = cursor.reader.report.near(name, forms.macros);
   if (/^(?:MY|IP)_/i.test(base) || (near !== undefined && /^[A-Z][A-Z0-9_%]*$/.test(base))) {
     fail(`there is no address macro ${quoted(base)}`, near === undefined ? macroHint(forms) : `did you mean ${quoted(near)}?`);
     return undefined;
@@ -236,7 +236,7 @@ export const identity: Kind<IdentityConfig> = kind(
     if (word === undefined) return undefined;
     const type = IDENTITY_TYPES.find((candidate) => candidate === word.text);
     if (type === undefined) {
-      const near = closest(word.text, IDENTITY_TYPES);
+      const near = cursor.reader.report.near(word.text, IDENTITY_TYPES);
       const hint =
         near === undefined
           ? `for example ${IpAddress.parse(word.text) === undefined ? 'fqdn' : 'ipaddr'} "${word.text}"`
@@ -309,7 +309,7 @@ function protocolAt(cursor: Cursor): number | undefined {
   if (Object.hasOwn(PROTOCOLS, word.text)) return PROTOCOLS[word.text];
   const value = /^0[0-7]+$/.test(word.text) ? Number.parseInt(word.text, 8) : parseNumber(word.text);
   if (value !== undefined && value >= 0 && value <= 255) return value;
-  const near = closest(word.text, Object.keys(PROTOCOLS));
+  const near = cursor.reader.report.near(word.text, Object.keys(PROTOCOLS));
   const hint = near === undefined ? 'a number from 0 to 255, or a name such as tcp, udp, icmp' : `did you mean ${quoted(near)}?`;
   cursor.reader.report.error(word.atom.span, `${quoted(word.text)} is no protocol`, hint);
   return undefined;

@@ -14,7 +14,7 @@ import {
   type PrfName,
   type PrfRow,
 } from '../crypto/transforms.ts';
-import { closest, quoted, type Span } from './diagnostics.ts';
+import { quoted, type Span } from './diagnostics.ts';
 import { type Cursor, type Kind, kind, parseNumber } from './kinds.ts';
 
 export interface Cipher {
@@ -112,7 +112,7 @@ function unknown(
     cursor.reader.report.warning(at, `${quoted(word)} is not offered: Tanuki does not have it`, `it has ${known.join(', ')}`);
     return LEFT_OUT;
   }
-  const near = closest(word, known);
+  const near = cursor.reader.report.near(word, known);
   cursor.reader.report.error(
     at,
     `${quoted(word)} is no ${what}`,

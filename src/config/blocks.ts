@@ -1,7 +1,7 @@
 /** Blocks of directives: how a table of `schema.ts` reads the statements of a group, and how values are inherited. */
 
 import { Fault } from '../errors.ts';
-import { closest, Diagnostics, quoted, type Span, showPosition, sourceOf } from './diagnostics.ts';
+import { Diagnostics, quoted, type Span, showPosition, sourceOf } from './diagnostics.ts';
 import { bodyOf, type Kind, type Reader } from './kinds.ts';
 import { parse, type Statement, separate, showAtom } from './parser.ts';
 
@@ -123,7 +123,7 @@ export function readBlock<W extends Words>(
 }
 
 function unknownWord<W extends Words>(spec: BlockSpec<W>, word: string, at: Span, reader: Reader): void {
-  const near = closest(word, [...Object.keys(spec.words), ...Object.keys(spec.aliases ?? {})]);
+  const near = reader.report.near(word, [...Object.keys(spec.words), ...Object.keys(spec.aliases ?? {})]);
   const homes = reader.homesOf(word);
   const belongs = homes.length === 0 ? undefined : `it belongs ${homes.join(' or ')}`;
   reader.report.error(

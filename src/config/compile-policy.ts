@@ -6,7 +6,7 @@ import type { Words } from './blocks.ts';
 import { settle } from './blocks.ts';
 import { offered, peersAddresses } from './compile-remote.ts';
 import type { AddressSpec, IpsecConfig, PolicyConfig, SaConfig } from './config.ts';
-import { closest, type Diagnostics, quoted, type Span } from './diagnostics.ts';
+import { type Diagnostics, quoted, type Span } from './diagnostics.ts';
 import { IPSEC, POLICY, SA } from './schema.ts';
 import type { Named, Sections, Table } from './sections.ts';
 
@@ -25,7 +25,7 @@ export function resolve<W extends Words>(
 ): Named<W> | undefined {
   const found = table.get(name);
   if (found !== undefined) return found;
-  const near = report.isFull ? undefined : closest(name, table.keys());
+  const near = report.near(name, table.keys());
   report.error(
     at,
     `there is no ${kind} ${quoted(name)}`,

@@ -68,6 +68,12 @@ export function showPosition(span: Span): string {
   return `${span.source.file}:${line}:${column}`;
 }
 
+/** Where the line of an offset ends: its line feed, or the end of the text. */
+export function lineEndAt(source: Source, offset: number): number {
+  const next = source.lineStarts[lineIndex(source, offset) + 1];
+  return next === undefined ? source.text.length : next - 1;
+}
+
 function lineIndex({ lineStarts }: Source, offset: number): number {
   let low = 0;
   let high = lineStarts.length - 1;
@@ -106,6 +112,11 @@ export class Diagnostics {
   /** Whether further findings are only counted: then there is no need to look for hints. */
   get isFull(): boolean {
     return this.findings.length >= MOST;
+  }
+
+  /** The known word that is closest to what was written, if one is close, and if the finding is going to be listed. */
+  near(word: string, known: Iterable<string>): string | undefined {
+    return this.isFull ? undefined : closest(word, known);
   }
 
   error(span: Span, message: string, hint?: string): void {
@@ -201,8 +212,8 @@ export function quoted(text: string): string {
   return `\`${text.length > 60 ? `${text.slice(0, 57)}...` : text}\``;
 }
 
-/** The known word that is closest to what was written, if one is close: at most a third of its letters wrong. */
-export function closest(word: string, known: Iterable<string>): string | undefined {
+/** At most a third of the letters may be wrong. */
+function closest(word: string, known: Iterable<string>): string | undefined {
   if (word.length > 40) return undefined;
   let best: string | undefined;
   let bestDistance = Math.min(3, Math.max(1, Math.floor(word.length / 3))) + 1;

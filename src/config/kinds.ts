@@ -1,7 +1,7 @@
 /** The kinds of value that a directive can have: how each is written, read and checked. Addresses and algorithms have files of their own. */
 
 import type { Limit } from './config.ts';
-import { closest, type Diagnostics, quoted, type Span } from './diagnostics.ts';
+import { type Diagnostics, quoted, type Span } from './diagnostics.ts';
 import { type Atom, type Item, type Statement, showAtom } from './parser.ts';
 
 /** What a kind needs of the whole. */
@@ -155,7 +155,7 @@ export function choice<const W extends string>(words: readonly W[], aliases: Rea
     const found =
       words.find((candidate) => candidate === word.text) ?? (Object.hasOwn(aliases, word.text) ? aliases[word.text] : undefined);
     if (found !== undefined) return found;
-    const near = closest(word.text, known);
+    const near = cursor.reader.report.near(word.text, known);
     const hint = near === undefined ? undefined : `did you mean ${quoted(near)}?`;
     cursor.reader.report.error(word.atom.span, `${quoted(word.text)} is none of ${words.join(', ')}`, hint);
     return undefined;
@@ -256,7 +256,7 @@ function readQuantity(cursor: Cursor, quantity: Quantity): number | undefined {
     const word = cursor.text('a unit')!;
     if (word === undefined) return undefined;
     if (!Object.hasOwn(quantity.units, word.text)) {
-      const near = closest(word.text, Object.keys(quantity.units));
+      const near = cursor.reader.report.near(word.text, Object.keys(quantity.units));
       const hint = near === undefined ? `units: ${Object.keys(quantity.units).join(', ')}` : `did you mean ${quoted(near)}?`;
       cursor.reader.report.error(
         word.atom.span,

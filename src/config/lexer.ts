@@ -1,6 +1,6 @@
 /** Policy text into tokens: words, quoted strings and punctuation, each with its place. Knows no word by name. */
 
-import { type Diagnostics, quoted, type Source, type Span } from './diagnostics.ts';
+import { type Diagnostics, lineEndAt, quoted, type Source, type Span } from './diagnostics.ts';
 
 export type TokenKind = 'word' | 'string' | '{' | '}' | ';' | ',' | '-' | 'end';
 
@@ -88,8 +88,7 @@ function first7bit(text: string): boolean {
 function stringEnd(source: Source, at: number, report: Diagnostics): number {
   const { text } = source;
   const close = text.indexOf('"', at + 1);
-  const newline = text.indexOf('\n', at + 1);
-  const lineEnd = newline < 0 ? text.length : newline;
+  const lineEnd = lineEndAt(source, at);
   if (close >= 0 && close < lineEnd) {
     checkCharacters(source, at + 1, close, report);
     return close + 1;

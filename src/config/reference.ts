@@ -47,7 +47,7 @@ policy to_office { remote_index office; };
 ## Variables and includes
 
 \`setval { NAME "value"; };\` defines \`\${NAME}\`, and \`$[NAME]\` is the environment's; both are replaced inside words and strings, where they can stand for
-names, addresses, paths and values, and never for a \`;\` or a list. \`include "PATTERN";\` at the top level reads files; its pattern knows \`*\`, \`?\` and \`$[NAME]\`, and a
+names, addresses, paths and values, and never for a \`;\` or a list. None is predefined. \`include "PATTERN";\` at the top level reads files; its pattern knows \`*\`, \`?\` and \`$[NAME]\`, and a
 leading \`~/\`. Includes nest up to ten deep. Files must belong to the user or to root and must not be writable by others.
 
 ## Addresses

@@ -3,7 +3,7 @@
 import { ranges } from './addresses.ts';
 import { type Block, type BlockSpec, readBlock, type Words } from './blocks.ts';
 import type { AddressPool } from './config.ts';
-import { closest, type Diagnostics, quoted, type Span, showPosition } from './diagnostics.ts';
+import { type Diagnostics, quoted, type Span, showPosition } from './diagnostics.ts';
 import { bodyOf, Cursor, type Reader } from './kinds.ts';
 import { type Atom, type Item, type Statement, showAtom } from './parser.ts';
 import {
@@ -100,7 +100,11 @@ function sectionWord(statement: Statement, report: Diagnostics): string | undefi
     report.error(first.span, `a section is expected, but there is ${first.kind === 'atom' ? showAtom(first) : 'this'}`);
     return undefined;
   }
-  const near = report.isFull ? undefined : closest(first.text, Object.keys(SECTIONS));
+  if (report.isFull) {
+    report.error(first.span, 'unknown section');
+    return undefined;
+  }
+  const near = report.near(first.text, Object.keys(SECTIONS));
   const homes = homesOf(first.text);
   const hint =
     homes.length > 0

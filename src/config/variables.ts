@@ -1,6 +1,6 @@
 /** `${NAME}` from `setval` and `$[NAME]` from the environment, inside one word or string each. */
 
-import { closest, type Diagnostics, quoted } from './diagnostics.ts';
+import { type Diagnostics, quoted } from './diagnostics.ts';
 import type { Atom } from './parser.ts';
 
 /** Where `$[NAME]` comes from. */
@@ -52,7 +52,7 @@ export class Variables {
     return replaceReferences(atom, this.report, (form, name) => {
       if (form === '[') return fromEnvironment(name, atom, this.environment, this.report);
       if (!this.table.has(name)) {
-        const near = closest(name, this.table.keys());
+        const near = this.report.near(name, this.table.keys());
         const hint = near === undefined ? `define it: setval { ${name || 'NAME'} "value"; };` : `did you mean \${${near}}?`;
         this.report.error(atom.span, `there is no variable ${quoted(name)}`, hint);
         return undefined;

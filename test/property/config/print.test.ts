@@ -47,3 +47,17 @@ test('time grows with the length of the file and no faster', () => {
   const small = Math.min(time(1000), time(1000));
   expect(time(8000)).toBeLessThan(8 * 4 * small + 200);
 });
+
+test.each([
+  ['statements', 'a;'.repeat(200_000)],
+  ['wrong elements', `remote r { ikev2 { kmp_enc_alg { ${'aes128_cbz;'.repeat(50_000)} }; }; };`],
+  ['quotes', '"'.repeat(500_000)],
+  // biome-ignore lint/suspicious/noTemplateCurlyInString: a variable of the policy language
+  ['references', `setval { B ""; A "${'${B}'.repeat(200_000)}"; };`],
+  ['one long word', `remote ${'x'.repeat(2_000_000)} {};`],
+  ['includes of itself', 'include "t.conf";'.repeat(10_000)],
+])('a megabyte of %s takes no longer than a megabyte should', (_, text) => {
+  const start = performance.now();
+  compiled(text);
+  expect(performance.now() - start).toBeLessThan(6000);
+});
