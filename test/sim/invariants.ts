@@ -1,0 +1,175 @@
+/**
+ * What must hold in every run. Some of it holds at every moment (no exception, no packet twice, no clear text, no key outside PF_KEY, bounded
+ * tables); the rest at rest: with the faults off for three times the liveness limit. Two daemons never change over in one instant, so a
+ * breach of the second kind counts where it lasts longer than any hand-over may.
+ */
+
+import type { IkedStatus } from '../../iked/ports.ts';
+import { equal } from '../../src/bytes/bytes.ts';
+import type { Secret } from '../../src/bytes/secret.ts';
+import type { Sa } from '../../src/datapath/sad.ts';
+import type { SaParameters } from '../../src/ipsec/sa.ts';
+import { showSelector } from '../../src/ipsec/selector.ts';
+import { showEndpoint } from '../../src/net/address.ts';
+import type { SimNode } from './node.ts';
+import type { Scenario, Wanted } from './scenario.ts';
+
+/** How long a hand-over may take: draining an old SA, the retransmissions of its DELETE, an answer of the datapath. Milliseconds. */
+export const HAND_OVER_MS = 15_000;
+/** A command to iked is answered within this. */
+const ANSWER_MS = 120_000;
+/** Bounds for one wanted child or pair; generous, since a bound that matters is exceeded by far. */
+const MOST_SAS_PER_CHILD = 24;
+const MOST_LARVALS_PER_CHILD = 24;
+const MOST_IKE_SAS_PER_PEER = 12;
+const MOST_FAILURES = 64;
+const MOST_HELD = 64;
+
+/** The breaches of bounds, which hold at every moment. */
+export function boundsBroken(scenario: Scenario, nodes: readonly SimNode[], mono: number): string[] {
+  return nodes.flatMap((node) => {
+    const broken: string[] = [];
+    const bound = (what: string, found: number, most: number) => {
+      if (found > most) broken.push(`${node.name} has ${found} ${what}; ${most} is the bound`);
+    };
+    const children = childrenOf(scenario, nodes, node).length;
+    const { engine } = node;
+    if (engine !== undefined) {
+      bound('SAs in its datapath', engine.core.sad.size, MOST_SAS_PER_CHILD * children);
+      bound('larval SAs', [...engine.core.sad.larvals].length, MOST_LARVALS_PER_CHILD * children);
+      bound('open ACQUIREs', engine.core.acquires.pending.length, 4 * children);
+      bound('packets that wait for SAs', engine.core.acquires.held, MOST_HELD * children);
+    }
+    const status = node.status();
+    if (status !== undefined) {
+      bound('IKE SAs', status.ikeSas.length, MOST_IKE_SAS_PER_PEER * node.spec.peers.length);
+      bound('failures in its status', status.failures.length, MOST_FAILURES);
+      bound('counters in its status', Object.keys(status.counters).length, MOST_FAILURES);
+    }
+    for (const { at, verb } of node.unanswered) {
+      if (mono - at > ANSWER_MS) broken.push(`${node.name} has not answered the command ${verb} of ${at} ms`);
+    }
+    return broken;
+  });
+}
+
+/** What is not as it must be at rest, each as a sentence that stays the same while the breach lasts. */
+export function unrest(scenario: Scenario, nodes: readonly SimNode[]): string[] {
+  const statuses = new Map(nodes.map((node) => [node, node.status()]));
+  const broken = nodes.flatMap((node) => {
+    const status = statuses.get(node);
+    if (!node.running || status === undefined) return [`${node.name} does not run`];
+    return [
+      ...(status.datapath === 'up' ? [] : [`${node.name}: iked has no datapath`]),
+      ...strandedSas(node, nodes, status),
+      ...strandedIkeSas(node, statuses),
+      ...larvals(node),
+    ];
+  });
+  return [...broken, ...scenario.wanted.flatMap((wanted) => wrongChildren(wanted, nodes, statuses))];
+}
+
+function larvals(node: SimNode): string[] {
+  const { sad, acquires } = node.engine!.core;
+  return [
+    ...[...sad.larvals].map(({ spi }) => `${node.name}: the larval SA ${spiText(spi)} is not completed`),
+    ...acquires.pending.map(({ seq }) => `${node.name}: ACQUIRE ${seq} is not met`),
+  ];
+}
+
+/** Each SA of the datapath has its twin with the same keys at the peer, and is known to iked; and the reverse. */
+function strandedSas(node: SimNode, nodes: readonly SimNode[], status: IkedStatus): string[] {
+  const broken: string[] = [];
+  const children = status.ikeSas.flatMap((sa) => sa.children);
+  for (const sa of node.engine!.core.sad.all) {
+    const outbound = sa.parameters.source.equals(node.spec.address);
+    const what = `${node.name}: the ${outbound ? 'outbound' : 'inbound'} SA ${spiText(sa.spi)}`;
+    if (!children.some((child) => (outbound ? child.spiOut : child.spiIn) === spiText(sa.spi))) {
+      broken.push(`${what} belongs to no child SA of iked's`);
+    }
+    const other = outbound ? sa.parameters.destination : sa.parameters.source;
+    const peer = nodes.find(({ spec }) => spec.address.equals(other));
+    const twin = peer?.engine?.core.sad.find(sa.spi, 'esp', sa.parameters.destination);
+    if (twin === undefined) broken.push(`${what} has no twin at ${peer?.name ?? other}`);
+    else {
+      const difference = differenceOf(sa, twin);
+      if (difference !== undefined) broken.push(`${what} and its twin at ${peer!.name} differ in ${difference}`);
+    }
+  }
+  const { sad } = node.engine!.core;
+  const known = new Set([...sad.all].map((sa) => spiText(sa.spi)));
+  for (const child of children) {
+    const label = `${node.name}: child SA ${child.selector} (in ${child.spiIn}, out ${child.spiOut})`;
+    if (child.state !== 'installed') broken.push(`${label} is ${child.state}`);
+    if (!known.has(child.spiIn)) broken.push(`${label} has no inbound SA in the datapath`);
+    if (!known.has(child.spiOut)) broken.push(`${label} has no outbound SA in the datapath`);
+  }
+  return broken;
+}
+
+/** What two ends of one SA do not agree about. */
+function differenceOf(a: Sa, b: Sa): string | undefined {
+  const facts = ({ mode, suite, extendedSequence, encapsulation, selectors }: SaParameters) => ({
+    mode,
+    suite: `${suite.encr} ${suite.keyBits} ${suite.integ}`,
+    'sequence numbers': String(extendedSequence),
+    encapsulation:
+      encapsulation === undefined ? '' : `${showEndpoint(encapsulation.source)} ${showEndpoint(encapsulation.destination)}`,
+    selectors: `${selectors.source.map(showSelector)} ${selectors.destination.map(showSelector)}`,
+  });
+  const [mine, theirs] = [facts(a.parameters), facts(b.parameters)];
+  for (const name of Object.keys(mine) as (keyof typeof mine)[]) if (mine[name] !== theirs[name]) return name;
+  const same = (x: Secret | undefined, y: Secret | undefined) =>
+    x === undefined || y === undefined ? x === y : equal(x.reveal(), y.reveal());
+  if (!same(a.parameters.encrKey, b.parameters.encrKey)) return 'encryption keys';
+  return same(a.parameters.integKey, b.parameters.integKey) ? undefined : 'integrity keys';
+}
+
+function strandedIkeSas(node: SimNode, statuses: ReadonlyMap<SimNode, IkedStatus | undefined>): string[] {
+  const broken: string[] = [];
+  for (const sa of statuses.get(node)!.ikeSas) {
+    const what = `${node.name}: IKE SA ${sa.name}`;
+    if (sa.state !== 'established') broken.push(`${what} is ${sa.state}`);
+    const others = [...statuses].filter(
+      ([other, status]) => other !== node && status?.ikeSas.some(({ name }) => name === sa.name),
+    );
+    if (others.length !== 1) broken.push(`${what} is at ${others.length} other ends`);
+  }
+  return broken;
+}
+
+/** Exactly one child for each selector, the same at both ends, under one IKE SA for each two nodes. */
+function wrongChildren(
+  wanted: Wanted,
+  nodes: readonly SimNode[],
+  statuses: ReadonlyMap<SimNode, IkedStatus | undefined>,
+): string[] {
+  const broken: string[] = [];
+  const [a, b] = [nodes[wanted.a]!, nodes[wanted.b]!];
+  const of = (node: SimNode) =>
+    (statuses.get(node)?.ikeSas ?? []).flatMap((sa) => sa.children).filter((child) => child.selector === wanted.selector);
+  for (const node of [a, b]) {
+    const count = of(node).length;
+    if (count !== 1) broken.push(`${node.name} has ${count} child SAs for ${wanted.selector} instead of 1`);
+  }
+  const [mine, theirs] = [of(a)[0], of(b)[0]];
+  if (mine !== undefined && theirs !== undefined && (mine.spiIn !== theirs.spiOut || mine.spiOut !== theirs.spiIn)) {
+    broken.push(`the child SAs of ${a.name} and ${b.name} for ${wanted.selector} are not one and the same`);
+  }
+  for (const [node, peer] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    const between = (statuses.get(node)?.ikeSas ?? []).filter(({ remote }) => remote === peer.name).length;
+    if (between !== 1) broken.push(`${node.name} has ${between} IKE SAs with ${peer.name} instead of 1`);
+  }
+  return broken;
+}
+
+function childrenOf(scenario: Scenario, nodes: readonly SimNode[], node: SimNode): readonly Wanted[] {
+  return scenario.wanted.filter(({ a, b }) => nodes[a] === node || nodes[b] === node);
+}
+
+function spiText(spi: number): string {
+  return spi.toString(16).padStart(8, '0');
+}

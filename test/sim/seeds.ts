@@ -1,0 +1,35 @@
+/** Which seeds a test runs, and what it prints of those that fail. */
+
+import { type RunOptions, simulate, type Verdict } from './simulate.ts';
+
+/** The seed that the environment names, alone. */
+export const ONLY = process.env.SEED === undefined ? undefined : Number(process.env.SEED);
+
+/** The first and the last of the seeds that the environment names. */
+export const FROM_TO = process.env.SEEDS?.split('-').map(Number) as [number, number] | undefined;
+
+/** What a run showed, one line first that runs it again. */
+export function report({ seed, scenario, breaches, trace }: Verdict): string {
+  return [
+    `SEED=${seed} npx vitest run --config test/sim/vitest.config.ts`,
+    scenario,
+    ...breaches.map((breach) => `  - ${breach}`),
+    ...trace.slice(-400),
+  ].join('\n');
+}
+
+/** Runs the seeds and returns the reports of those that broke an invariant, at most `most`. */
+export function failuresOf(seeds: Iterable<number>, options: RunOptions = {}, most = 5): string[] {
+  const failures: string[] = [];
+  for (const seed of seeds) {
+    const verdict = simulate(seed, options);
+    if (verdict.breaches.length > 0) failures.push(report(verdict));
+    if (failures.length >= most) break;
+  }
+  return failures;
+}
+
+/** Every `step`th seed from `first`, `count` in all. */
+export function* every(first: number, step: number, count: number): Iterable<number> {
+  for (let i = 0; i < count; i++) yield first + i * step;
+}
