@@ -15,7 +15,7 @@ import { readSecretFile } from '../src/runtime/secret-files.ts';
 import { type Daemon, type DaemonOptions, type Shell, shell } from '../src/runtime/shell.ts';
 import type { Channel } from '../src/runtime/unix-socket.ts';
 import { DatapathLink } from './datapath-link.ts';
-import type { Reloaded, SpmdCommand, SpmdInput, SpmdOutput } from './ports.ts';
+import type { Reloaded, SpmdCommand, SpmdInput, SpmdOutput, SpmdStatus } from './ports.ts';
 import { Spmd } from './spmd.ts';
 
 /** How long SIGTERM waits for the datapath to remove our policies. */
@@ -54,6 +54,8 @@ class SpmdDaemon implements SpmdHandle {
   #nextClient = 1;
   #nextId = 1;
   #pfkey: Channel | undefined;
+  /** Why the policy file that was read last is of no use. */
+  #fileProblem: string | undefined;
 
   constructor(options: SpmdDaemonOptions) {
     this.#file = options.file;
@@ -105,9 +107,11 @@ class SpmdDaemon implements SpmdHandle {
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       const text = `nothing has changed: ${error.message}`;
+      this.#fileProblem = text;
       this.#shell.report({ name: 'configuration-rejected', severity: 'error', message: text });
       throw new Error(text);
     }
+    this.#fileProblem = undefined;
     return (await this.#ask((id) => ({ kind: 'configure', id, confirmSeconds, ...next }))) as Reloaded;
   }
 
@@ -184,7 +188,11 @@ class SpmdDaemon implements SpmdHandle {
 
   async #control(request: ControlRequest): Promise<unknown> {
     const { verb, confirmSeconds = 0 } = request;
-    if (verb === 'status' || verb === 'confirm') return this.#command({ verb });
+    if (verb === 'confirm') return this.#command({ verb });
+    if (verb === 'status') {
+      const status = (await this.#command({ verb })) as SpmdStatus;
+      return this.#fileProblem === undefined ? status : { ...status, problems: [...status.problems, this.#fileProblem] };
+    }
     if (verb !== 'reload') throw new Error(`unknown verb "${verb}"; expected status, reload, confirm or events`);
     if (typeof confirmSeconds !== 'number' || !(confirmSeconds >= 0))
       throw new Error('reload: expected "confirmSeconds": a number of seconds, or 0');

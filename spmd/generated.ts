@@ -1,8 +1,9 @@
 /** Policies made at negotiation time by POLICY ADD (racoon2's spmif), for peers whose addresses the policy file does not know. */
 
-import type { SelectorConfig } from '../src/config/config.ts';
+import type { Config, SelectorConfig } from '../src/config/config.ts';
 import type { Policy } from '../src/ipsec/policy.ts';
-import type { PolicyArguments } from '../src/spmif/request.ts';
+import { earliest, type Instant } from '../src/machine.ts';
+import type { PolicyArguments, Request } from '../src/spmif/request.ts';
 import { keyOf, selectorFor, type TableEntry, templatesOf } from './policy-table.ts';
 import { isDynamic } from './priorities.ts';
 import { mirrorOf } from './reqids.ts';
@@ -63,11 +64,77 @@ function entry(
   return { key: keyOf(direction, policy.selector), selector: selector.name, policy, seconds, dynamic: true };
 }
 
-/** An entry that a spmd before us generated, under the selector whose reqid it has; undefined where there is none any more. */
-export function adopted(policy: Policy, selectors: readonly SelectorConfig[]): TableEntry | undefined {
-  const reqid = policy.templates[0]?.reqid ?? 0;
-  if (!isDynamic(policy.priority) || reqid === 0) return undefined;
-  const selector = selectors.find((one) => one.reqid === reqid && one.direction === policy.direction);
-  if (selector === undefined) return undefined;
-  return { key: keyOf(policy.direction, policy.selector), selector: selector.name, policy, seconds: 0, dynamic: true };
+/** The generated entries that there are. */
+export class Generated {
+  readonly #entries = new Map<string, { readonly entry: TableEntry; readonly until: number | undefined }>();
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  get entries(): TableEntry[] {
+    return [...this.#entries.values()].map(({ entry }) => entry);
+  }
+
+  get(key: string): TableEntry | undefined {
+    return this.#entries.get(key)?.entry;
+  }
+
+  add(entries: readonly TableEntry[], now: Instant): void {
+    for (const one of entries) {
+      this.#entries.set(one.key, { entry: one, until: one.seconds === 0 ? undefined : now.mono + one.seconds * 1000 });
+    }
+  }
+
+  remove(keys: readonly string[]): void {
+    for (const key of keys) this.#entries.delete(key);
+  }
+
+  /** The keys of what was generated for a selector and its mirror; only those asked for where addresses are given. A string says why not. */
+  matching(
+    asked: Extract<Request, { verb: 'policy-delete' }>,
+    selectors: readonly SelectorConfig[],
+    priorities: ReadonlyMap<string, number>,
+  ): string[] | string {
+    const selector = selectors.find(({ name }) => name === asked.selector);
+    if (selector === undefined) return `there is no selector ${asked.selector}`;
+    const names = [selector.name, mirrorOf(selector, selectors)?.name];
+    const keys = this.entries.filter((one) => names.includes(one.selector)).map(({ key }) => key);
+    if (asked.mode === undefined) return keys;
+    const pair = generate(asked, 0, selectors, priorities);
+    return typeof pair === 'string' ? pair : keys.filter((key) => pair.some((one) => one.key === key));
+  }
+
+  /** Takes over what a spmd before us generated, under the selectors whose reqids it has. */
+  adopt(policies: Iterable<Policy>, selectors: readonly SelectorConfig[]): void {
+    for (const policy of policies) {
+      const reqid = policy.templates[0]?.reqid ?? 0;
+      const selector = selectors.find((one) => one.reqid === reqid && one.direction === policy.direction);
+      if (!isDynamic(policy.priority) || reqid === 0 || selector === undefined) continue;
+      const key = keyOf(policy.direction, policy.selector);
+      this.#entries.set(key, { entry: { key, selector: selector.name, policy, seconds: 0, dynamic: true }, until: undefined });
+    }
+  }
+
+  /** Under another configuration: entries stay while their selector protects with the same reqid, and follow its priority. */
+  follow({ selectors }: Config, priorities: ReadonlyMap<string, number>): void {
+    for (const [key, { entry: one, until }] of [...this.#entries]) {
+      const selector = selectors.find(({ name }) => name === one.selector);
+      if (selector?.policy.action === 'protect' && selector.reqid === one.policy.templates[0]?.reqid) {
+        const policy = { ...one.policy, priority: priorities.get(selector.name)! | 1 };
+        this.#entries.set(key, { entry: { ...one, policy }, until });
+      } else this.#entries.delete(key);
+    }
+  }
+
+  wakeAt(): number | undefined {
+    return earliest(...[...this.#entries.values()].map(({ until }) => until));
+  }
+
+  /** Forgets what has outlived its time; the datapath has removed it by itself, or is to remove it. True where there was any. */
+  expire(now: Instant): boolean {
+    const due = [...this.#entries].filter(([, { until }]) => until !== undefined && until <= now.mono);
+    this.remove(due.map(([key]) => key));
+    return due.length > 0;
+  }
 }

@@ -51,8 +51,14 @@ export class Generations {
     return this.#pending?.deadline;
   }
 
+  /** The first configuration is in force at once: without it policies would be missing, and traffic would go unprotected. */
   propose(config: Config, now: Instant): Step[] {
     const generation = ++this.#last;
+    if (this.#active === undefined) {
+      this.#active = { generation, config };
+      const steps = [...this.#subscribers.keys()].map((client): Step => this.#prepare(client, generation, config));
+      return [{ kind: 'committed', generation, config }, ...steps];
+    }
     this.#pending = { generation, config, awaited: new Set(this.#subscribers.keys()), deadline: now.mono + PREPARE_TIMEOUT };
     const steps = [...this.#subscribers.keys()].map((client): Step => this.#prepare(client, generation, config));
     return [...steps, ...this.#conclude()];

@@ -17,7 +17,9 @@ export type InstallerOutput =
   /** The datapath's entries are known: `installed` has been filled from them. Which entries should be there is to be said now. */
   | { readonly kind: 'synchronised' }
   /** Another client installed a policy. */
-  | { readonly kind: 'foreign'; readonly policy: Policy };
+  | { readonly kind: 'foreign'; readonly policy: Policy }
+  /** Another client removed a policy, or all (no `id`). */
+  | { readonly kind: 'removed'; readonly id: number | undefined };
 
 type Tag = { readonly op: 'put' | 'remove'; readonly key: string; readonly policy: Policy };
 
@@ -172,6 +174,7 @@ export class Installer {
     const policy = policyOf(message);
     if (OTHERS_ADD.includes(message.type) && policy !== undefined) return [{ kind: 'foreign', policy }];
     if (!OTHERS_REMOVE.includes(message.type) || !this.#synchronised) return [];
+    const removed: InstallerOutput = { kind: 'removed', id: message.type === 'X_SPDFLUSH' ? undefined : message.policy?.id };
     const lost = [...this.#installed].filter(
       ([
         ,
@@ -180,15 +183,15 @@ export class Installer {
         },
       ]) => message.type === 'X_SPDFLUSH' || id === message.policy?.id,
     );
-    if (lost.length === 0) return [];
+    if (lost.length === 0) return [removed];
     for (const [key] of lost) this.#installed.delete(key);
     const expired = lost.every(([key]) => (this.#wanted.get(key)?.seconds ?? 0) > 0);
     if (message.type === 'X_SPDEXPIRE' || expired) {
       for (const [key] of lost) this.#wanted.delete(key);
-      return [];
+      return [removed];
     }
     const text = `another PF_KEY client removed ${lost.length} of our policies (${message.type}); they are put back`;
-    return [warning('policies-removed-by-others', text), ...this.#reconcile(now)];
+    return [removed, warning('policies-removed-by-others', text), ...this.#reconcile(now)];
   }
 }
 

@@ -3,21 +3,22 @@
 import type { Config, SelectorConfig } from '../src/config/config.ts';
 import type { LocalAddress } from '../src/config/expand.ts';
 import { never } from '../src/errors.ts';
-import type { Policy } from '../src/ipsec/policy.ts';
 import { earliest, type Instant, type Machine, type RandomBytes } from '../src/machine.ts';
 import { CODE } from '../src/spmif/protocol.ts';
 import type { Request } from '../src/spmif/request.ts';
 import { type ServerOutput, SpmifServer } from '../src/spmif/server.ts';
 import { settingsOf } from './datapath-settings.ts';
 import type { SpmdEvent } from './events.ts';
-import { adopted, generate } from './generated.ts';
+import { Foreign } from './foreign.ts';
+import { Generated, generate } from './generated.ts';
 import { Generations, type Step } from './generations.ts';
 import { Installer, type InstallerOutput } from './installer.ts';
+import { NOT_BUILT } from './not-built.ts';
 import { entriesOf, inOrder, type Problem, type TableEntry } from './policy-table.ts';
 import type { PolicyStatus, SpmdCommand, SpmdInput, SpmdOutput, SpmdStatus } from './ports.ts';
 import { assignPriorities } from './priorities.ts';
-import { mirrorOf, Reqids } from './reqids.ts';
-import { policyStatus, statusOf, summaryOf } from './status.ts';
+import { Reqids } from './reqids.ts';
+import { policyStatus, statLines, statusOf, summaryOf } from './status.ts';
 
 export interface SpmdOptions {
   /** Ours in PF_KEY messages. */
@@ -50,7 +51,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
   #priorities: ReadonlyMap<string, number> = new Map();
   /** What should be in the SPD, by key. */
   #entries = new Map<string, TableEntry>();
-  readonly #generated = new Map<string, TableEntry>();
+  readonly #generated = new Generated();
   #problems: readonly Problem[] = [];
   #datapathProblem: string | undefined;
   /** The datapath has been given its settings, and has not answered yet. */
@@ -59,9 +60,9 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
   #adds: { readonly client: number; readonly ticket: number; readonly entries: readonly TableEntry[] }[] = [];
   /** SLIDs about a policy whose number may be on its way. */
   #slids: readonly Slid[] = [];
-  /** Policies that other programs install for selectors with `install off`: number to name. */
-  readonly #foreign = new Map<number, string>();
-  readonly #foreignPolicies = new Map<number, Policy>();
+  readonly #foreign = new Foreign();
+  /** Why the last configuration that was handed in is not in force. */
+  #rejection: string | undefined;
   #unconfirmed: { readonly deadline: number; readonly previous: Configure } | undefined;
   /** The `shutdown` that waits for the datapath; answered: nothing is installed any more. */
   #stopping: { readonly id: number; answered: boolean } | undefined;
@@ -73,7 +74,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
   }
 
   wakeAt(): number | undefined {
-    return earliest(this.#installer.wakeAt(), this.#generations.wakeAt(), this.#unconfirmed?.deadline);
+    return earliest(this.#installer.wakeAt(), this.#generations.wakeAt(), this.#generated.wakeAt(), this.#unconfirmed?.deadline);
   }
 
   handle(input: SpmdInput, now: Instant): readonly SpmdOutput[] {
@@ -87,6 +88,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
           ...this.#installed(this.#installer.tick(now), now),
           ...this.#steps(this.#generations.tick(now), now),
           ...this.#takeBack(now),
+          ...(this.#generated.expire(now) ? this.#install(now) : []),
         ];
       case 'pfkey':
         return this.#installed(this.#installer.received(input.message, now), now);
@@ -173,6 +175,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
     const before = this.#entries;
     const previous = this.#current;
     this.#proposed = undefined;
+    this.#rejection = undefined;
     this.#reqids.keep(config);
     this.#server.setPassword(proposed.password);
     this.#current = { ...proposed, confirmSeconds: 0 };
@@ -182,8 +185,13 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
     const known = this.#priorities.size > 0 ? this.#priorities : this.#prioritiesInstalled(config);
     const names = inOrder(config.selectors).map(({ name }) => name);
     this.#priorities = assignPriorities(names, known);
-    this.#learnForeign(config);
-    this.#carryGenerated(config);
+    if (previous === undefined) {
+      this.#generated.adopt(
+        [...this.#installer.installed.values()].map(({ policy }) => policy),
+        config.selectors,
+      );
+    }
+    this.#generated.follow(config, this.#priorities);
     const outputs = this.#apply(config);
     const summary = summaryOf(before, this.#entries);
     return [
@@ -199,8 +207,9 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
 
   #rejected(generation: number, reason: string): SpmdOutput[] {
     const { id } = this.#proposed!;
-    this.#proposed = undefined;
     const text = `generation ${generation} is rejected, nothing has changed: ${reason}`;
+    this.#proposed = undefined;
+    this.#rejection = text;
     return [event('configuration-rejected', 'error', text), refuse(id, text)];
   }
 
@@ -234,7 +243,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
 
   #install(now: Instant): SpmdOutput[] {
     if (this.#generations.active === undefined || this.#settingsSent || this.#stopping !== undefined) return [];
-    const generated = [...this.#generated.values()].filter(({ key }) => !this.#entries.has(key));
+    const generated = this.#generated.entries.filter(({ key }) => !this.#entries.has(key));
     return this.#installed(this.#installer.want([...this.#entries.values(), ...generated], now), now);
   }
 
@@ -256,11 +265,13 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
     return outputs.flatMap((output): SpmdOutput[] => {
       if (output.kind === 'pfkey' || output.kind === 'event') return [output];
       if (output.kind === 'foreign') {
-        this.#foreignPolicies.set(output.policy.id, output.policy);
-        if (this.#generations.active !== undefined) this.#learnForeign(this.#generations.active.config);
+        this.#foreign.add(output.policy);
         return [];
       }
-      this.#foreignPolicies.clear();
+      if (output.kind === 'removed') {
+        this.#foreign.remove(output.id);
+        return [];
+      }
       const text = `the datapath is connected and has ${this.#installer.installed.size} of our policies`;
       return [event('pfkey-synchronised', 'info', text), ...this.#synchronised(now)];
     });
@@ -272,31 +283,6 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
     const held = this.#held;
     this.#held = undefined;
     return held === undefined ? [] : this.#configure(held, now);
-  }
-
-  /** Generated entries stay while their selector is there with the same reqid; they follow its priority. */
-  #carryGenerated({ selectors }: Config): void {
-    for (const { policy } of this.#installer.installed.values()) {
-      const entry = this.#generations.active !== undefined && this.#entries.size === 0 ? adopted(policy, selectors) : undefined;
-      if (entry !== undefined && !this.#generated.has(entry.key)) this.#generated.set(entry.key, entry);
-    }
-    for (const [key, entry] of [...this.#generated]) {
-      const selector = selectors.find(({ name }) => name === entry.selector);
-      const kept =
-        selector !== undefined && selector.policy.action === 'protect' && selector.reqid === entry.policy.templates[0]?.reqid;
-      if (kept)
-        this.#generated.set(key, { ...entry, policy: { ...entry.policy, priority: this.#priorities.get(selector.name)! | 1 } });
-      else this.#generated.delete(key);
-    }
-  }
-
-  #learnForeign({ selectors }: Config): void {
-    this.#foreign.clear();
-    for (const [id, policy] of this.#foreignPolicies) {
-      const reqid = policy.templates[0]?.reqid ?? 0;
-      const selector = selectors.find((one) => !one.policy.install && one.reqid === reqid && one.direction === policy.direction);
-      if (reqid !== 0 && selector !== undefined) this.#foreign.set(id, selector.name);
-    }
   }
 
   // spmif
@@ -347,31 +333,16 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
       case 'config-committed':
         return reply(CODE.done, 'OK');
       case 'fqdn-query':
-        return reply(CODE.notCached, `no name of ${request.address} is cached: the resolver is not built yet`);
       case 'fqdn-list':
-        return reply(CODE.empty, 'no names: the resolver is not built yet');
       case 'fqdn-change':
-        return reply(CODE.failed, 'the resolver is not built yet');
       case 'ns':
-        return reply(CODE.failed, 'the resolver is off: its DNS proxy is not built yet');
       case 'migrate':
-        return reply(CODE.failed, 'MIGRATE is not built yet');
+        return reply(NOT_BUILT[request.verb].code, NOT_BUILT[request.verb].text);
       case 'stat':
-        return reply(CODE.done, ...this.#stat());
+        return reply(CODE.done, ...statLines(this.#generations, this.#installer, this.#generated.size));
       default:
         return never(request);
     }
-  }
-
-  #stat(): string[] {
-    const { active, subscribers } = this.#generations;
-    return [
-      `generation ${active?.generation ?? 'none'}`,
-      `datapath ${this.#installer.synchronised ? 'connected' : 'not connected'}`,
-      `policies ${[...this.#installer.installed.values()].filter(({ state }) => state === 'installed').length}`,
-      `generated ${this.#generated.size}`,
-      `daemons ${subscribers.size}`,
-    ];
   }
 
   #policyAdd(client: number, ticket: number, request: Extract<Request, { verb: 'policy-add' }>, now: Instant): SpmdOutput[] {
@@ -383,7 +354,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
     if (typeof entries === 'string') return refused(entries);
     const taken = entries.find(({ key }) => this.#entries.has(key));
     if (taken !== undefined) return refused(`the policy file has ${taken.key} already`);
-    for (const entry of entries) this.#generated.set(entry.key, entry);
+    this.#generated.add(entries, now);
     this.#adds.push({ client, ticket, entries });
     return this.#install(now);
   }
@@ -394,17 +365,10 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
     now: Instant,
   ): SpmdOutput[] {
     const selectors = this.#generations.active?.config.selectors ?? [];
-    const selector = selectors.find(({ name }) => name === request.selector);
-    if (selector === undefined) return reply(CODE.noSuch, `there is no selector ${request.selector}`);
-    const names = [selector.name, mirrorOf(selector, selectors)?.name];
-    let keys = [...this.#generated.values()].filter((entry) => names.includes(entry.selector)).map(({ key }) => key);
-    if (request.mode !== undefined) {
-      const asked = generate(request, 0, selectors, this.#priorities);
-      if (typeof asked === 'string') return reply(CODE.failed, asked);
-      keys = keys.filter((key) => asked.some((entry) => entry.key === key));
-    }
+    const keys = this.#generated.matching(request, selectors, this.#priorities);
+    if (typeof keys === 'string') return reply(CODE.failed, keys);
     if (keys.length === 0) return reply(CODE.noSuch, `no policy was generated for ${request.selector}`);
-    for (const key of keys) this.#generated.delete(key);
+    this.#generated.remove(keys);
     return [...reply(CODE.done, 'OK'), ...this.#install(now)];
   }
 
@@ -434,7 +398,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
         );
         continue;
       }
-      for (const { key } of add.entries) this.#generated.delete(key);
+      this.#generated.remove(add.entries.map(({ key }) => key));
       const why =
         refused === undefined ? 'the connection to the datapath was lost' : `the datapath refused it: ${refused.reason}`;
       outputs.push(...this.#served(this.#server.reply(add.client, add.ticket, CODE.failed, why), now), ...this.#install(now));
@@ -467,7 +431,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
     for (const [key, { policy }] of this.#installer.installed) {
       if (policy.id === policyId) return (this.#entries.get(key) ?? this.#generated.get(key))?.selector;
     }
-    return this.#foreign.get(policyId);
+    return this.#foreign.selectorOf(policyId, this.#generations.active?.config.selectors ?? []);
   }
 
   #settleStop(): SpmdOutput[] {
@@ -501,13 +465,14 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
       installer: this.#installer,
       policies: this.#statusOfPolicies(),
       problems: this.#problems,
+      rejection: this.#rejection,
       datapathProblem: this.#datapathProblem,
       unconfirmedSeconds: deadline === undefined ? undefined : Math.ceil((deadline - now.mono) / 1000),
     });
   }
 
   #statusOfPolicies(): PolicyStatus[] {
-    return [...this.#entries.values(), ...this.#generated.values()].map((entry) => policyStatus(entry, this.#installer));
+    return [...this.#entries.values(), ...this.#generated.entries].map((entry) => policyStatus(entry, this.#installer));
   }
 }
 

@@ -11,18 +11,13 @@ export interface StatusParts {
   readonly installer: Installer;
   readonly policies: readonly PolicyStatus[];
   readonly problems: readonly Problem[];
+  readonly rejection: string | undefined;
   readonly datapathProblem: string | undefined;
   readonly unconfirmedSeconds: number | undefined;
 }
 
-export function statusOf({
-  generations,
-  installer,
-  policies,
-  problems,
-  datapathProblem,
-  unconfirmedSeconds,
-}: StatusParts): SpmdStatus {
+export function statusOf(parts: StatusParts): SpmdStatus {
+  const { generations, installer, policies, problems, rejection, datapathProblem, unconfirmedSeconds } = parts;
   const daemons = [...generations.subscribers.values()];
   const refused = [...installer.installed].filter(([, { state }]) => state === 'refused');
   return {
@@ -34,6 +29,7 @@ export function statusOf({
     problems: [
       ...(installer.synchronised ? [] : ['the datapath is not connected: no policy can be installed until it is']),
       ...(datapathProblem === undefined ? [] : [`the datapath did not take its settings: ${datapathProblem}`]),
+      ...(rejection === undefined ? [] : [rejection]),
       ...problems.map(({ selector, reason }) => `selector ${selector} is not installed: ${reason}`),
       ...refused.map(([key, { reason }]) => `the datapath refused the policy ${key}: ${reason}`),
       ...daemons.flatMap(({ daemon, state, reason }) =>
@@ -66,4 +62,19 @@ export function summaryOf(before: ReadonlyMap<string, TableEntry>, after: Readon
     ([key, { policy }]) => before.has(key) && !samePolicy(before.get(key)!.policy, policy),
   ).length;
   return `${added} policies added, ${changed} changed, ${removed} removed, ${after.size - added - changed} left alone`;
+}
+
+/** What STAT tells on spmif. */
+export function statLines(
+  { active, subscribers }: Generations,
+  { synchronised, installed }: Installer,
+  generated: number,
+): string[] {
+  return [
+    `generation ${active?.generation ?? 'none'}`,
+    `datapath ${synchronised ? 'connected' : 'not connected'}`,
+    `policies ${[...installed.values()].filter(({ state }) => state === 'installed').length}`,
+    `generated ${generated}`,
+    `daemons ${subscribers.size}`,
+  ];
 }

@@ -116,7 +116,7 @@ function tolerate(run: () => void): boolean {
   }
 }
 
-test(`${COUNT} mutated messages are read or refused`, () => {
+test(`${COUNT} mutated messages are read or refused`, { timeout: 600_000 }, () => {
   const random = generator(20_250_101);
   let read = 0;
   for (let i = 0; i < COUNT; i++) {
@@ -136,7 +136,7 @@ test(`${COUNT} mutated messages are read or refused`, () => {
   expect(read).toBeGreaterThan(COUNT / 20);
 });
 
-test(`a server under ${COUNT} mutated chunks throws nothing, serves the others and keeps its bound`, () => {
+test(`a server under ${COUNT} mutated chunks throws nothing, serves the others and keeps its bound`, { timeout: 600_000 }, () => {
   const random = generator(7);
   const handled: SadbMessage[] = [];
   const server = new PfkeyServer(

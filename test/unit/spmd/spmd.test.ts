@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { OWN_FIRST } from '../../../spmd/priorities.ts';
+import { IpAddress } from '../../../src/net/address.ts';
 import { LOCAL, Rig } from './rig.ts';
 
 const HEAD = `
@@ -163,8 +164,23 @@ describe('reload', () => {
     expect(rig.spd.log).toEqual([]);
     expect(iked.heard).toEqual(['prepare 1', 'commit 1', 'prepare 2', 'abort 2']);
     expect(kinkd.heard).toEqual(['prepare 1', 'commit 1', 'prepare 2', 'abort 2']);
-    expect(rig.status().generation).toBe(1);
-    expect(rig.configure(HEAD + THREE)()).toBeUndefined();
+    expect(rig.status()).toMatchObject({ generation: 1, problems: [expect.stringContaining('cannot read /etc/psk')] });
+    rig.configure(HEAD + THREE);
+    for (const daemon of [iked, kinkd]) daemon.say('CONFIG PREPARED 3');
+    expect(rig.status()).toMatchObject({ generation: 3, problems: [] });
+  });
+
+  test('the first configuration is in force at once, also for a daemon that cannot work with it: no traffic goes unprotected meanwhile', () => {
+    const rig = new Rig();
+    rig.connect();
+    const iked = rig.daemon('iked');
+    expect(rig.configure(HEAD + ONE)()).toMatchObject({ ok: true });
+    expect([...rig.spd.policies.keys()]).toEqual([ONE_OUT, ONE_IN]);
+    iked.say('CONFIG REJECTED 1 no key');
+    expect(rig.status().problems).toEqual(['iked cannot work with this configuration: no key']);
+    rig.configure(HEAD + TWO);
+    iked.say('CONFIG PREPARED 2');
+    expect([iked.heard, rig.status().problems]).toEqual([['prepare 1', 'prepare 2', 'commit 2'], []]);
   });
 
   test('SPD changes and commits come when all are prepared, not before', () => {
@@ -241,7 +257,10 @@ describe('daemons that come later', () => {
       ['prepare 1', 'prepare 2', 'abort 2', 'prepare 1'],
     ]);
     late.say('CONFIG REJECTED 1 no ticket');
-    expect(rig.status().problems).toEqual(['kinkd cannot work with this configuration: no ticket']);
+    expect(rig.status().problems).toEqual([
+      'generation 2 is rejected, nothing has changed: kinkd: no ticket',
+      'kinkd cannot work with this configuration: no ticket',
+    ]);
   });
 });
 
@@ -349,6 +368,33 @@ describe('spmif', () => {
     expect(rig.spd.policies.size).toBe(4);
     rig.configure(HEAD + ONE);
     expect([...rig.spd.policies.keys()]).toEqual([ONE_OUT, ONE_IN]);
+  });
+
+  test('a generated policy goes when its time is over', () => {
+    const rig = running(WARRIOR);
+    rig.daemon().say('POLICY ADD rw 600 TUNNEL 10.1.0.0/16 10.200.0.7/32 192.0.2.1 203.0.113.9');
+    expect(rig.spmd.wakeAt()).toBe(600_000);
+    rig.pass(600_000);
+    expect([rig.spd.policies.size, rig.status().policies]).toEqual([0, []]);
+  });
+
+  test('a policy that another program installs for `install off` is known by its reqid', () => {
+    const MOBILE = 'selector mobile { direction outbound; src 10.7.0.0/16; dst 10.6.0.0/16; reqid 900; policy_index off; };';
+    const OFF =
+      'policy off { action auto_ipsec; remote_index peer; install off; ipsec_mode transport; ipsec_index esp; ipsec_level unique; };';
+    const rig = running(MOBILE, OFF);
+    expect(rig.spd.policies.size).toBe(0);
+    const side = (text: string) => ({ protocol: 255, prefixLength: 16, address: IpAddress.parse(text)!, port: 0 });
+    const requests = [{ protocol: 50, mode: 1, level: 3, reqid: 900, addresses: undefined }];
+    rig.foreign('X_SPDUPDATE', {
+      source: side('10.7.0.0'),
+      destination: side('10.6.0.0'),
+      policy: { type: 2, direction: 2, id: 0, priority: 0, requests },
+    });
+    const [policy] = [...rig.spd.policies.values()];
+    expect(rig.daemon().say(`SLID ${policy!.id}`)).toBe('250 mobile');
+    rig.foreign('X_SPDDELETE2', { policy: { type: 0, direction: 0, id: policy!.id, priority: 0, requests: [] } });
+    expect(rig.daemon().say(`SLID ${policy!.id}`)).toBe(`551 no selector has policy ${policy!.id}`);
   });
 
   test('a POLICY ADD that the datapath refuses leaves nothing behind', () => {
