@@ -1,6 +1,8 @@
 /** One engine with its PF_KEY side, as both hosts use it: put together from the settings, told in the shape of `status`. */
 
+import { announce } from '../datapath/announce.ts';
 import { Datapath } from '../datapath/datapath.ts';
+import { EngineVerbs } from '../datapath/verbs.ts';
 import type { Event } from '../event.ts';
 import { systemRandom } from '../runtime/random.ts';
 import { ControlPlane } from './control-plane.ts';
@@ -53,8 +55,8 @@ export function assemble(options: AssemblyOptions, clients: ClientDoor): Assembl
     ...clients,
     dialect: datapath.dialect,
     inFlight: IN_FLIGHT,
-    verbs: { handle: () => ({ error: 38 }), supported: () => ({ auth: [], encrypt: [] }) },
-    announce: () => undefined,
+    verbs: new EngineVerbs(engine, { random: systemRandom, dialect: datapath.dialect }),
+    announce,
   });
   return { engine, control, snapshot: () => snapshotOf(engine, memory.cipher.name) };
 }

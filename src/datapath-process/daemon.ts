@@ -5,7 +5,6 @@
 
 import { WireError } from '../errors.ts';
 import type { Event } from '../event.ts';
-import type { Path } from '../net/address.ts';
 import type { ControlRequest } from '../runtime/control.ts';
 import { EncapFramer, writeEncapFrame } from '../runtime/encap-frame.ts';
 import { type Daemon, type DaemonOptions, type Shell, shell } from '../runtime/shell.ts';
@@ -110,7 +109,10 @@ class DatapathDaemon implements Daemon {
         this.#clients.get(client)?.close();
         this.#clients.delete(client);
       },
-      onIke: (path: Path, bytes: Uint8Array) => this.#encap?.send(writeEncapFrame({ kind: 'ike', path, bytes })),
+      onIke: (path, bytes, taken) => {
+        if (this.#encap === undefined) taken?.();
+        else this.#encap.send(writeEncapFrame({ kind: 'ike', path, bytes }), taken);
+      },
       report: (event: Event) => this.#shell.report(event),
     };
   }

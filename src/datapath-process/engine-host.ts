@@ -37,8 +37,8 @@ export interface EngineHost {
 export interface HostEvents {
   readonly onPfkey: (client: number, bytes: Uint8Array) => void;
   readonly onPfkeyClose: (client: number) => void;
-  /** An IKE message that arrived on the encapsulation port, without its marker. */
-  readonly onIke: (path: Path, bytes: Uint8Array) => void;
+  /** An IKE message that arrived on the encapsulation port, without its marker. `taken` is called when it has left for iked, or nowhere. */
+  readonly onIke: (path: Path, bytes: Uint8Array, taken?: () => void) => void;
   readonly report: (event: Event) => void;
 }
 

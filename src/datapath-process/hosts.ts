@@ -1,5 +1,6 @@
 /** Which host the engine gets: the memory device in this thread, or the packet worker on a TUN device; and what closed doors cost. */
 
+import { SystemError } from '../errors.ts';
 import { clock } from '../runtime/clock.ts';
 import { type DoorReport, doorReports } from '../runtime/native/index.ts';
 import { systemRandom } from '../runtime/random.ts';
@@ -8,16 +9,30 @@ import type { EngineHost, HostEvents } from './engine-host.ts';
 import { MEMORY_SLOTS, startMemoryHost } from './memory-host.ts';
 import { packetMemory } from './packet-memory.ts';
 import type { DatapathSettings } from './ports.ts';
+import { startTunHost } from './tun-host.ts';
 
 /** The memory device's slots, the outputs of one batch, and the known-answer test. */
 const MEMORY_OCTETS = 4 * 1024 * 1024;
 
 /** Starts the host that the settings ask for. What is missing is told in `problems`, one sentence each; a host runs all the same. */
 export async function startEngineHost(settings: DatapathSettings, events: HostEvents, problems: string[]): Promise<EngineHost> {
-  return memoryHost(settings, events, problems);
+  if (settings.datapath.device === 'memory') return memoryHost(settings, events, problems, 'memory');
+  try {
+    return await startTunHost(settings, events, problems);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    const remedy = 'until that is mended nothing is protected; without privilege: interface { datapath { device memory; } }';
+    problems.push(`there is no TUN device: ${error.message}; ${remedy}`);
+    return memoryHost(settings, events, problems, 'none');
+  }
 }
 
-function memoryHost(settings: DatapathSettings, events: HostEvents, problems: string[]): Promise<EngineHost> {
+function memoryHost(
+  settings: DatapathSettings,
+  events: HostEvents,
+  problems: string[],
+  kind: 'memory' | 'none',
+): Promise<EngineHost> {
   const memory = packetMemory(settings.datapath.cipher, MEMORY_OCTETS, problems);
   const { engine, control, snapshot } = assemble(
     { settings, memory, slots: MEMORY_SLOTS, coalesce: false },
@@ -32,6 +47,7 @@ function memoryHost(settings: DatapathSettings, events: HostEvents, problems: st
     snapshot,
     now: clock(memory.boottime),
     events,
+    kind,
     identifier: (high! << 8) | low!,
   };
   return startMemoryHost(options, problems);

@@ -33,6 +33,8 @@ export interface MemoryHostOptions {
   readonly events: HostEvents;
   /** The one that the pings of this run begin with. */
   readonly identifier: number;
+  /** `none` where a TUN was asked for and cannot be had: keys are negotiated, and nothing is protected. */
+  readonly kind: 'memory' | 'none';
 }
 
 /** Slots of the engine that this host needs: one packet is under way at a time. */
@@ -57,7 +59,8 @@ class MemoryHost implements EngineHost {
 
   constructor(options: MemoryHostOptions) {
     this.#options = options;
-    this.#addresses = options.settings.datapath.addresses.flatMap((text) => IpAddress.parse(text) ?? []);
+    const { addresses } = options.settings.datapath;
+    this.#addresses = options.kind === 'none' ? [] : addresses.flatMap((text) => IpAddress.parse(text) ?? []);
     this.#pinger = new Pinger(() => performance.now(), options.identifier);
   }
 
@@ -109,11 +112,14 @@ class MemoryHost implements EngineHost {
   }
 
   async status(): Promise<EngineStatus> {
-    const { control, snapshot, settings } = this.#options;
+    const { control, snapshot, settings, kind } = this.#options;
     return {
       ...snapshot(),
       clients: control.clients,
-      device: { kind: 'memory', name: settings.datapath.name, mtu: DEVICE_MTU, offloads: [] },
+      device:
+        kind === 'none'
+          ? { kind, name: '', mtu: 0, offloads: [] }
+          : { kind, name: settings.datapath.name, mtu: DEVICE_MTU, offloads: [] },
     };
   }
 

@@ -19,6 +19,7 @@ export interface PacketMemory {
 export interface NativeMemory extends PacketMemory {
   readonly libc: Libc;
   readonly arena: Arena;
+  readonly boottime: MonotonicClock;
 }
 
 /** `octets` of memory, wherever it can be had. What the settings asked for and is not there is told in `problems`. */

@@ -60,6 +60,8 @@ export function hasEnds({ mode, endpoints }: Template, source: IpAddress, destin
 }
 
 export class Spd {
+  /** Changes whenever an entry comes or goes. */
+  generation = 0;
   readonly #byId = new Map<number, SpdEntry>();
   readonly #ordered: Record<PolicyDirection, SpdEntry[]> = { inbound: [], outbound: [], forward: [] };
   #nextIndex = 1;
@@ -100,6 +102,7 @@ export class Spd {
     const list = this.#ordered[policy.direction];
     list.push(entry);
     list.sort((a, b) => a.policy.priority - b.policy.priority || a.order - b.order);
+    this.generation++;
     return entry;
   }
 
@@ -107,6 +110,7 @@ export class Spd {
     this.#byId.delete(entry.policy.id);
     const list = this.#ordered[entry.policy.direction];
     list.splice(list.indexOf(entry), 1);
+    this.generation++;
   }
 
   /** The first entry of the direction that matches, without any cache. */

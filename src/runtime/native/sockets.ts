@@ -18,6 +18,8 @@ export const IPPROTO_UDP = 17;
 export const IPPROTO_IPV6 = 41;
 export const IPPROTO_ESP = 50;
 export const IPPROTO_AH = 51;
+/** A raw socket that sends whole IP packets, header included, and receives none. */
+export const IPPROTO_RAW = 255;
 export const IP_TOS = 1;
 export const IP_PKTINFO = 8;
 export const IPV6_PKTINFO = 50;
@@ -43,6 +45,8 @@ const IPV6_V6ONLY = 26;
 const IPV6_RECVPKTINFO = 49;
 const IPV6_RECVTCLASS = 66;
 const IPV6_FREEBIND = 78;
+
+const RAW_NAME = { [IPPROTO_ESP]: 'ESP', [IPPROTO_AH]: 'AH', [IPPROTO_RAW]: 'whole packets' } as const;
 
 /** Room for any sockaddr that we use: sockaddr_in has 16 octets, sockaddr_in6 has 28. */
 export const SOCKADDR_BYTES = 32;
@@ -110,8 +114,12 @@ export function openUdp(libc: Libc, options: SocketOptions): OpenSocket {
  * Opens a raw socket for ESP or AH. IPv4 delivers packets with their IP header, IPv6 without. Needs CAP_NET_RAW. Throws
  * SystemError.
  */
-export function openRaw(libc: Libc, protocol: typeof IPPROTO_ESP | typeof IPPROTO_AH, options: SocketOptions): OpenSocket {
-  const what = `open raw IPv${options.family} socket for ${protocol === IPPROTO_ESP ? 'ESP' : 'AH'}`;
+export function openRaw(
+  libc: Libc,
+  protocol: typeof IPPROTO_ESP | typeof IPPROTO_AH | typeof IPPROTO_RAW,
+  options: SocketOptions,
+): OpenSocket {
+  const what = `open raw IPv${options.family} socket for ${RAW_NAME[protocol]}`;
   return open(libc, { ...options, port: 0 }, SOCK_RAW, protocol, what, 'raw sockets need root or CAP_NET_RAW');
 }
 

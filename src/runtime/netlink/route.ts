@@ -54,7 +54,10 @@ const IFF_RUNNING = 0x40;
 const RT_SCOPE_LINK = 253;
 const RT_SCOPE_HOST = 254;
 const RTPROT_STATIC = 4;
-const FR_ACT_TO_TBL = 1;
+/** What a rule does with the packets that fit it. */
+export const RULE_ACTION = { table: 1, goto: 2, nop: 3, blackhole: 6, unreachable: 7, prohibit: 8 } as const;
+export type RuleAction = keyof typeof RULE_ACTION;
+
 const FIB_RULE_INVERT = 2;
 const IFA_F_NODAD = 0x02;
 const NONE = new Uint8Array(0);
@@ -99,12 +102,16 @@ export interface Route {
   readonly protocol?: number;
 }
 
-/** `ip rule`: packets that fit everything given are looked up in `table`. */
+/** `ip rule`: packets that fit everything given are looked up in `table`, or another `action` is taken. */
 export interface Rule {
   readonly family: Family;
   /** The lowest is asked first. */
   readonly priority: number;
+  /** 0 where the action is another. */
   readonly table: number;
+  /** Absent: `table`. `goto` needs `target`, the priority of a later rule. */
+  readonly action?: RuleAction;
+  readonly target?: number;
   readonly mark?: number;
   /** Bits of the mark that count; all unless given. */
   readonly mask?: number;
@@ -233,7 +240,7 @@ export function encodeRule(rule: Rule): Uint8Array {
   header[1] = rule.to?.length ?? 0;
   header[2] = rule.from?.length ?? 0;
   header[4] = rule.table < 256 ? rule.table : 0;
-  header[7] = FR_ACT_TO_TBL;
+  header[7] = RULE_ACTION[rule.action ?? 'table'];
   return cat(
     header,
     u32(rule.invert ? FIB_RULE_INVERT : 0),
@@ -245,7 +252,8 @@ export function encodeRule(rule: Rule): Uint8Array {
     optional(10, rule.mark),
     optional(16, rule.mask ?? (rule.mark === undefined ? undefined : 0xffffffff)),
     optional(14, rule.suppressPrefixLength),
-    optional(15, rule.table),
+    optional(15, rule.table === 0 ? undefined : rule.table),
+    optional(4, rule.target),
     rule.protocol === undefined ? NONE : attribute(21, Uint8Array.of(rule.protocol)),
     rule.ipProtocol === undefined ? NONE : attribute(22, Uint8Array.of(rule.ipProtocol)),
     ports(23, rule.sourcePorts),
@@ -253,17 +261,20 @@ export function encodeRule(rule: Rule): Uint8Array {
   );
 }
 
-/** Undefined for a rule that does something else than look in a table. */
+/** Undefined for a rule of another family, or whose action is not in RULE_ACTION. */
 export function decodeRule(body: Uint8Array): Rule | undefined {
   const view = fixed(body, 12, 'rule');
   const family = familyOf(view.getUint8(0));
-  if (family === undefined || view.getUint8(7) !== FR_ACT_TO_TBL) return undefined;
+  const action = (Object.keys(RULE_ACTION) as RuleAction[]).find((name) => RULE_ACTION[name] === view.getUint8(7));
+  if (family === undefined || action === undefined) return undefined;
   const found = attributes(body, 12);
   const suppress = number(found.get(14));
   return {
     family,
     priority: number(found.get(6)) ?? 0,
     table: number(found.get(15)) ?? view.getUint8(4),
+    ...given('action', action === 'table' ? undefined : action),
+    ...given('target', number(found.get(4))),
     ...given('mark', number(found.get(10))),
     ...given('mask', number(found.get(16))),
     ...given('from', toPrefix(found.get(2), view.getUint8(2))),

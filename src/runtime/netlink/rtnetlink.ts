@@ -194,5 +194,5 @@ function showRule(rule: Rule): string {
   if (rule.mark !== undefined) parts.push(`mark 0x${rule.mark.toString(16)}`);
   if (rule.from !== undefined) parts.push(`from ${showPrefix(rule.from)}`);
   if (rule.to !== undefined) parts.push(`to ${showPrefix(rule.to)}`);
-  return `${parts.join(' ')} look up table ${rule.table}`;
+  return `${parts.join(' ')} ${rule.action === undefined ? `look up table ${rule.table}` : rule.action}`;
 }

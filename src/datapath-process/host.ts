@@ -1,0 +1,196 @@
+/** Makes the host agree with the plan (`plan.ts`) by rtnetlink, and undoes all of it at the end; leftovers of a crash are undone at the next start. */
+
+import { writeFileSync } from 'node:fs';
+import type { Spd } from '../datapath/spd.ts';
+import { SystemError } from '../errors.ts';
+import type { Event } from '../event.ts';
+import type { Family, IpAddress } from '../net/address.ts';
+import type { Libc } from '../runtime/native/index.ts';
+import type { Route, Rule } from '../runtime/netlink/route.ts';
+import { HostMonitor, Rtnetlink } from '../runtime/netlink/rtnetlink.ts';
+import { type Plan, PRIORITY, PROTOCOL, planOf, routeKey, ruleKey, sourceFor, TABLE } from './plan.ts';
+import type { DatapathSettings } from './ports.ts';
+
+/** Room left for what protection adds: outer IPv6 header, UDP, ESP with the largest common IV, padding and ICV. */
+const OVERHEAD = 100;
+const USUAL_MTU = 1500;
+/** RFC 8200 §5. */
+const LEAST_MTU = 1280;
+const FAMILIES: readonly Family[] = [4, 6];
+const TABLE_LOCAL = 255;
+const GLOBAL_SCOPE = 0;
+/** IFA_F_DEPRECATED, IFA_F_TENTATIVE, IFA_F_DADFAILED. */
+const UNUSABLE = 0x20 | 0x40 | 0x08;
+const NOTHING: Plan = { rules: [], routes: [], localMoved: { 4: false, 6: false } };
+/** What is gone already needs no undoing. */
+const GONE = ['ENOENT', 'ESRCH', 'ENODEV'];
+
+export class Diversion {
+  readonly mtu: number;
+  readonly #rtnetlink: Rtnetlink;
+  readonly #monitor: HostMonitor;
+  readonly #settings: DatapathSettings;
+  readonly #device: { readonly name: string; readonly index: number };
+  readonly #report: (event: Event) => void;
+  /** Of the SPD that the host agrees with; -1: none yet. */
+  #generation = -1;
+  #addresses: readonly IpAddress[] = [];
+
+  /** Brings the device up and removes what a predecessor has left. Throws SystemError. */
+  constructor(libc: Libc, settings: DatapathSettings, name: string, problems: string[], report: (event: Event) => void) {
+    this.#rtnetlink = new Rtnetlink(libc);
+    this.#monitor = new HostMonitor(libc, ['LINK', 'IPV4_IFADDR', 'IPV6_IFADDR']);
+    this.#settings = settings;
+    this.#report = report;
+    const device = this.#rtnetlink.link(name);
+    if (device === undefined) throw new SystemError(`the TUN device ${name} is gone; start again`, 'ENODEV');
+    this.#device = device;
+    this.mtu = settings.datapath.mtu === 0 ? this.#pathMtu() : settings.datapath.mtu;
+    // The device has no neighbours: no address of its own, no router solicitations.
+    setSetting(`ipv6/conf/${name}/addr_gen_mode`, '1');
+    this.#rtnetlink.setLink(device.index, { up: true, mtu: this.mtu });
+    this.#addresses = this.#localAddresses();
+    for (const { message } of this.#agree(NOTHING)) problems.push(message);
+  }
+
+  /** Readable when links or addresses of the host have changed: then call `hostChanged`. */
+  get monitorFd(): number {
+    return this.#monitor.fd;
+  }
+
+  hostChanged(): void {
+    this.#monitor.changes();
+    const addresses = this.#localAddresses();
+    if (addresses.join() === this.#addresses.join()) return;
+    this.#addresses = addresses;
+    this.#generation = -1;
+  }
+
+  /** Brings the host up to the SPD, if that has changed. */
+  follow(spd: Spd): void {
+    if (spd.generation === this.#generation) return;
+    this.#generation = spd.generation;
+    const policies = (direction: 'inbound' | 'outbound' | 'forward') => spd.ordered(direction).map(({ policy }) => policy);
+    const plan = planOf({
+      outbound: policies('outbound'),
+      inbound: [...policies('inbound'), ...policies('forward')],
+      addresses: this.#addresses,
+      keyPorts: this.#settings.keyPorts,
+      device: this.#device,
+    });
+    for (const { message } of this.#agree(plan)) {
+      const consequence = 'policies are not wholly in force on this host';
+      this.#report({ name: 'routes-failed', severity: 'error', message: `${message}; ${consequence}` });
+    }
+  }
+
+  /** The local address for a packet to `destination` that a policy protects. */
+  sourceFor(spd: Spd, destination: IpAddress): IpAddress | undefined {
+    const policies = spd.ordered('outbound').map(({ policy }) => policy);
+    return sourceFor(policies, this.#addresses, destination) ?? this.#rtnetlink.lookup(destination)?.preferredSource;
+  }
+
+  /** Undoes everything. The device goes with its descriptor. */
+  close(): void {
+    for (const { message } of this.#agree(NOTHING)) this.#report({ name: 'routes-left', severity: 'error', message });
+    this.#monitor.close();
+    this.#rtnetlink.close();
+  }
+
+  /** The difference between the plan and what the kernel has of ours. Returns what could not be done. */
+  #agree(plan: Plan): SystemError[] {
+    const failures: SystemError[] = [];
+    const attempt = (change: () => void, harmless: readonly string[]) => {
+      try {
+        change();
+      } catch (error) {
+        if (!(error instanceof SystemError)) throw error;
+        if (!harmless.includes(error.code ?? '')) failures.push(error);
+      }
+    };
+    for (const family of FAMILIES) {
+      const routes = difference(plan.routes.filter(of(family)), this.#ownRoutes(family), routeKey);
+      const rules = difference(
+        plan.rules.filter((rule) => rule.family === family),
+        this.#ownRules(family),
+        ruleKey,
+      );
+      for (const route of routes.extra) attempt(() => this.#rtnetlink.deleteRoute(route), GONE);
+      for (const route of routes.missing) attempt(() => this.#rtnetlink.addRoute(route), ['EEXIST']);
+      // The host's own addresses can be looked up at every moment.
+      if (!plan.localMoved[family]) attempt(() => this.#lookUpLocalFirst(family), ['EEXIST', 'EAFNOSUPPORT']);
+      for (const rule of rules.missing) attempt(() => this.#rtnetlink.addRule(rule), ['EEXIST']);
+      if (plan.localMoved[family]) attempt(() => this.#rtnetlink.deleteRule(localFirst(family)), GONE);
+      for (const rule of rules.extra) attempt(() => this.#rtnetlink.deleteRule(rule), GONE);
+    }
+    return failures;
+  }
+
+  #lookUpLocalFirst(family: Family): void {
+    const rules = this.#rtnetlink.rules(family);
+    if (rules.length > 0 && !rules.some(({ priority, table }) => priority === 0 && table === TABLE_LOCAL)) {
+      this.#rtnetlink.addRule(localFirst(family));
+    }
+  }
+
+  #ownRules(family: Family): Rule[] {
+    return this.#rtnetlink.rules(family).filter(({ protocol, priority }) => protocol === PROTOCOL && isOurs(priority));
+  }
+
+  #ownRoutes(family: Family): Route[] {
+    return this.#rtnetlink.routes(family, TABLE);
+  }
+
+  /** Other hosts may send to them: global, usable, not the device's. */
+  #localAddresses(): IpAddress[] {
+    return this.#rtnetlink
+      .addresses()
+      .filter(({ index, scope, flags }) => index !== this.#device.index && scope === GLOBAL_SCOPE && (flags & UNUSABLE) === 0)
+      .map(({ prefix }) => prefix.address);
+  }
+
+  /** The smallest of the host's links, less what protection adds. */
+  #pathMtu(): number {
+    const links = this.#rtnetlink
+      .links()
+      .filter(({ up, loopback, kind }) => up && !loopback && kind !== 'tun' && kind !== 'dummy');
+    const least = Math.min(USUAL_MTU, ...links.map(({ mtu }) => mtu).filter((mtu) => mtu >= LEAST_MTU));
+    return Math.max(LEAST_MTU, least - OVERHEAD);
+  }
+}
+
+function isOurs(priority: number): boolean {
+  return (
+    (priority >= PRIORITY.inboundPass && priority <= PRIORITY.local) ||
+    (priority >= PRIORITY.outboundPass && priority <= PRIORITY.end)
+  );
+}
+
+/** The kernel's own first rule (RTPROT_KERNEL). */
+function localFirst(family: Family): Rule {
+  return { family, priority: 0, table: TABLE_LOCAL, protocol: 2 };
+}
+
+function of(family: Family): (route: Route) => boolean {
+  return ({ destination }) => destination.address.family === family;
+}
+
+function difference<T>(wanted: readonly T[], there: readonly T[], keyOf: (value: T) => string): { missing: T[]; extra: T[] } {
+  const wantedKeys = new Set(wanted.map(keyOf));
+  const thereKeys = new Set(there.map(keyOf));
+  return {
+    missing: wanted.filter((value) => !thereKeys.has(keyOf(value))),
+    extra: there.filter((value) => !wantedKeys.has(keyOf(value))),
+  };
+}
+
+/** A setting of the kernel's network; false where it has none of that name. */
+function setSetting(name: string, value: string): boolean {
+  try {
+    writeFileSync(`/proc/sys/net/${name}`, value);
+    return true;
+  } catch (error) {
+    if (['ENOENT', 'EROFS', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
+    throw error;
+  }
+}

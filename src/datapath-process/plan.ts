@@ -1,0 +1,269 @@
+/**
+ * What makes policies true on the host, as values: which packets are diverted into the TUN, which pass by, and what may not come in clear
+ * (RFC 4301 §5.1, §5.2). Pure: from policies and addresses to rules and routes; `host.ts` makes the host agree.
+ */
+
+import type { Policy, PolicySelector } from '../ipsec/policy.ts';
+import { type Family, IpAddress } from '../net/address.ts';
+import { everything, firstAddress, host, type Prefix, parsePrefix, prefixHolds, showPrefix } from '../net/prefix.ts';
+import type { Route, Rule } from '../runtime/netlink/route.ts';
+
+/** On every packet that the suite itself sends: such a packet is never diverted. */
+export const MARK = 0x7461;
+/** The routing table that leads into the TUN. */
+export const TABLE = 7461;
+/** RTPROT_* of our rules and routes: what a predecessor that crashed has left is found by it. */
+export const PROTOCOL = 122;
+
+/** Priorities of the rules. Inbound ones must come before the host's own addresses are looked up, outbound ones before the main table. */
+export const PRIORITY = {
+  inboundPass: 1,
+  inbound: 10,
+  inboundLast: 97,
+  /** The look-up of the host's own addresses moves from 0 to here while inbound rules are set. */
+  local: 98,
+  outboundPass: 20_000,
+  outbound: 20_010,
+  outboundLast: 29_998,
+  /** Where packets go that are left alone. */
+  end: 29_999,
+} as const;
+
+const TABLE_LOCAL = 255;
+const METRIC = 1024;
+/** Of the route that holds packets back where the TUN is gone: nothing leaves in clear because a process died. */
+const LAST_METRIC = 0x7fff_ffff;
+const TCP = 6;
+const UDP = 17;
+const ESP = 50;
+const ICMPV6 = 58;
+/** TCP, UDP, DCCP, SCTP, UDP-Lite: what the kernel's rules know ports of. */
+const WITH_PORTS = [TCP, UDP, 33, 132, 136];
+const FAMILIES: readonly Family[] = [4, 6];
+/** What a host needs to be a host on its link: router and neighbour discovery, link-local multicast, broadcast. */
+const ON_LINK: Readonly<Record<Family, readonly Prefix[]>> = {
+  4: [parsePrefix('224.0.0.0/24')!, parsePrefix('255.255.255.255')!],
+  6: [parsePrefix('fe80::/10')!, parsePrefix('ff02::/16')!],
+};
+/** DHCP's ports, client and server (RFC 2131 §4.1, RFC 8415 §7.2). */
+const DHCP: Readonly<Record<Family, readonly [number, number]>> = { 4: [68, 67], 6: [546, 547] };
+
+export interface PlanInput {
+  /** Each direction in the order in which entries are tried. */
+  readonly outbound: readonly Policy[];
+  readonly inbound: readonly Policy[];
+  /** This host's own addresses, without the TUN's. */
+  readonly addresses: readonly IpAddress[];
+  readonly keyPorts: readonly number[];
+  readonly device: { readonly name: string; readonly index: number };
+}
+
+export interface Plan {
+  readonly rules: readonly Rule[];
+  readonly routes: readonly Route[];
+  /** Whether the host's own addresses are to be looked up at `PRIORITY.local` instead of first. */
+  readonly localMoved: Readonly<Record<Family, boolean>>;
+}
+
+export function planOf(input: PlanInput): Plan {
+  const inbound = FAMILIES.map((family) => inboundRules(family, input));
+  return {
+    rules: unique([...FAMILIES.flatMap((family) => outboundRules(family, input)), ...inbound.flat()], ruleKey),
+    routes: FAMILIES.flatMap((family) => routesOf(family, input)),
+    localMoved: { 4: inbound[0]!.length > 0, 6: inbound[1]!.length > 0 },
+  };
+}
+
+/** The local address that a packet to `destination` has as its source where a policy is to protect it. */
+export function sourceFor(
+  policies: readonly Policy[],
+  addresses: readonly IpAddress[],
+  destination: IpAddress,
+): IpAddress | undefined {
+  const about = policies.find(({ action, selector }) => action === 'protect' && prefixHolds(selector.destination, destination));
+  return about === undefined ? undefined : addressIn(about.selector.source, addresses);
+}
+
+/** RFC 4301 §5.1: each entry in its turn diverts or passes. Entries that follow each other and do the same share a priority. */
+function outboundRules(family: Family, { outbound, addresses, keyPorts }: PlanInput): Rule[] {
+  const entries = relevant(family, outbound, diverts);
+  if (entries.length === 0) return [];
+  const pass = {
+    family,
+    priority: PRIORITY.outboundPass,
+    table: 0,
+    action: 'goto',
+    target: PRIORITY.end,
+    protocol: PROTOCOL,
+  } as const;
+  const [client, server] = DHCP[family];
+  const rules: Rule[] = [
+    { ...pass, mark: MARK, mask: 0xffff_ffff },
+    { ...pass, inputInterface: 'lo', ipProtocol: ESP },
+    ...keyPorts.map((port): Rule => ({ ...pass, inputInterface: 'lo', ipProtocol: UDP, sourcePorts: [port, port] })),
+    { ...pass, inputInterface: 'lo', ipProtocol: UDP, sourcePorts: [client, client], destinationPorts: [server, server] },
+    ...ON_LINK[family].map((to): Rule => ({ ...pass, to })),
+    { family, priority: PRIORITY.end, table: 0, action: 'nop', protocol: PROTOCOL },
+  ];
+  for (const { policy, group } of grouped(entries, diverts)) {
+    const { selector } = policy;
+    const priority = Math.min(PRIORITY.outbound + group, PRIORITY.outboundLast);
+    if (!diverts(policy)) {
+      const fit = isExact(selector) ? fitting(selector, true) : undefined;
+      if (fit !== undefined) rules.push({ ...pass, priority, ...fit });
+      continue;
+    }
+    // Ports are the engine's business: a rule with ports would let fragments pass by.
+    const divert = { family, priority, table: TABLE, protocol: PROTOCOL };
+    const { from, ...fit } = fitting(selector, false);
+    rules.push({ ...divert, ...fit, ...(from === undefined ? {} : { from }) });
+    // A socket without an address asks for the route first; it is then given the source of the route.
+    if (from !== undefined && addressIn(selector.source, addresses) !== undefined) {
+      rules.push({ ...divert, ...fit, inputInterface: 'lo', ...(family === 4 ? { from: host(IpAddress.unspecified(4)) } : {}) });
+    }
+  }
+  return rules;
+}
+
+/** RFC 4301 §5.2 step 3b: what came from outside in clear and should have been protected goes nowhere. */
+function inboundRules(family: Family, { inbound, keyPorts, device }: PlanInput): Rule[] {
+  const entries = relevant(family, inbound, forbids);
+  if (entries.length === 0) return [];
+  const pass = {
+    family,
+    priority: PRIORITY.inboundPass,
+    table: 0,
+    action: 'goto',
+    target: PRIORITY.local,
+    protocol: PROTOCOL,
+  } as const;
+  const [client, server] = DHCP[family];
+  const rules: Rule[] = [
+    { ...pass, inputInterface: 'lo' },
+    { ...pass, inputInterface: device.name },
+    { ...pass, ipProtocol: ESP },
+    ...keyPorts.map((port): Rule => ({ ...pass, ipProtocol: UDP, destinationPorts: [port, port] })),
+    { ...pass, ipProtocol: UDP, sourcePorts: [server, server], destinationPorts: [client, client] },
+    ...ON_LINK[family].flatMap((prefix): Rule[] => [
+      { ...pass, to: prefix },
+      ...(family === 6 ? [{ ...pass, from: prefix }] : []),
+    ]),
+    // Neighbours ask from global addresses too, and rules do not know ICMP types.
+    ...(family === 6 ? [{ ...pass, ipProtocol: ICMPV6 }] : []),
+    { family, priority: PRIORITY.local, table: TABLE_LOCAL, protocol: PROTOCOL },
+  ];
+  for (const { policy, group } of grouped(entries, forbids)) {
+    if (!isExact(policy.selector)) continue;
+    const priority = Math.min(PRIORITY.inbound + group, PRIORITY.inboundLast);
+    const fit = fitting(policy.selector, true);
+    if (forbids(policy)) rules.push({ family, priority, table: 0, action: 'blackhole', protocol: PROTOCOL, ...fit });
+    else rules.push({ ...pass, priority, ...fit });
+  }
+  return rules;
+}
+
+function routesOf(family: Family, { outbound, addresses, device }: PlanInput): Route[] {
+  const entries = relevant(family, outbound, diverts).filter(diverts);
+  if (entries.length === 0) return [];
+  const common = { table: TABLE, protocol: PROTOCOL };
+  const routes = entries.map(({ selector }): Route => {
+    const preferredSource = addressIn(selector.source, addresses);
+    return {
+      ...common,
+      destination: network(selector.destination),
+      type: 'unicast',
+      index: device.index,
+      metric: METRIC,
+      ...(preferredSource === undefined ? {} : { preferredSource }),
+    };
+  });
+  const last: Route = { ...common, destination: everything(family), type: 'unreachable', metric: LAST_METRIC };
+  return [...unique(routes, ({ destination }) => showPrefix(destination)), last];
+}
+
+function diverts({ action }: Policy): boolean {
+  return action !== 'bypass';
+}
+
+/** Whether what matches may not come in clear. A policy of level `use` protects where it can. */
+function forbids({ action, templates }: Policy): boolean {
+  return action === 'discard' || (action === 'protect' && templates[0]?.level !== 'use');
+}
+
+/** Those of the family, up to the last that does something: what passes after it passes anyway. */
+function relevant(family: Family, policies: readonly Policy[], acts: (policy: Policy) => boolean): Policy[] {
+  const own = policies.filter(({ selector }) => selector.destination.address.family === family);
+  return own.slice(0, own.findLastIndex(acts) + 1);
+}
+
+function grouped(policies: readonly Policy[], acts: (policy: Policy) => boolean): { policy: Policy; group: number }[] {
+  let group = 0;
+  return policies.map((policy, i) => {
+    if (i > 0 && acts(policy) !== acts(policies[i - 1]!)) group++;
+    return { policy, group };
+  });
+}
+
+/** Whether rules can say the selector wholly: they know no ICMP types and no Mobility Header types. */
+function isExact({ protocol, sourcePort, destinationPort }: PolicySelector): boolean {
+  return (sourcePort === 0 && destinationPort === 0) || WITH_PORTS.includes(protocol);
+}
+
+function fitting(
+  { source, destination, protocol, sourcePort, destinationPort }: PolicySelector,
+  ports: boolean,
+): Pick<Rule, 'from' | 'to' | 'ipProtocol' | 'sourcePorts' | 'destinationPorts'> {
+  return {
+    ...(source.length === 0 ? {} : { from: network(source) }),
+    ...(destination.length === 0 ? {} : { to: network(destination) }),
+    ...(protocol === 0 ? {} : { ipProtocol: protocol }),
+    ...(ports && sourcePort !== 0 ? { sourcePorts: [sourcePort, sourcePort] as const } : {}),
+    ...(ports && destinationPort !== 0 ? { destinationPorts: [destinationPort, destinationPort] as const } : {}),
+  };
+}
+
+function addressIn(prefix: Prefix, addresses: readonly IpAddress[]): IpAddress | undefined {
+  return prefix.length === 0 ? undefined : addresses.find((address) => prefixHolds(prefix, address));
+}
+
+function network(prefix: Prefix): Prefix {
+  return { address: firstAddress(prefix), length: prefix.length };
+}
+
+function unique<T>(values: readonly T[], keyOf: (value: T) => string): T[] {
+  const seen = new Map<string, T>();
+  for (const value of values) if (!seen.has(keyOf(value))) seen.set(keyOf(value), value);
+  return [...seen.values()];
+}
+
+/** What makes two rules one. */
+export function ruleKey(rule: Rule): string {
+  const { family, priority, table, action, target, mark, from, to, inputInterface, ipProtocol, sourcePorts, destinationPorts } =
+    rule;
+  const prefix = (of: Prefix | undefined) => (of === undefined ? '' : showPrefix(of));
+  return [
+    family,
+    priority,
+    action ?? table,
+    target,
+    mark,
+    prefix(from),
+    prefix(to),
+    inputInterface,
+    ipProtocol,
+    sourcePorts?.join('-'),
+    destinationPorts?.join('-'),
+  ].join(' ');
+}
+
+/** What makes two routes one. */
+export function routeKey({ destination, type, index, metric, preferredSource }: Route): string {
+  return [
+    destination.address.family,
+    showPrefix(destination),
+    type,
+    type === 'unicast' ? index : '',
+    metric,
+    preferredSource,
+  ].join(' ');
+}

@@ -1,0 +1,174 @@
+/** The main thread's end of the packet worker: messages and kicks one way, messages the other. Never blocks. */
+
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { MessageChannel, Worker } from 'node:worker_threads';
+import { SystemError } from '../errors.ts';
+import type { Path } from '../net/address.ts';
+import type { PfkeyServerInput } from '../pfkey/server.ts';
+import { EncapFramer, writeEncapFrame } from '../runtime/encap-frame.ts';
+import { close, createEventFd, kick, type Libc, libcDoor } from '../runtime/native/index.ts';
+import type { EngineHost, EngineStatus, HostEvents, PingRequest } from './engine-host.ts';
+import type { DatapathSettings, PingResult } from './ports.ts';
+import type { FromWorker, ToWorker, WorkerStart } from './worker-messages.ts';
+
+/** Beside this file, compiled: a worker cannot be TypeScript on Node 20. */
+const WORKER = new URL('./packet-worker.js', import.meta.url);
+const NO_BYTES = new Uint8Array(0);
+
+/** Starts the worker with its TUN device. Throws SystemError where there can be no device; the rest that is missing is told in `problems`. */
+export async function startTunHost(settings: DatapathSettings, events: HostEvents, problems: string[]): Promise<EngineHost> {
+  const { open: libc, why } = libcDoor();
+  if (libc === undefined) throw new SystemError(why);
+  if (!existsSync(fileURLToPath(WORKER))) throw new SystemError(`there is no ${fileURLToPath(WORKER)}; run: npm run build`);
+  const host = new TunHost(libc, settings, events);
+  problems.push(...(await host.ready));
+  return host;
+}
+
+class TunHost implements EngineHost {
+  /** What is wrong, once the worker runs. */
+  readonly ready: Promise<readonly string[]>;
+  readonly #libc: Libc;
+  readonly #events: HostEvents;
+  readonly #wakeFd: number;
+  readonly #port: MessageChannel['port1'];
+  readonly #framer = new EncapFramer();
+  readonly #pings = new Map<number, { resolve: (result: PingResult) => void; reject: (error: Error) => void }>();
+  readonly #statuses = new Map<number, { resolve: (status: EngineStatus) => void; reject: (error: Error) => void }>();
+  readonly #exited: Promise<void>;
+  #nextId = 1;
+  #state: 'starting' | 'running' | 'stopping' | 'ended' = 'starting';
+
+  constructor(libc: Libc, settings: DatapathSettings, events: HostEvents) {
+    this.#libc = libc;
+    this.#events = events;
+    this.#wakeFd = createEventFd(libc);
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    const start: WorkerStart = { settings, wakeFd: this.#wakeFd, port: port2 };
+    const worker = new Worker(WORKER, { workerData: start, transferList: [port2] });
+    this.ready = new Promise((resolve, reject) => {
+      port1.on('message', (message: FromWorker) => {
+        if (message.kind === 'ready') {
+          this.#state = 'running';
+          resolve(message.problems);
+        } else if (message.kind === 'failed') reject(new SystemError(message.why));
+        else this.#take(message);
+      });
+      // Behind whatever it said before.
+      worker.once('exit', () => setImmediate(() => reject(new SystemError('the packet worker ended before it was ready'))));
+      worker.once('error', (error) => {
+        if (this.#state === 'starting') reject(error);
+        else this.#failed(error);
+      });
+    });
+    this.#exited = new Promise((resolve) => {
+      worker.once('exit', () => {
+        const broke = this.#state === 'running';
+        this.#state = 'ended';
+        this.#port.close();
+        close(libc, this.#wakeFd);
+        this.#abandon('the datapath is going down');
+        resolve();
+        if (broke) this.#failed(new Error('the packet worker has ended by itself'));
+      });
+    });
+  }
+
+  pfkey(input: Exclude<PfkeyServerInput, { kind: 'notify' }>): void {
+    this.#tell({ kind: 'pfkey', input });
+  }
+
+  sendIke(path: Path, bytes: Uint8Array): void {
+    this.#tell({ kind: 'encap', frames: writeEncapFrame({ kind: 'ike', path, bytes }) });
+  }
+
+  sendKeepalive(path: Path): void {
+    this.#tell({ kind: 'encap', frames: writeEncapFrame({ kind: 'keepalive', path }) });
+  }
+
+  ping(request: PingRequest): Promise<PingResult> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++;
+      this.#pings.set(id, { resolve, reject });
+      this.#tell({ kind: 'ping', id, request });
+    });
+  }
+
+  status(): Promise<EngineStatus> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++;
+      this.#statuses.set(id, { resolve, reject });
+      this.#tell({ kind: 'status', id });
+    });
+  }
+
+  async stop(): Promise<void> {
+    if (this.#state === 'running') {
+      this.#tell({ kind: 'stop' });
+      this.#state = 'stopping';
+    }
+    await this.#exited;
+  }
+
+  #tell(message: ToWorker): void {
+    if (this.#state !== 'running') {
+      this.#abandon('the datapath is going down');
+      return;
+    }
+    this.#port.postMessage(message);
+    kick(this.#libc, this.#wakeFd);
+  }
+
+  #take(message: Exclude<FromWorker, { kind: 'ready' | 'failed' }>): void {
+    switch (message.kind) {
+      case 'pfkey':
+        this.#events.onPfkey(message.client, message.bytes);
+        return;
+      case 'pfkey-close':
+        this.#events.onPfkeyClose(message.client);
+        return;
+      case 'encap':
+        for (const { path, ...frame } of this.#framer.put(message.frames)) {
+          const bytes = frame.kind === 'ike' ? frame.bytes : NO_BYTES;
+          this.#events.onIke(path, bytes, () => this.#tell({ kind: 'ike-taken', count: 1 }));
+        }
+        return;
+      case 'event':
+        this.#events.report(message.event);
+        return;
+      case 'pong':
+        this.#pings.get(message.id)?.resolve(message.result);
+        this.#pings.delete(message.id);
+        return;
+      case 'no-ping':
+        this.#pings.get(message.id)?.reject(new Error(message.why));
+        this.#pings.delete(message.id);
+        return;
+      case 'status':
+        this.#statuses.get(message.id)?.resolve(message.status);
+        this.#statuses.delete(message.id);
+        return;
+      case 'stopped':
+    }
+  }
+
+  #abandon(why: string): void {
+    for (const { reject } of [...this.#pings.values(), ...this.#statuses.values()]) reject(new Error(why));
+    this.#pings.clear();
+    this.#statuses.clear();
+  }
+
+  /** Packets are not protected any more: the process ends, and is started anew by who supervises it. */
+  #failed(error: Error): void {
+    this.#events.report({
+      name: 'packet-worker-failed',
+      severity: 'error',
+      message: `the packet worker failed: ${error.message}`,
+    });
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
