@@ -10,54 +10,46 @@ export const DROP = {
   discard: 2,
   /** No policy matches, and what none matches is discarded. */
   unmatched: 3,
-  /** Outbound: a policy protects it and there is no SA; it is held if there is room (`held`) and lost otherwise. */
-  noOutboundSa: 4,
   /** Outbound: too many packets wait for SAs. */
-  holdFull: 5,
+  holdFull: 4,
   /** Outbound: it waited for an SA that did not come in time. */
-  acquireTimeout: 6,
+  acquireTimeout: 5,
   /** Outbound: it waited for an SA that the key daemon refused to make. */
-  acquireFailed: 7,
-  /** Outbound: the SA's sequence numbers or lifetime are used up. */
-  saExhausted: 8,
+  acquireFailed: 6,
   /** Outbound: transport mode cannot carry this packet (a fragment, IPv4 options, IPv6 extension headers before ESP). */
-  notForTransport: 9,
-  /** Outbound: longer than the path takes, and it must not be fragmented. */
-  tooBig: 10,
+  notForTransport: 7,
   /** Outbound: a segmentation request that cannot be carried out. */
-  badFrame: 11,
+  badFrame: 8,
   /** The policy asks for a protocol that this engine does not have. */
-  unsupported: 12,
+  unsupported: 9,
   /** The cipher failed. */
-  cipherFailed: 13,
+  cipherFailed: 10,
   /** Inbound: shorter than ESP's header and trailer. */
-  truncated: 14,
+  truncated: 11,
   /** Inbound: a fragment of an outer packet. */
-  outerFragment: 15,
+  outerFragment: 12,
   /** Inbound: no SA has this SPI and destination. */
-  noSa: 16,
+  noSa: 13,
   /** Inbound: its sequence number was seen, or lies before the window. */
-  replayed: 17,
+  replayed: 14,
   /** Inbound: the ICV is wrong. */
-  badIcv: 18,
+  badIcv: 15,
   /** Inbound: the pad length or padding is wrong (RFC 4303 §2.4). */
-  badPadding: 19,
+  badPadding: 16,
   /** Inbound: the next header does not fit the SA's mode. */
-  badNextHeader: 20,
+  badNextHeader: 17,
   /** Inbound: the inner packet is malformed. */
-  badInner: 21,
+  badInner: 18,
   /** Inbound: a dummy packet (next header 59, RFC 4303 §2.6), which is no fault. */
-  dummy: 22,
+  dummy: 19,
   /** Inbound: congestion was marked outside and the inner packet cannot say so (RFC 6040 §4.2). */
-  ecn: 23,
+  ecn: 20,
   /** Inbound: the inner packet is none that its SA and policy admit (RFC 4301 §5.2). */
-  policyMismatch: 24,
+  policyMismatch: 21,
   /** Inbound: came in clear, and a policy demands protection. */
-  clearText: 25,
-  /** Inbound: UDP-encapsulated and the SA is not, or the reverse. */
-  encapsulationMismatch: 26,
+  clearText: 22,
   /** More came of a batch than there is room for. */
-  noRoom: 27,
+  noRoom: 23,
 } as const;
 
 export type DropName = keyof typeof DROP;

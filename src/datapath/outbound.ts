@@ -137,7 +137,6 @@ export class Outbound {
       const octets = segmenter.cut(i, core.esp.payloadAt(sa, core.outputs.at), sa.tunnel);
       const reason = this.#seal(sa, octets, nextHeader, segmenter.bytesOf(i), slot, now);
       if (reason !== DROP.none) return reason;
-      if (sa.state === 'dead') return DROP.saExhausted;
     }
     return DROP.none;
   }

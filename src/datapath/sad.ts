@@ -187,9 +187,8 @@ export class Sad {
 
   /** Whether any SA serves the template at all, for whichever packets. */
   hasOutbound(template: Template): boolean {
-    for (const sa of this.#sas) {
-      if (sa.direction !== 'inbound' && sa.parameters.reqid === template.reqid && sa.parameters.mode === template.mode)
-        return true;
+    for (const sa of this.#byReqid.get(template.reqid) ?? NO_SAS) {
+      if (sa.direction !== 'inbound' && sa.parameters.mode === template.mode) return true;
     }
     return false;
   }

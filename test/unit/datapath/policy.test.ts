@@ -165,9 +165,21 @@ describe('which SA (RFC 4301 §4.4.2)', () => {
     expect(b.drop(0)).toBe('policyMismatch');
   });
 
+  test('a unique template keeps its SAs when the peer has moved', () => {
+    const node = new Node();
+    const endpoints = { source: ip('192.0.2.1'), destination: ip('192.0.2.2') };
+    node.engine.addPolicy(policyOf({ templates: [templateOf({ reqid: 5, endpoints })] }), NOW);
+    node.engine.addSa(saOf({ reqid: 5, destination: ip('198.51.100.9') }), NOW);
+    expect(node.protect([udpPacket(new Uint8Array(4))])).toHaveLength(1);
+  });
+
   test('templates choose by reqid, mode and endpoints', () => {
     const node = new Node();
-    const template = templateOf({ reqid: 5, endpoints: { source: ip('192.0.2.1'), destination: ip('192.0.2.2') } });
+    const template = templateOf({
+      level: 'require',
+      reqid: 5,
+      endpoints: { source: ip('192.0.2.1'), destination: ip('192.0.2.2') },
+    });
     node.engine.addPolicy(policyOf({ templates: [template] }), NOW);
     const tries = [
       saOf({ reqid: 6, spi: 0x301 }),
