@@ -12,6 +12,9 @@ import type { Peers } from './peers.ts';
 export class Adoption {
   readonly #asks: Asks;
   #old: SaParameters[] = [];
+  readonly #named = new Set<number>();
+  /** Reqids whose SAs were told of since the last DUMP. */
+  readonly #told = new Set<number>();
 
   constructor(asks: Asks) {
     this.#asks = asks;
@@ -28,13 +31,16 @@ export class Adoption {
         (child) => child.spiIn === sa.spi || (child.spiOut === sa.spi && child.path.remote.address.equals(sa.destination)),
       );
     this.#old = sas.filter((sa) => !ours(sa));
+    this.#told.clear();
     return children.filter((child) => child.pending === 0 && child.state !== 'gone' && !sas.some((sa) => sa.spi === child.spiIn));
   }
 
-  /** The selectors that the adopted SAs serve, by their reqid. */
-  names(peers: Peers): string[] {
-    const reqids = new Set(this.#old.map(({ reqid }) => reqid));
-    return peers.all.flatMap((peer) => peer.children.filter((child) => reqids.has(child.reqid)).map((child) => child.name));
+  /** The selectors that the adopted SAs serve, by their reqid, each told once. */
+  news(peers: Peers): string[] {
+    const reqids = new Set(this.#old.map(({ reqid }) => reqid).filter((reqid) => !this.#told.has(reqid)));
+    const served = peers.all.flatMap((peer) => peer.children.filter((child) => reqids.has(child.reqid)));
+    for (const { reqid } of served) this.#told.add(reqid);
+    return served.map(({ name }) => name);
   }
 
   /** A new child is in: the old SAs of the same policy go, the inbound ones after what is on its way has come. */
@@ -43,6 +49,7 @@ export class Adoption {
     if (child.outboundState !== 'installed' || !this.#old.some((sa) => sa.reqid === reqid)) return;
     for (const sa of this.#old.filter((old) => old.reqid === reqid)) this.#asks.remove(sa, DRAIN_MS, now);
     this.#old = this.#old.filter((sa) => sa.reqid !== reqid);
+    this.#named.delete(reqid);
   }
 
   /** One of them reached its lifetime. */

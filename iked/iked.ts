@@ -18,7 +18,7 @@ import { event, type IkedEventName } from './events.ts';
 import type { Demand, Host } from './host.ts';
 import type { ChildSa } from './ikev2/child-sa.ts';
 import { Cookies } from './ikev2/cookie.ts';
-import { closeIkeSa, failIkeSa } from './ikev2/endings.ts';
+import { closeIkeSa, failIkeSa, retire } from './ikev2/endings.ts';
 import { advance, childInstalled, childRefused, passTime, receive, spiArrived } from './ikev2/exchanges.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
 import { respondIkeSaInit, startIkeSa } from './ikev2/ike-sa-init.ts';
@@ -45,6 +45,8 @@ export interface IkedOptions {
 const COMPLAINTS_PER_SECOND = 20;
 /** spmd answers within this, or an ACQUIRE is refused. Milliseconds. */
 const SLID_MS = 5_000;
+/** An ACQUIRE that meets a child younger than this was overtaken by it. Milliseconds. */
+const JUST_MADE_MS = 2_000;
 /** ACQUIREs that wait for spmd. */
 const MOST_SLIDS = 256;
 
@@ -280,14 +282,19 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
         children: lost.length,
       });
     for (const child of lost) this.#renegotiate(child);
-    for (const name of this.#adoption.names(this.peers)) {
+    this.#startAdopted();
+    this.#startStanding();
+  }
+
+  /** SAs of an earlier run are replaced by new ones: as soon as both the DUMP and the configuration are there, whichever came last. */
+  #startAdopted(): void {
+    for (const name of this.#adoption.news(this.peers)) {
       this.report('sa-adopted', `SAs of an earlier run serve ${name}; they are kept until new ones carry its traffic`, {
         child: name,
       });
       const policy = this.peers.child(name);
       if (policy !== undefined && this.#mayInitiate(policy)) this.demand(policy, {}, true);
     }
-    this.#startStanding();
   }
 
   #renegotiate(child: ChildSa): void {
@@ -295,7 +302,9 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
     const inUse = child.usable && !child.superseded;
     child.superseded = true;
     ike.add({ kind: 'delete-child', children: [child] });
-    if (inUse && ike.state.name === 'established') ike.tasks.unshift({ kind: 'create-child', demand: { policy } });
+    // An ACQUIRE of its traffic may have come before, or come while this is under way: one new child serves both.
+    if (inUse && ike.state.name === 'established' && this.demands.want(policy, {}, false, this.now.mono))
+      ike.tasks.unshift({ kind: 'create-child', demand: { policy } });
   }
 
   /** SADB_ACQUIRE names a policy by number; spmd knows which selector that is. */
@@ -334,6 +343,16 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
       );
       return this.#refuseAcquire(message, ERRNO.EACCES);
     }
+    // It asked before it had what is there by now: the packet goes through that.
+    if (
+      this.table
+        .children()
+        .some(
+          (child) =>
+            child.policy.name === policy.name && child.usable && !child.superseded && this.now.mono - child.since < JUST_MADE_MS,
+        )
+    )
+      return;
     this.demand(policy, { acquire }, false, { local: message.source?.address, remote: message.destination?.address });
   }
 
@@ -416,7 +435,9 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
     this.report('configured', `generation ${generation} is in force: ${this.peers.all.length} remotes`, { generation });
     this.emit({ kind: 'configuration', generation, state: 'committed' });
     this.#stopped.clear();
-    if (this.asks.up) this.#startStanding();
+    if (!this.asks.up) return;
+    this.#startAdopted();
+    this.#startStanding();
   }
 
   /** What did not change keeps its SAs; what did is torn down with a DELETE. */
@@ -537,7 +558,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
     if (!initialContact) return;
     for (const old of this.table.ofRemote(remote)) {
       const same = old !== sa && old.authenticated && sameIdentity(old.peerId!, sa.peerId!) && sameIdentity(old.myId!, sa.myId!);
-      if (same) closeIkeSa(old, `the peer begins anew (INITIAL_CONTACT in ${sa.name})`, false);
+      if (same) retire(old, `the peer begins anew (INITIAL_CONTACT in ${sa.name})`);
     }
   }
 

@@ -245,7 +245,7 @@ export function commitChild(
   const share = group === undefined ? undefined : generate(group, host.random, host.engine);
   const g_ir = share?.agree(find(payloads, 'KE')!.data);
   const Nr = host.random(sa.peer!.ikev2.nonceBytes);
-  const made = makeChild(sa, choice, spi!, Ni, Nr, g_ir, old === undefined ? 'now' : 'held');
+  const made = makeChild(sa, choice, spi!, Ni, Nr, g_ir, old === undefined ? 0 : HOLD_OUTBOUND_MS);
   share?.wipe();
   g_ir?.wipe();
   if (old !== undefined) {
@@ -276,7 +276,7 @@ export function makeChild(
   Ni: Uint8Array,
   Nr: Uint8Array,
   g_ir: Secret | undefined,
-  outbound: 'now' | 'held',
+  holdMs: number,
 ) {
   const { policy, mode, proposal, ipsec, TSi, TSr, additional } = choice;
   const keys = childKeys(sa.prf, sa.keys.SK_d, childSuiteOf(proposal), Ni, Nr, g_ir?.reveal());
@@ -293,7 +293,7 @@ export function makeChild(
     outbound: keys.fromResponder,
     initiator: false,
   });
-  install(child, outbound);
+  install(child, holdMs);
   const payloads: Payload[] = [
     ...(mode === 'transport' ? [notify('USE_TRANSPORT_MODE')] : []),
     ...(additional ? [notify('ADDITIONAL_TS_POSSIBLE')] : []),
@@ -311,12 +311,13 @@ function enter(sa: IkeSa, agreed: Agreement): ChildSa {
   return child;
 }
 
-function install(child: ChildSa, outbound: 'now' | 'held' | 'none'): void {
-  if (outbound === 'held') {
+/** `holdMs`: how long the outbound SA is held back; `'none'`: it is never installed. */
+function install(child: ChildSa, holdMs: number | 'none'): void {
+  if (holdMs !== 0 && holdMs !== 'none') {
     child.outboundState = 'held';
-    child.outboundAt = child.ike.host.now.mono + HOLD_OUTBOUND_MS;
+    child.outboundAt = child.ike.host.now.mono + holdMs;
   }
-  child.ike.host.install(child, outbound === 'now');
+  child.ike.host.install(child, holdMs === 0);
 }
 
 /** The notification in place of a child. */
@@ -366,7 +367,7 @@ export function readChild(
     outbound: keys.fromInitiator,
     initiator: true,
   });
-  install(child, outbound);
+  install(child, outbound === 'now' ? 0 : outbound);
   if (findNotify(payloads, 'ADDITIONAL_TS_POSSIBLE') !== undefined) {
     sa.report(
       'notify-received',

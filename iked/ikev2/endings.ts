@@ -36,11 +36,32 @@ export function closeIkeSa(sa: IkeSa, why: string, failed: boolean): void {
   if (sa.closed) return;
   const { host } = sa;
   const announced = sa.authenticated && sa.state.name !== 'rekeyed';
+  for (const child of sa.children) child.superseded ||= host.table.children().some((other) => serves(other, child));
   for (const child of [...sa.children]) dropChild(child, `its IKE SA is gone: ${why}`, failed);
   host.table.forget(sa);
   sa.dispose(why);
   if (announced) sa.report('ike-sa-down', `IKE SA with ${sa.peerName} is gone: ${why}`, { failed });
   host.closed(sa, why, failed && announced);
+}
+
+/** Whether another IKE SA's child does the same work. */
+function serves(other: ChildSa, child: ChildSa): boolean {
+  return other.ike !== child.ike && other.policy.name === child.policy.name && other.usable;
+}
+
+/** How long an IKE SA that the peer has forgotten keeps its children beside the new ones. Milliseconds. */
+const RETIRED_MS = 700;
+
+/** The peer has begun anew: nothing more is said in this SA, and it is closed as soon as its successor's children carry the traffic. */
+export function retire(sa: IkeSa, why: string): void {
+  if (sa.closed || sa.state.name === 'rekeyed') return;
+  sa.report('ike-sa-down', `IKE SA with ${sa.peerName} is gone: ${why}`, { failed: false });
+  for (const name of ['rekey', 'expire', 'liveness', 'grace'] as const) sa.timers.clear(name);
+  sa.window.settle();
+  sa.current = undefined;
+  sa.tasks = [];
+  sa.state = { name: 'rekeyed' };
+  sa.timers.set('linger', sa.host.now.mono + RETIRED_MS);
 }
 
 /** An IKE SA that was never established: one clear line, and those who waited are told. */

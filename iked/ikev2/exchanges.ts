@@ -20,7 +20,7 @@ import {
 } from './informational.ts';
 import { ladder } from './ladder.ts';
 import { EXCHANGE, find, type Message, type OpenedMessage, type ReadMessage } from './message.ts';
-import { findNotify, isNotifyName, type NotifyName, notify } from './notify.ts';
+import { findNotify, isNotifyName, type NotifyName, notify, notifyNumber } from './notify.ts';
 import type { Payload } from './payloads.ts';
 import { announce } from './rekey-child.ts';
 import {
@@ -100,6 +100,12 @@ function malformed(sa: IkeSa, { header }: ReadMessage, path: Path, error: WireEr
   if (admission.is === 'new') refuse(sa, { ...header, payloads: [] }, path, new PeerError('INVALID_SYNTAX', error.message));
 }
 
+/** §2.3: how many requests the peer can keep. We never have more than one, so it is only noted. */
+function noteWindow(sa: IkeSa, { payloads }: Message): void {
+  const size = findNotify(payloads, 'SET_WINDOW_SIZE');
+  if (size?.data.length === 4) sa.window.peerSize = Math.max(1, notifyNumber(size));
+}
+
 function hearRequest(sa: IkeSa, message: OpenedMessage, bytes: Uint8Array, path: Path): void {
   const admission = sa.window.admit(message.messageId);
   if (admission.is === 'ignored') return drop(sa, admission.why);
@@ -109,6 +115,7 @@ function hearRequest(sa: IkeSa, message: OpenedMessage, bytes: Uint8Array, path:
     return sa.transmit(admission.response, path);
   }
   sa.lastRequest = bytes;
+  noteWindow(sa, message);
   plan(sa, message, path);
 }
 
@@ -219,6 +226,7 @@ function hearResponse(sa: IkeSa, message: OpenedMessage, path: Path): void {
   heard(sa, path);
   window.settle();
   sa.current = undefined;
+  noteWindow(sa, message);
   try {
     checkRules(message.exchange, 'response', message.payloads);
     conclude(sa, current.sent, message);
@@ -284,21 +292,11 @@ function drop(sa: IkeSa, why: string): void {
 /** Begins the next exchange where the window and the queue allow it. */
 export function advance(sa: IkeSa): void {
   while (sa.window.open && sa.preparing === undefined && !sa.closed) {
-    const at = sa.tasks.findIndex((task) => (task.after ?? 0) <= sa.host.now.mono);
+    const at = sa.tasks.findIndex((task) => (task.after ?? 0) <= sa.host.now.mono && sa.mayBegin(task));
     if (at < 0) return;
     const [task] = sa.tasks.splice(at, 1);
-    if (!ready(sa, task!)) {
-      sa.tasks.splice(at, 0, task!);
-      return;
-    }
     begin(sa, task!);
   }
-}
-
-/** Before the SA is established only IKE_AUTH may leave, and the DELETE of one that failed. */
-function ready(sa: IkeSa, task: Task): boolean {
-  if (sa.state.name === 'awaiting-ike-sa-init') return false;
-  return sa.state.name !== 'awaiting-ike-auth' || task.kind === 'ike-auth';
 }
 
 function begin(sa: IkeSa, task: Task): void {

@@ -25,6 +25,9 @@ import { EXCHANGE, find, type Message, type OpenedMessage } from './message.ts';
 import { explainNotify, findError, findNotify, notify } from './notify.ts';
 import { type Payload, type PayloadOf, payloadBody } from './payloads.ts';
 
+/** See `overlaps`. Milliseconds. */
+export const CONTACT_HOLD_MS = 500;
+
 export interface AuthSent {
   readonly for: 'ike-auth';
   readonly demand: Demand;
@@ -144,6 +147,7 @@ export function commitIkeAuth(sa: IkeSa, _request: OpenedMessage, plan: AuthPlan
   sa.peer = peer;
   sa.myId = myId;
   sa.peerId = peerId;
+  const overlapping = plan.initialContact && overlaps(sa, plan.child);
   up(sa, plan.initialContact);
   const identity: Payload[] = [IDr, AUTH];
   const rejected = 'error' in plan.child ? plan.child : spi === undefined ? NO_SPI : undefined;
@@ -152,8 +156,17 @@ export function commitIkeAuth(sa: IkeSa, _request: OpenedMessage, plan: AuthPlan
     sa.report('child-sa-failed', `no child SA for ${showIdentity(peerId)}: ${error.message}`, { notify: error.notify });
     return { payloads: [...identity, refusedChild(error)] };
   }
-  const made = makeChild(sa, plan.child, spi, facts.Ni, facts.Nr, undefined, 'now');
+  const made = makeChild(sa, plan.child, spi, facts.Ni, facts.Nr, undefined, overlapping ? CONTACT_HOLD_MS : 0);
   return { payloads: [...identity, ...made.payloads], child: made.child };
+}
+
+/**
+ * Whether the peer, which begins anew, still has a child of ours from before: its datapath may have outlived its daemon. Then we go on
+ * sending on the old one until the peer has had time to install the new one, as in a rekey (§2.8).
+ */
+function overlaps(sa: IkeSa, choice: ChildChoice | Rejected): boolean {
+  if ('error' in choice) return false;
+  return sa.host.table.children().some((child) => child.policy.name === choice.policy.name && child.usable);
 }
 
 const NO_SPI: Rejected = { error: new PeerError('TEMPORARY_FAILURE', 'the datapath gave no SPI: is it running?') };
@@ -181,6 +194,7 @@ export function concludeIkeAuth(sa: IkeSa, sent: AuthSent, { payloads }: Message
   if (AUTH === undefined || IDr === undefined) {
     sa.host.releaseSpi(sent.spi, sa.path);
     const told = error === undefined ? 'the peer answered IKE_AUTH without AUTH' : explainNotify(error, whatWeSent(sa));
+    sa.host.failed(sent.demand, told);
     return failIkeSa(sa, told);
   }
   const peerId: Identity = { idType: IDr.idType, data: IDr.data };

@@ -214,6 +214,12 @@ export class IkeSa {
     this.tasks.push(task);
   }
 
+  /** Before the SA is established only IKE_AUTH may leave, and the end of one that failed. */
+  mayBegin(task: Task): boolean {
+    const { name } = this.state;
+    return name !== 'awaiting-ike-sa-init' && (name !== 'awaiting-ike-auth' || task.kind === 'ike-auth');
+  }
+
   /** Whether an exchange of this kind waits, is prepared or is under way. */
   has(kind: Task['kind']): boolean {
     return this.busy(kind) || this.tasks.some((task) => task.kind === kind);
@@ -279,7 +285,7 @@ export class IkeSa {
   /** When time alone would cause something. */
   wakeAt(): number | undefined {
     const idle = this.window.open && this.preparing === undefined;
-    const tasks = idle ? this.tasks.map((task) => task.after ?? 0) : [];
+    const tasks = idle ? this.tasks.filter((task) => this.mayBegin(task)).map((task) => task.after ?? 0) : [];
     const held = this.children.map((child) => child.outboundAt);
     return earliest(this.timers.next(), this.window.outstanding?.deadline, ...tasks, ...held);
   }

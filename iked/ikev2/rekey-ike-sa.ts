@@ -17,6 +17,8 @@ import { retryLater } from './rekey-child.ts';
 
 /** A replaced IKE SA whose peer never sends its DELETE is forgotten after this. Milliseconds. */
 const LINGER_MS = 60_000;
+/** The same for the redundant one of two: a peer that has forgotten its own rekey never deletes it. Milliseconds. */
+const REDUNDANT_MS = 20_000;
 
 type RekeyTask = Task & { readonly kind: 'rekey-ike' };
 
@@ -220,7 +222,7 @@ export function concludeRekeyIke(sa: IkeSa, sent: RekeyIkeSent, { payloads }: Me
     inherit(sa, fresh);
     sa.add({ kind: 'delete-ike', why: `${fresh.name} replaces it` });
     successor.sa.state = { name: 'rekeyed' };
-    successor.sa.timers.set('linger', sa.host.now.mono + LINGER_MS);
+    successor.sa.timers.set('linger', sa.host.now.mono + REDUNDANT_MS);
   }
 }
 

@@ -160,9 +160,10 @@ export class IkeNode {
     return new Iked({ random: seededRandom(this.seed * 7919 + this.#life), pid: 100 + this.#life });
   }
 
-  start(): this {
+  start(configuredAfterMs = 0): this {
     this.put({ kind: 'addresses', addresses: [{ address: IpAddress.parse(this.setting.address)!, interface: 'eth0' }] });
-    this.configure(this.setting);
+    if (configuredAfterMs === 0) this.configure(this.setting);
+    else this.net.after(configuredAfterMs, () => this.configure(this.setting));
     this.put({ kind: 'pfkey-link', up: true });
     return this;
   }
@@ -176,9 +177,9 @@ export class IkeNode {
   }
 
   /** The daemon dies without a word and is started again; the datapath keeps its SAs. */
-  restart(): void {
+  restart(configuredAfterMs = 0): void {
     this.machine = this.#born();
-    this.start();
+    this.start(configuredAfterMs);
   }
 
   put(input: IkedInput): void {
@@ -358,4 +359,39 @@ export function pair({ a = {}, b = {}, seed = 1 }: PairOptions = {}) {
     },
   };
   return made;
+}
+
+/** What two nodes at rest do not agree on: SAs that only one end has, other keys, larval SAs that nobody completes. Empty where all is well. */
+export function disagreements(a: IkeNode, b: IkeNode): string[] {
+  const found: string[] = [];
+  for (const [from, to] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    for (const sa of from.datapath.outbound.values()) {
+      const other = to.datapath.sas.get(sa.spi);
+      if (other === undefined) found.push(`${from.name} sends on ${sa.spi.toString(16)}, which ${to.name} does not have`);
+      else if (other.keys !== sa.keys || other.suite !== sa.suite)
+        found.push(`${sa.spi.toString(16)} has other keys at each end`);
+      else if (other.mode !== sa.mode || other.selectors !== sa.selectors)
+        found.push(`${sa.spi.toString(16)} has other selectors at each end`);
+      else if (other.extendedSequence !== sa.extendedSequence)
+        found.push(`${sa.spi.toString(16)} has other sequence numbers at each end`);
+    }
+    for (const sa of to.datapath.sas.values()) {
+      if (!from.datapath.outbound.has(sa.spi))
+        found.push(`${to.name} receives on ${sa.spi.toString(16)}, which ${from.name} does not send on`);
+    }
+    for (const spi of from.datapath.larval.keys()) found.push(`${from.name} has a larval SA ${spi.toString(16)}`);
+    for (const fault of from.named('fault')) found.push(`${from.name}: ${fault}`);
+    const { ikeSas } = from.status();
+    const peers = to.status().ikeSas.map((sa) => sa.name);
+    for (const sa of ikeSas)
+      if (!peers.includes(sa.name))
+        found.push(`${from.name} has IKE SA ${sa.name} (${sa.state}), which ${to.name} does not have`);
+    const installed = ikeSas.flatMap((sa) => sa.children).length;
+    if (installed !== from.datapath.sas.size)
+      found.push(`${from.name} has ${installed} children and ${from.datapath.sas.size} inbound SAs`);
+  }
+  return found;
 }

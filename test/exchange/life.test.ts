@@ -1,0 +1,352 @@
+import { describe, expect, test } from 'vitest';
+import { EXCHANGE, readHeader } from '../../iked/ikev2/message.ts';
+import { notify } from '../../iked/ikev2/notify.ts';
+import type { Payload } from '../../iked/ikev2/payloads.ts';
+import { IpAddress, type Path } from '../../src/net/address.ts';
+import { disagreements, type IkeNode, LAN_A, LAN_B, pair } from '../support/ike-pair.ts';
+
+const whole = (a: IkeNode, b: IkeNode) => {
+  expect([a.ikeSas(), b.ikeSas()]).toEqual([['established'], ['established']]);
+  expect([a.children(), b.children()]).toEqual([['installed'], ['installed']]);
+  expect(disagreements(a, b)).toEqual([]);
+};
+
+/** A request that our own code would never send, over the IKE SA of `from`. */
+const inject = (from: IkeNode, exchange: number, payloads: readonly Payload[]) => {
+  const [sa] = from.machine.table.all();
+  sa!.current = { task: { kind: 'liveness' }, sent: { for: 'informational', task: { kind: 'liveness' } } };
+  from.net.send(from, sa!.path, sa!.send(exchange, payloads));
+};
+
+describe('liveness (§2.4)', () => {
+  const dpd = { ikev2: { dpdDelay: 2_000, maxRetries: 2 } };
+
+  test('an empty INFORMATIONAL after dpd_delay without anything authentic, and none while there is traffic of IKE', () => {
+    const { a, b, net } = pair({ a: dpd }).established();
+    const before = a.ladder().length;
+    net.run(7_000);
+    expect(a.ladder().slice(before)).toContain('INFORMATIONAL { } -->');
+    whole(a, b);
+  });
+
+  test('a silent peer: its SAs are given up; the next packet negotiates anew once it is back', () => {
+    const { a, b, net } = pair({ a: dpd, b: dpd }).established();
+    net.lose(() => true);
+    net.run(20_000);
+    expect(a.named('peer-silent')[0]).toContain('no answer from peer at 192.0.2.2[500]');
+    expect([a.ikeSas(), a.children(), a.datapath.sas.size, a.datapath.outbound.size]).toEqual([[], [], 0, 0]);
+    expect(a.status().failures[0]?.subject).toBe('peer');
+    a.acquire();
+    net.run(2_000);
+    net.heal();
+    net.run(20_000);
+    whole(a, b);
+    expect(a.status().failures).toEqual([]);
+  });
+
+  test('initiate start: tried again by itself, with pauses, until the peer is back', () => {
+    const start = { ...dpd, children: [{ local: LAN_A, peer: LAN_B, policy: { initiate: 'start' as const } }] };
+    const { a, b, net } = pair({ a: start, b: dpd });
+    net.run(3_000);
+    whole(a, b);
+    net.lose(() => true);
+    net.run(120_000);
+    expect(a.named('retry-scheduled').length).toBeGreaterThan(3);
+    net.heal();
+    expect(net.until(() => a.children().includes('installed'), 20_000)).toBe(true);
+    net.run(30_000);
+    whole(a, b);
+  });
+
+  test('an unprotected INVALID_IKE_SPI changes nothing but the time of the next check (§2.21.4)', () => {
+    const { a, b, net } = pair({ b: { ikev2: { passive: true } } }).established();
+    net.run(20_000);
+    b.restart();
+    const id = a.command({ verb: 'rekey', name: 'lan', what: 'child' });
+    net.run(1_000);
+    expect(a.reply(id)).toMatchObject({ ok: true });
+    expect(a.named('message-dropped').some((line) => line.includes('INVALID_IKE_SPI'))).toBe(true);
+    expect([a.ikeSas(), a.children()]).toEqual([['established'], ['installed']]);
+    net.run(120_000);
+    expect(a.ikeSas()).toEqual([]);
+  });
+});
+
+describe('restarts', () => {
+  test('INITIAL_CONTACT is sent once, and the old SAs of the same peer go without a message', () => {
+    const { a, b, net } = pair().established();
+    a.datapath.restart();
+    a.restart();
+    net.run(100);
+    a.initiate();
+    net.run(20_000);
+    expect(a.ladder().filter((line) => line.includes('N(INITIAL_CONTACT)'))).toHaveLength(2);
+    expect(b.named('ike-sa-down')[0]).toContain('INITIAL_CONTACT');
+    whole(a, b);
+  });
+
+  test('a new iked finds its old SAs by DUMP, negotiates anew, and deletes them once the new ones are in: no packet is lost', () => {
+    const { a, b, net } = pair().established();
+    for (let at = 0; at < 10_000; at += 10) {
+      net.after(at, () => {
+        a.packet(b);
+        b.packet(a);
+      });
+    }
+    net.after(1_000, () => a.restart());
+    net.run(30_000);
+    expect(a.named('sa-adopted')).toHaveLength(1);
+    expect([a.lost, b.lost]).toEqual([0, 0]);
+    whole(a, b);
+  });
+
+  test('a responder-only iked keeps its old SAs', () => {
+    const { a, b, net } = pair({ b: { ikev2: { passive: true } } }).established();
+    b.restart();
+    net.run(10_000);
+    expect(b.named('sa-adopted')).toHaveLength(1);
+    expect(b.datapath.sas.size).toBe(1);
+    b.packet(a);
+    a.packet(b);
+    net.run(100);
+    expect([a.lost, b.lost]).toEqual([0, 0]);
+  });
+
+  test('the datapath restarts empty: every child is negotiated anew at once, with new keys', () => {
+    const { a, b, net } = pair().established();
+    const keys = [...a.datapath.outbound.values()].map((sa) => sa.keys);
+    a.put({ kind: 'pfkey-link', up: false });
+    a.datapath.restart();
+    net.run(500);
+    a.put({ kind: 'pfkey-link', up: true });
+    net.run(2_000);
+    expect(a.datapath.outboundFor(1)).toBeDefined();
+    expect(keys).not.toContain(a.datapath.outboundFor(1)!.keys);
+    expect(a.named('datapath-restarted')).toHaveLength(1);
+    net.run(20_000);
+    whole(a, b);
+  });
+
+  test('the connection to the datapath breaks and comes back: nothing is lost', () => {
+    const { a, b, net } = pair().established();
+    const before = a.status().ikeSas[0]!.children[0]!.spiIn;
+    a.put({ kind: 'pfkey-link', up: false });
+    net.run(500);
+    a.put({ kind: 'pfkey-link', up: true });
+    net.run(5_000);
+    expect(a.status().ikeSas[0]!.children[0]!.spiIn).toBe(before);
+    whole(a, b);
+  });
+});
+
+describe('NAT (§2.23, RFC 3948)', () => {
+  const inside = '10.0.0.1';
+  const outside = IpAddress.parse('198.51.100.7')!;
+
+  const natted = () => {
+    const made = pair({
+      a: { address: inside, peer: '192.0.2.2', children: [{ local: LAN_A, peer: LAN_B }] },
+      b: { peer: '198.51.100.7' },
+    });
+    const ports = { base: 20_000 };
+    const translate = (path: Path): Path => {
+      if (`${path.local.address}` === inside) return { ...path, local: { address: outside, port: ports.base + path.local.port } };
+      if (path.remote.address.equals(outside))
+        return { ...path, remote: { address: IpAddress.parse(inside)!, port: path.remote.port - ports.base } };
+      return path;
+    };
+    made.net.translate = (path) => {
+      if (path.remote.address.equals(outside) && path.remote.port < ports.base) return undefined;
+      return translate(path);
+    };
+    return { ...made, ports };
+  };
+
+  test('the initiator is behind one: both move to port 4500, ESP is encapsulated, keepalives flow every 20 s', () => {
+    const { a, b, net } = natted();
+    a.initiate();
+    net.run();
+    expect([a.status().ikeSas[0]?.nat, b.status().ikeSas[0]?.nat]).toEqual(['here', 'there']);
+    expect(a.status().ikeSas[0]).toMatchObject({ local: '10.0.0.1[4500]', peer: '192.0.2.2[4500]', encapsulated: true });
+    expect(b.status().ikeSas[0]).toMatchObject({ local: '192.0.2.2[4500]', peer: '198.51.100.7[24500]', encapsulated: true });
+    expect([...a.datapath.outbound.values()][0]?.encapsulation).toBe('4500>4500');
+    expect([...b.datapath.outbound.values()][0]?.encapsulation).toBe('4500>24500');
+    net.run(61_000);
+    expect([a.keepalives, b.keepalives]).toEqual([3, 0]);
+  });
+
+  test('the NAT forgets and gives another port: the peer is followed after its next authentic request', () => {
+    const { a, b, net, ports } = natted();
+    a.initiate();
+    net.run();
+    ports.base = 30_000;
+    a.command({ verb: 'rekey', name: 'lan', what: 'child' });
+    net.run(20_000);
+    expect(b.status().ikeSas[0]?.peer).toBe('198.51.100.7[34500]');
+    expect(b.named('peer-moved')).toHaveLength(1);
+    expect([...b.datapath.outbound.values()].map((sa) => sa.encapsulation)).toEqual(['4500>34500']);
+    expect([a.children(), b.children()]).toEqual([['installed'], ['installed']]);
+  });
+
+  test('no NAT: port 500 and plain ESP; force_encapsulation brings UDP on both ends', () => {
+    const plain = pair().established();
+    expect([...plain.a.datapath.outbound.values()][0]?.encapsulation).toBe('');
+    for (const side of ['a', 'b'] as const) {
+      const { a, b } = pair({ [side]: { ikev2: { forceEncapsulation: true } } }).established();
+      expect([[...a.datapath.outbound.values()][0]?.encapsulation, [...b.datapath.outbound.values()][0]?.encapsulation]).toEqual([
+        '4500>4500',
+        '4500>4500',
+      ]);
+      expect(a.status().ikeSas[0]?.local).toBe('192.0.2.1[4500]');
+      expect(disagreements(a, b)).toEqual([]);
+    }
+  });
+});
+
+describe('configuration', () => {
+  const children = (x: string, y: string) => [
+    { name: 'one', local: `10.${x}.1.0/24`, peer: `10.${y}.1.0/24` },
+    { name: 'two', local: `10.${x}.2.0/24`, peer: `10.${y}.2.0/24` },
+  ];
+
+  test('what did not change keeps its SAs; a changed child is deleted', () => {
+    const { a, b, net } = pair({ a: { children: children('1', '2') }, b: { children: children('2', '1') } }).established();
+    a.initiate('two');
+    net.run();
+    const before = a.status().ikeSas[0]!;
+    a.configure({ ...a.setting, children: [children('1', '2')[0]!, { ...children('1', '2')[1]!, protocol: 6 }] });
+    net.run(10_000);
+    const after = a.status().ikeSas[0]!;
+    expect(after.name).toBe(before.name);
+    expect(after.children.map(({ spiIn }) => spiIn)).toEqual([before.children[0]!.spiIn]);
+    expect(disagreements(a, b)).toEqual([]);
+  });
+
+  test('a changed remote loses its IKE SA with a DELETE; the same configuration again changes nothing', () => {
+    const { a, b, net } = pair().established();
+    const flights = net.flights.length;
+    a.configure(a.setting);
+    net.run();
+    expect(net.flights.length).toBe(flights);
+    a.configure({ ...a.setting, ikev2: { ke: ['ecp256', 'x25519'] } });
+    net.run(10_000);
+    expect([a.ikeSas(), b.ikeSas()]).toEqual([[], []]);
+    expect(b.named('ike-sa-down')[0]).toContain('the peer deleted it');
+    expect(disagreements(a, b)).toEqual([]);
+  });
+
+  test('a configuration without a key is rejected with its reason and changes nothing', () => {
+    const { a, b, net } = pair().established();
+    const { generation } = a.status();
+    a.configure({ ...a.setting, psk: '' });
+    expect(a.configurations.at(-1)).toMatchObject({ state: 'rejected', reason: expect.stringContaining('pre_shared_key') });
+    net.run();
+    expect(a.status().generation).toBe(generation);
+    whole(a, b);
+  });
+});
+
+describe('commands', () => {
+  test('unknown names are answered with the known ones', () => {
+    const { a } = pair();
+    expect(a.reply(a.initiate('nix'))).toMatchObject({
+      ok: false,
+      error: expect.stringContaining('known: peer, lan, lan-policy'),
+    });
+    expect(a.reply(a.command({ verb: 'terminate', name: 'nix' }))).toMatchObject({ ok: false });
+    expect(a.reply(a.command({ verb: 'rekey', name: 'lan', what: 'child' }))).toMatchObject({
+      ok: false,
+      error: expect.stringContaining('nothing of lan is up'),
+    });
+  });
+
+  test('terminate: by selector the child goes, by remote the IKE SA; initiate start does not bring it back', () => {
+    const { a, b, net } = pair({ a: { children: [{ local: LAN_A, peer: LAN_B, policy: { initiate: 'start' } }] } });
+    net.run(3_000);
+    a.command({ verb: 'terminate', name: 'lan' });
+    net.run(30_000);
+    expect([a.ikeSas(), a.children(), b.children()]).toEqual([['established'], [], []]);
+    a.command({ verb: 'terminate', name: 'peer' });
+    net.run(30_000);
+    expect([a.ikeSas(), b.ikeSas()]).toEqual([[], []]);
+    expect(disagreements(a, b)).toEqual([]);
+    a.initiate();
+    net.run();
+    whole(a, b);
+  });
+
+  test('the peer deletes a child that is to be up: it comes back by itself', () => {
+    const { a, b, net } = pair({ a: { children: [{ local: LAN_A, peer: LAN_B, policy: { initiate: 'start' } }] } });
+    net.run(3_000);
+    b.command({ verb: 'terminate', name: 'lan' });
+    net.run(10_000);
+    whole(a, b);
+  });
+
+  test('shutdown closes every IKE SA and replies when the peers know', () => {
+    const { a, b, net } = pair().established();
+    const id = a.command({ verb: 'shutdown' });
+    net.run();
+    expect(a.reply(id)).toMatchObject({ ok: true });
+    expect([a.ikeSas(), b.ikeSas()]).toEqual([[], []]);
+  });
+
+  test('status in JSON holds no secret', () => {
+    const { a } = pair().established();
+    const text = JSON.stringify([a.status(), a.events]);
+    const keys = [...a.datapath.outbound.values(), ...a.datapath.sas.values()].flatMap((sa) => sa.keys.trim().split(' '));
+    for (const key of keys) expect(text).not.toContain(key);
+    expect(text).not.toContain('a secret between the two');
+  });
+});
+
+describe('what a peer may not do', () => {
+  test('an unknown critical payload is refused and named, the IKE SA stays (§2.5)', () => {
+    const { a, b, net } = pair().established();
+    inject(a, EXCHANGE.INFORMATIONAL, [{ type: 'unknown', number: 77, critical: true, body: new Uint8Array(3) }]);
+    net.run();
+    expect(a.ladder().at(-1)).toContain('N(UNSUPPORTED_CRITICAL_PAYLOAD');
+    whole(a, b);
+  });
+
+  test('a malformed request ends the IKE SA with INVALID_SYNTAX, at both ends (§2.21.3)', () => {
+    const { a, b, net } = pair().established();
+    inject(a, EXCHANGE.CREATE_CHILD_SA, [notify('INITIAL_CONTACT')]);
+    net.run(20_000);
+    expect(b.named('message-refused')[0]).toContain('INVALID_SYNTAX');
+    expect([b.ikeSas(), b.datapath.sas.size]).toEqual([[], 0]);
+  });
+
+  test('CREATE_CHILD_SA and INFORMATIONAL before IKE_AUTH lead nowhere (CVE-2014-2338, CVE-2019-12312)', () => {
+    for (const exchange of [EXCHANGE.CREATE_CHILD_SA, EXCHANGE.INFORMATIONAL]) {
+      const { a, b, net } = pair();
+      net.lose(({ from, bytes }) => from === a && readHeader(bytes).exchange === EXCHANGE.IKE_AUTH);
+      a.initiate();
+      net.run(100);
+      const [sa] = a.machine.table.all();
+      sa!.window.settle();
+      sa!.window.startAt(1, 0);
+      net.send(a, sa!.path, sa!.send(exchange, []));
+      net.run(100);
+      expect(b.machine.table.all().some((one) => one.authenticated)).toBe(false);
+      expect(b.datapath.everInstalled).toBe(0);
+    }
+  });
+
+  test('SET_WINDOW_SIZE is noted, a stray response and a flipped bit are ignored', () => {
+    const { a, b, net } = pair().established();
+    inject(a, EXCHANGE.INFORMATIONAL, [notify('SET_WINDOW_SIZE', Uint8Array.of(0, 0, 0, 9))]);
+    net.run();
+    expect(b.machine.table.all()[0]!.window.peerSize).toBe(9);
+    const last = net.flights.at(-1)!;
+    const flipped = last.bytes.slice();
+    flipped[flipped.length - 1]! ^= 1;
+    a.put({
+      kind: 'datagram',
+      path: { local: last.path.remote, remote: last.path.local, encapsulated: false },
+      bytes: last.bytes,
+    });
+    a.put({ kind: 'datagram', path: { local: last.path.remote, remote: last.path.local, encapsulated: false }, bytes: flipped });
+    whole(a, b);
+  });
+});
