@@ -4,7 +4,7 @@ import { type ControlClient, controlClient } from '../src/runtime/control.ts';
 import type { DatapathSettings } from './ports.ts';
 
 const RETRY_FIRST_MS = 50;
-const RETRY_LAST_MS = 1_000;
+const RETRY_LAST_MS = 200;
 
 export class DatapathLink {
   readonly #path: string;

@@ -64,6 +64,9 @@ function entry(
   return { key: keyOf(direction, policy.selector), selector: selector.name, policy, seconds, dynamic: true };
 }
 
+/** Entries that may be generated at the same time. */
+export const MOST_GENERATED = 65_536;
+
 /** The generated entries that there are. */
 export class Generated {
   readonly #entries = new Map<string, { readonly entry: TableEntry; readonly until: number | undefined }>();

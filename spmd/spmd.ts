@@ -10,7 +10,7 @@ import { type ServerOutput, SpmifServer } from '../src/spmif/server.ts';
 import { settingsOf } from './datapath-settings.ts';
 import type { SpmdEvent } from './events.ts';
 import { Foreign } from './foreign.ts';
-import { Generated, generate } from './generated.ts';
+import { Generated, generate, MOST_GENERATED } from './generated.ts';
 import { Generations, type Step } from './generations.ts';
 import { Installer, type InstallerOutput } from './installer.ts';
 import { NOT_BUILT } from './not-built.ts';
@@ -172,8 +172,8 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
 
   #committed(generation: number, config: Config, now: Instant): SpmdOutput[] {
     const proposed = this.#proposed!;
-    const before = this.#entries;
     const previous = this.#current;
+    const before = previous === undefined ? new Map(this.#installer.installed) : this.#entries;
     this.#proposed = undefined;
     this.#rejection = undefined;
     this.#reqids.keep(config);
@@ -350,6 +350,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
     const { active } = this.#generations;
     if (active === undefined) return refused('there is no configuration yet');
     if (!this.#installer.synchronised) return refused('the datapath is not connected');
+    if (this.#generated.size >= MOST_GENERATED) return refused(`there are ${MOST_GENERATED} generated policies already`);
     const entries = generate(request, request.lifetime, active.config.selectors, this.#priorities);
     if (typeof entries === 'string') return refused(entries);
     const taken = entries.find(({ key }) => this.#entries.has(key));

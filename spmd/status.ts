@@ -1,6 +1,6 @@
 /** What spmd tells about itself: status of its policies and daemons, and what a reload did. */
 
-import { showPolicySelector } from '../src/ipsec/policy.ts';
+import { type Policy, showPolicySelector } from '../src/ipsec/policy.ts';
 import type { Generations } from './generations.ts';
 import type { Installer } from './installer.ts';
 import { type Problem, samePolicy, type TableEntry } from './policy-table.ts';
@@ -55,7 +55,10 @@ export function policyStatus({ key, selector, policy, dynamic }: TableEntry, ins
 }
 
 /** `2 policies added, 0 changed, 0 removed, 6 left alone`. */
-export function summaryOf(before: ReadonlyMap<string, TableEntry>, after: ReadonlyMap<string, TableEntry>): string {
+export function summaryOf(
+  before: ReadonlyMap<string, { readonly policy: Policy }>,
+  after: ReadonlyMap<string, TableEntry>,
+): string {
   const added = [...after.keys()].filter((key) => !before.has(key)).length;
   const removed = [...before.keys()].filter((key) => !after.has(key)).length;
   const changed = [...after].filter(

@@ -118,6 +118,8 @@ export class Rig {
   readonly replies = new Map<number, { ok: boolean; result?: unknown; error?: string }>();
   /** False: the datapath's answers are kept back until `deliver`. */
   prompt = true;
+  /** Sees what spmd says to any client of spmif. */
+  overhear: (bytes: Uint8Array) => void = () => {};
   mono = 0;
   #server: PfkeyServer | undefined;
   #kept: SadbMessage[] = [];
@@ -152,8 +154,10 @@ export class Rig {
 
   #perform(output: SpmdOutput): void {
     if (output.kind === 'pfkey') this.toDatapath(output.message);
-    else if (output.kind === 'spmif') this.daemons.get(output.client)?.take(output.bytes);
-    else if (output.kind === 'event') this.events.push(output.event.name);
+    else if (output.kind === 'spmif') {
+      this.overhear(output.bytes);
+      this.daemons.get(output.client)?.take(output.bytes);
+    } else if (output.kind === 'event') this.events.push(output.event.name);
     else if (output.kind === 'reply') this.replies.set(output.id, output);
     else if (output.kind === 'datapath') {
       this.settings.push(output.settings);

@@ -290,7 +290,8 @@ describe('resynchronising', () => {
     rig.restartSpmd();
     rig.spd.log.length = 0;
     rig.connect();
-    rig.configure(HEAD + [TWO, ONE].join('\n'));
+    const reply = rig.configure(HEAD + [TWO, ONE].join('\n'));
+    expect(reply()).toMatchObject({ result: { summary: '2 policies added, 0 changed, 1 removed, 2 left alone' } });
     expect(rig.spd.log).toEqual([`put ${ONE_OUT}`, `put ${ONE_IN}`, `remove ${THREE_OUT}`]);
     expect(rig.spd.policies.get(TWO_OUT)!.templates[0]!.reqid).toBe(2);
   });
