@@ -6,30 +6,25 @@ const KEY_WORDS = 12;
 const WAYS = 2;
 
 /**
- * Two places for each flow, the younger first. An entry counts only while its generation is the current one, so that `invalidate` is one
- * addition. `Decision` is whatever the owner decides; the cache keeps a reference to it.
+ * Two places for each flow, the younger first. `Decision` is whatever the owner decides; the cache keeps a reference to it.
  */
 export class FlowCache<Decision> {
   readonly #mask: number;
   readonly #keys: Int32Array;
-  readonly #generations: Int32Array;
   readonly #decisions: (Decision | undefined)[];
-  #generation = 1;
+  #isEmpty = true;
   #place = 0;
 
   /** `sets` is a power of two. */
   constructor(sets = 2048) {
     this.#mask = sets - 1;
     this.#keys = new Int32Array(sets * WAYS * KEY_WORDS);
-    this.#generations = new Int32Array(sets * WAYS);
     this.#decisions = new Array<Decision | undefined>(sets * WAYS).fill(undefined);
   }
 
   invalidate(): void {
-    this.#generation = (this.#generation + 1) | 0;
-    if (this.#generation === 0) this.#generation = 1;
-    this.#decisions.fill(undefined);
-    this.#generations.fill(0);
+    if (!this.#isEmpty) this.#decisions.fill(undefined);
+    this.#isEmpty = true;
   }
 
   /** The decision for the packet's flow, under `salt` (what else it depends on), or undefined; then `remember` may be called for the same packet. */
@@ -48,7 +43,6 @@ export class FlowCache<Decision> {
     const at = first * KEY_WORDS;
     keys.copyWithin(at + KEY_WORDS, at, at + KEY_WORDS);
     this.#decisions[first + 1] = this.#decisions[first];
-    this.#generations[first + 1] = this.#generations[first]!;
     keys[at] = packet.source0;
     keys[at + 1] = packet.source1;
     keys[at + 2] = packet.source2;
@@ -62,14 +56,14 @@ export class FlowCache<Decision> {
     keys[at + 10] = (packet.family << 8) | packet.protocol;
     keys[at + 11] = salt;
     this.#decisions[first] = decision;
-    this.#generations[first] = this.#generation;
+    this.#isEmpty = false;
   }
 
   #holds(place: number, packet: IpPacket, salt: number): boolean {
     const keys = this.#keys;
     const at = place * KEY_WORDS;
     return (
-      this.#generations[place] === this.#generation &&
+      this.#decisions[place] !== undefined &&
       keys[at] === packet.source0 &&
       keys[at + 4] === packet.destination0 &&
       keys[at + 8] === packet.sourcePort &&

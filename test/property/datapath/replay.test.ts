@@ -55,6 +55,15 @@ describe('the anti-replay window (RFC 6479)', () => {
     );
   });
 
+  test('a leap to a word that has the place of the old one forgets the old one', () => {
+    for (const leap of [128, 256, 1280]) {
+      const window = new ReplayWindow(64);
+      window.accept(100);
+      window.accept(127 + leap);
+      expect([window.fresh(100 + leap), window.fresh(127 + leap)]).toEqual([true, false]);
+    }
+  });
+
   test('looking changes nothing', () => {
     fc.assert(
       fc.property(sizes, steps, (size, moves) => {

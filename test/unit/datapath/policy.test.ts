@@ -143,6 +143,17 @@ describe('which SA (RFC 4301 §4.4.2)', () => {
     expect(b.engine.drain().map(({ kind }) => kind)).toEqual(['acquire']);
   });
 
+  test('an SA that ADD brought is bound to the direction of its first packet', () => {
+    const { a } = pair();
+    const b = new Node();
+    for (const direction of ['inbound', 'outbound'] as const) b.engine.addPolicy(policyOf({ direction }), NOW);
+    b.engine.addSa(saOf(), NOW);
+    const packet = udpPacket(new Uint8Array(4));
+    expect(b.unprotect(a.protect([packet]), INPUT.udp)).toHaveLength(1);
+    expect(b.engine.status().sas[0]!.direction).toBe('inbound');
+    expect(b.protect([packet])).toEqual([]);
+  });
+
   test('narrowed selectors: what the SA does not cover asks for another one', () => {
     const narrow = saOf({
       selectors: {
