@@ -53,6 +53,8 @@ export interface Host {
   /** A demand ended. */
   satisfied(demand: Demand, child: ChildSa): void;
   failed(demand: Demand, why: string): void;
+  /** Something goes wrong and may yet come right: `status` shows it until it does. */
+  remember(subject: string, why: string): void;
   /** The peer takes no more children in the IKE SA at hand: another IKE SA is begun for this one. */
   demandElsewhere(demand: Demand): void;
   /** An IKE SA is gone, `failed` where that was not asked for. */

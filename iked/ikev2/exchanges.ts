@@ -200,12 +200,17 @@ function refuse(sa: IkeSa, message: Message, path: Path, error: unknown): void {
     data = error.data;
     if (error instanceof ChildNotFound) about = { protocol: error.protocol, spi: error.spi };
   } else throw error;
-  sa.report('message-refused', `${name} answered with ${type}: ${error.message}`, { notify: type });
-  answer(sa, message, path, [notify(type, data, about)]);
   const fatal =
     type === 'INVALID_SYNTAX' || (auth && (type === 'AUTHENTICATION_FAILED' || type === 'UNSUPPORTED_CRITICAL_PAYLOAD'));
+  // The end of an IKE SA that never was is reported with its reason.
+  if (sa.authenticated || !fatal) {
+    const text = `${name} answered with ${type}: ${error.message}`;
+    sa.report('message-refused', text, { notify: type });
+    if (type === 'NO_PROPOSAL_CHOSEN' || type === 'TS_UNACCEPTABLE') sa.host.remember(sa.peer!.name, text);
+  }
+  answer(sa, message, path, [notify(type, data, about)]);
   if (fatal && sa.authenticated) closeIkeSa(sa, error.message, true);
-  else if (fatal) failIkeSa(sa, error.message);
+  else if (fatal) failIkeSa(sa, `${error.message} (${name} answered with ${type})`);
 }
 
 /** A rekey of a child that we do not have: CHILD_SA_NOT_FOUND names it as REKEY_SA did (RFC 7296 §2.25). */

@@ -117,6 +117,7 @@ export function concludeIkeSaInit(sa: IkeSa, read: ReadMessage, bytes: Uint8Arra
 
 function refused(sa: IkeSa, init: InitSent, refusal: string): void {
   if (init.refusal !== refusal) sa.report('notify-received', refusal);
+  sa.host.remember(sa.peer!.name, refusal);
   sa.state = { name: 'awaiting-ike-sa-init', init: { ...init, refusal } };
   sa.window.limit(sa.host.now.mono, TRIES_AFTER_REFUSAL, sa.retry);
 }
@@ -236,7 +237,7 @@ export function respondIkeSaInit(host: Host, read: ReadMessage, bytes: Uint8Arra
     if (!cookie && !host.mayComplain()) return host.count('messages-dropped');
     if (!cookie)
       host.report(type === 'INVALID_KE_PAYLOAD' ? 'message-refused' : 'ike-sa-failed', error.message, {
-        peer: from,
+        peer: `${path.remote.address}`,
         notify: type,
       });
     const answer: Message = { ...header, SPIr: NO_SPI, initiator: false, response: true, payloads: [notify(type, data)] };

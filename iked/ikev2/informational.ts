@@ -1,5 +1,6 @@
 /** INFORMATIONAL, both roles: deletes, liveness, notifications (RFC 7296 §1.4, §1.4.1, §2.4, §2.25). */
 
+import { showIdentity } from '../auth/identity.ts';
 import { type ChildSa, spiBytes, spiOf } from './child-sa.ts';
 import { closeIkeSa, dropChild } from './endings.ts';
 import type { Committed, Requested } from './exchanges.ts';
@@ -65,8 +66,14 @@ export function planInformational(sa: IkeSa, { payloads }: OpenedMessage): Infor
     for: 'informational',
     children,
     ike: deletes.some(({ protocol }) => protocol === PROTOCOL.IKE),
-    fatal: fatal === undefined ? undefined : explainNotify(fatal),
+    fatal: fatal === undefined ? undefined : explainNotify(fatal, whatWeWere(sa, notifyName(fatal.notify))),
   };
+}
+
+/** What a peer that was not content with our IKE_AUTH response had got from us (§2.21.2). */
+function whatWeWere(sa: IkeSa, name: string): string | undefined {
+  if (name !== 'AUTHENTICATION_FAILED' || sa.myId === undefined) return undefined;
+  return `${sa.originalInitiator ? 'IDi' : 'IDr'} ${showIdentity(sa.myId)} and AUTH by shared key`;
 }
 
 const ENDS: readonly string[] = ['AUTHENTICATION_FAILED', 'INVALID_SYNTAX', 'UNSUPPORTED_CRITICAL_PAYLOAD'];
@@ -78,7 +85,10 @@ export function commitInformational(sa: IkeSa, _request: OpenedMessage, { childr
     if (sa.successor !== undefined) inherit(sa, sa.successor.sa);
     return { payloads: [], ending: { close: 'the peer deleted it', failed: false } };
   }
-  if (fatal !== undefined) return { payloads: [], ending: { close: fatal, failed: true } };
+  if (fatal !== undefined) {
+    sa.report('ike-sa-failed', `the IKE SA with ${sa.peerName} is given up: ${fatal}`);
+    return { payloads: [], ending: { close: fatal, failed: true } };
+  }
   const spis: Uint8Array[] = [];
   for (const child of children) {
     if (!deleting(sa, child)) spis.push(spiBytes(child.spiIn));

@@ -62,7 +62,7 @@ function rung(message: Message, texts: readonly string[], left: boolean): string
 export function payloadText(payload: Payload, response: boolean): string {
   switch (payload.type) {
     case 'SA':
-      return `SA(${proposalsText(payload.proposals)})`;
+      return `SA(${proposalsText(payload.proposals, 'with SPIs')})`;
     case 'KE':
       return `KE(${keByIkev2(payload.group) ?? `group ${payload.group}`})`;
     case 'IDi':
@@ -97,14 +97,14 @@ export function payloadText(payload: Payload, response: boolean): string {
   }
 }
 
-/** `aes_gcm_16-256 | prf_hmac_sha2_256 | x25519`; several proposals with `or` between. Used beside a refusal, too: "we had sent …". */
-export function proposalsText(proposals: readonly Proposal[]): string {
+/** `aes_gcm_16-256 | prf_hmac_sha2_256 | x25519`; several proposals with `or` between. Used beside a refusal, too, without SPIs: "we had sent …". */
+export function proposalsText(proposals: readonly Proposal[], spis?: 'with SPIs'): string {
   return cut(proposals, 6)
-    .map((proposal) => (typeof proposal === 'string' ? proposal : proposalText(proposal)))
+    .map((proposal) => (typeof proposal === 'string' ? proposal : proposalText(proposal, spis !== undefined)))
     .join(' or ');
 }
 
-function proposalText({ protocol, spi, transforms }: Proposal): string {
+function proposalText({ protocol, spi, transforms }: Proposal, withSpi: boolean): string {
   const types = [...new Set(transforms.map((transform) => transform.type))];
   const columns = types.map((type) =>
     cut(
@@ -114,7 +114,7 @@ function proposalText({ protocol, spi, transforms }: Proposal): string {
       .map((transform) => (typeof transform === 'string' ? transform : transformText(transform)))
       .join(','),
   );
-  const about = spi.length > 0 ? `${protocol} ${hex(spi)}: ` : protocol === 'ike' ? '' : `${protocol}: `;
+  const about = withSpi && spi.length > 0 ? `${protocol} ${hex(spi)}: ` : protocol === 'ike' ? '' : `${protocol}: `;
   return about + columns.join(' | ');
 }
 
