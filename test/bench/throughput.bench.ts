@@ -1,0 +1,140 @@
+/**
+ * One flow through charon with charon (kernel-libipsec) and Tanuki with Tanuki: the same veth, the same cipher, in turns. Prints medians, spreads
+ * and ratios; nothing is asserted about a time. Options by environment: BENCH_ROUNDS (3), BENCH_PEERS (`charon,tanuki`), BENCH_JSON.
+ */
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Lab, namespacesMissing } from '../interop/lab/namespaces.ts';
+import { giveJson, printTable, type Spread, spread, spreadText } from './figures.ts';
+import { delivered, flow, mtuOf, roundTrips } from './load.ts';
+import { machineShape, processorSeconds, waitForIdle } from './machine.ts';
+import { type PeerName, type RunningPair, startPair } from './pairs.ts';
+
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
+const PEERS = (process.env.BENCH_PEERS ?? 'charon,tanuki').split(',') as PeerName[];
+const TCP_SECONDS = 3;
+const UDP_SECONDS = 2;
+const UDP_OCTETS = 64;
+const PINGS = 1000;
+/** IPv4, TCP and timestamps: what an MTU does not leave for payload. */
+const TCP_OVERHEAD = 52;
+
+type Round = {
+  readonly peer: PeerName;
+  readonly round: number;
+  /** How idle the machine was before the TCP flow and before the datagrams, percent. */
+  readonly idle: readonly [number, number];
+  readonly mtu: number;
+  readonly tcpGbit: number;
+  readonly retransmits: number;
+  readonly usPerPacketA: number;
+  readonly usPerPacketB: number;
+  readonly usPerPacket: number;
+  readonly udpKpps: number;
+  readonly rttP50: number;
+  readonly rttP99: number;
+  readonly pingsLost: number;
+};
+
+const missing = namespacesMissing('charon-systemd', 'swanctl', 'iperf3', 'taskset');
+
+describe.skipIf(missing !== undefined)(`throughput${missing === undefined ? '' : ` (skipped: ${missing})`}`, () => {
+  const rounds: Round[] = [];
+  let lab: Lab;
+  beforeAll(async () => {
+    lab = await Lab.open({ tcpBufferBytes: 0, label: 'bench-throughput' });
+  });
+  afterAll(async () => {
+    await lab?.close();
+    if (rounds.length > 0) await report(rounds);
+  });
+
+  for (let round = 1; round <= ROUNDS; round++) {
+    for (const peer of PEERS) {
+      test(`${peer}, round ${round} of ${ROUNDS}`, async () => {
+        const pair = await startPair(lab, peer, round);
+        try {
+          rounds.push(await measure(lab, pair, peer, round));
+        } finally {
+          await pair.stop();
+        }
+        expect(rounds.at(-1)?.tcpGbit).toBeGreaterThan(0);
+      });
+    }
+  }
+});
+
+async function measure(lab: Lab, pair: RunningPair, peer: PeerName, round: number): Promise<Round> {
+  const port = 5200 + round;
+  const mtu = await mtuOf(lab.a, pair.device.a);
+  const used = () => ({ a: processorSeconds(pair.pids.a), b: processorSeconds(pair.pids.b) });
+
+  const beforeTcp = await waitForIdle();
+  const before = used();
+  const tcp = await flow(lab, port, TCP_SECONDS);
+  const after = used();
+  const packets = tcp.sentBytes / (mtu - TCP_OVERHEAD);
+  const perPacket = (seconds: number) => (1e6 * seconds) / packets;
+
+  const beforeUdp = await waitForIdle();
+  const { packets: first } = await delivered(lab.b, pair.device.b);
+  await flow(lab, port, UDP_SECONDS, ['-u', '-b', '0', '-l', String(UDP_OCTETS)]);
+  const { packets: last } = await delivered(lab.b, pair.device.b);
+
+  await waitForIdle();
+  const rtt = await roundTrips(lab, PINGS);
+  const result: Round = {
+    peer,
+    round,
+    idle: [beforeTcp, beforeUdp],
+    mtu,
+    tcpGbit: tcp.gbitPerSecond,
+    retransmits: tcp.retransmits,
+    usPerPacketA: perPacket(after.a - before.a),
+    usPerPacketB: perPacket(after.b - before.b),
+    usPerPacket: perPacket(after.a - before.a + after.b - before.b),
+    udpKpps: (last - first) / (UDP_SECONDS + 1) / 1000,
+    rttP50: rtt.p50,
+    rttP99: rtt.p99,
+    pingsLost: rtt.lost,
+  };
+  console.log(JSON.stringify(result, (_, value) => (typeof value === 'number' ? Number(value.toFixed(3)) : value)));
+  return result;
+}
+
+type Column = { readonly title: string; readonly digits: number; readonly of: (round: Round) => number };
+
+const COLUMNS: readonly Column[] = [
+  { title: 'TCP Gbit/s', digits: 2, of: (round) => round.tcpGbit },
+  { title: 'CPU us/packet A', digits: 2, of: (round) => round.usPerPacketA },
+  { title: 'B', digits: 2, of: (round) => round.usPerPacketB },
+  { title: 'A+B', digits: 2, of: (round) => round.usPerPacket },
+  { title: `UDP ${UDP_OCTETS} octets, kpackets/s`, digits: 1, of: (round) => round.udpKpps },
+  { title: 'RTT p50 us', digits: 0, of: (round) => round.rttP50 },
+  { title: 'p99', digits: 0, of: (round) => round.rttP99 },
+];
+
+async function report(rounds: readonly Round[]): Promise<void> {
+  const figures = PEERS.map((peer) => {
+    const own = rounds.filter((round) => round.peer === peer);
+    return { peer, spreads: own.length === 0 ? [] : COLUMNS.map(({ of }) => spread(own.map(of))) };
+  }).filter(({ spreads }) => spreads.length > 0);
+  const [charon, tanuki] = (['charon', 'tanuki'] as const).map((name) => figures.find(({ peer }) => peer === name)?.spreads);
+  const ratios = charon && tanuki ? COLUMNS.map((_, i) => tanuki[i]!.median / charon[i]!.median) : undefined;
+  const row = (peer: string, spreads: readonly Spread[]) => [
+    peer,
+    ...spreads.map((figure, i) => spreadText(figure, COLUMNS[i]!.digits)),
+  ];
+  printTable([
+    ['median [lowest-highest]', ...COLUMNS.map(({ title }) => title)],
+    ...figures.map(({ peer, spreads }) => row(peer, spreads)),
+    ...(ratios === undefined ? [] : [['tanuki : charon', ...ratios.map((ratio) => `${ratio.toFixed(2)}x`)]]),
+  ]);
+  const named = (spreads: readonly Spread[]) => Object.fromEntries(COLUMNS.map(({ title }, i) => [title, spreads[i]]));
+  giveJson('throughput', {
+    date: new Date().toISOString().slice(0, 10),
+    machine: await machineShape(),
+    figures: Object.fromEntries(figures.map(({ peer, spreads }) => [peer, named(spreads)])),
+    ratios: ratios === undefined ? undefined : Object.fromEntries(COLUMNS.map(({ title }, i) => [title, ratios[i]])),
+    rounds,
+  });
+}
