@@ -17,6 +17,7 @@ import { Demands, type Waiter } from './demands.ts';
 import { event, type IkedEventName } from './events.ts';
 import type { Demand, Host } from './host.ts';
 import type { ChildSa } from './ikev2/child-sa.ts';
+import { redundantIkeSa } from './ikev2/collisions.ts';
 import { Cookies } from './ikev2/cookie.ts';
 import { closeIkeSa, failIkeSa, retire } from './ikev2/endings.ts';
 import { advance, childInstalled, childRefused, passTime, receive, spiArrived } from './ikev2/exchanges.ts';
@@ -47,6 +48,10 @@ const COMPLAINTS_PER_SECOND = 20;
 const SLID_MS = 5_000;
 /** An ACQUIRE that meets a child younger than this was overtaken by it. Milliseconds. */
 const JUST_MADE_MS = 2_000;
+/** Failures that `status` shows. */
+const MOST_FAILURES = 64;
+/** A redundant IKE SA is deleted this long after it was found to be one, when the children of the other are in. Milliseconds. */
+const YIELD_MS = 2_000;
 /** ACQUIREs that wait for spmd. */
 const MOST_SLIDS = 256;
 
@@ -69,7 +74,6 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
   peers: Peers;
   local: readonly LocalAddress[] = [];
   readonly #adoption: Adoption;
-  readonly #contacted = new Set<string>();
   /** Selectors that an operator terminated: `initiate start` does not bring them back. */
   readonly #stopped = new Set<string>();
   readonly #slids = new Map<number, Slid>();
@@ -538,33 +542,55 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
       });
   }
 
+  /** What `status` shows of a failure until the same thing succeeds. Strangers, whose subject is an address, never push out what is configured. */
   #remember(subject: string, why: string): void {
     this.failures.delete(subject);
     this.failures.set(subject, { at: this.now.wall, why });
-    if (this.failures.size > 256) this.failures.delete([...this.failures.keys()][0]!);
+    if (this.failures.size <= MOST_FAILURES) return;
+    const oldest = [...this.failures.keys()];
+    const stranger = oldest.find((name) => this.peers.byName(name) === undefined && this.peers.child(name) === undefined);
+    this.failures.delete(stranger ?? oldest[0]!);
+  }
+
+  remember(subject: string, why: string): void {
+    this.#remember(subject, why);
   }
 
   // What IKE SAs tell.
 
   isFirstContact(remote: string): boolean {
-    return !this.#contacted.has(remote);
+    return !this.table.ofRemote(remote).some((sa) => sa.state.name === 'established');
   }
 
-  /** RFC 7296 §2.4: the peer has forgotten what it had with us before, so that goes without a message. */
+  /**
+   * RFC 7296 §2.4: with INITIAL_CONTACT the peer says that it has forgotten what it had with us before. What was authenticated only after
+   * this IKE SA began was made at the same time by both ends: that is no past, and one of the two is closed in good order.
+   */
   established(sa: IkeSa, initialContact: boolean): void {
     const remote = sa.peer!.name;
-    this.#contacted.add(remote);
     this.failures.delete(remote);
-    if (!initialContact) return;
-    for (const old of this.table.ofRemote(remote)) {
-      const same = old !== sa && old.authenticated && sameIdentity(old.peerId!, sa.peerId!) && sameIdentity(old.myId!, sa.myId!);
-      if (same) retire(old, `the peer begins anew (INITIAL_CONTACT in ${sa.name})`);
+    this.failures.delete(`${sa.path.remote.address}`);
+    for (const other of this.table.ofRemote(remote)) {
+      if (other === sa || !other.authenticated || other.peerId === undefined || other.myId === undefined) continue;
+      if (!sameIdentity(other.peerId, sa.peerId!) || !sameIdentity(other.myId, sa.myId!)) continue;
+      if (initialContact && other.authenticatedAt < sa.born)
+        retire(other, `the peer begins anew (INITIAL_CONTACT in ${sa.name})`);
+      else if (other.state.name === 'established' && other.authenticatedAt >= sa.born) this.#yield(sa, other);
     }
+  }
+
+  /** Both ends began at once: what the redundant IKE SA carries is asked for in the other, then it is deleted. */
+  #yield(sa: IkeSa, other: IkeSa): void {
+    const loser = redundantIkeSa(sa, other);
+    if (loser === undefined || loser.full) return;
+    const winner = loser === sa ? other : sa;
+    loser.full = true;
+    loser.add({ kind: 'delete-ike', why: `both ends began at once, and ${winner.name} stays`, after: this.now.mono + YIELD_MS });
   }
 
   closed(sa: IkeSa, why: string, failed: boolean): void {
     const known = sa.path.remote;
-    if (failed) this.#remember(sa.peer?.name ?? showEndpoint(known), why);
+    if (failed) this.#remember(sa.peer?.name ?? `${known.address}`, why);
     this.afterClose(sa);
   }
 
@@ -623,8 +649,20 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
     this.#outputs.push(output);
   }
 
-  report(name: IkedEventName, message: string, details?: Readonly<Record<string, string | number | boolean | undefined>>): void {
-    this.emit({ kind: 'event', event: event(name, message, details) });
+  report(
+    name: IkedEventName,
+    message: string,
+    details: Readonly<Record<string, string | number | boolean | undefined>> = {},
+  ): void {
+    const told = event(name, message, details);
+    const subject = [details.child, details.remote, details.peer].find((one) => typeof one === 'string');
+    const failure = (name === 'ike-sa-failed' || name === 'child-sa-failed') && typeof subject === 'string';
+    // A peer that sends its request again gets the same answer; the line is written once.
+    const known = typeof subject === 'string' ? this.failures.get(subject)?.why : undefined;
+    const again = (failure || name === 'message-refused') && known !== undefined && message.endsWith(known);
+    if (failure) this.#remember(subject, message);
+    if (name === 'child-sa-up') for (const one of [details.child, details.remote]) this.failures.delete(`${one}`);
+    this.emit({ kind: 'event', event: again ? { ...told, severity: 'debug' } : told });
   }
 
   count(name: string): void {

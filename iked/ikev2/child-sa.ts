@@ -10,6 +10,7 @@ import type { Mode, SaParameters } from '../../src/ipsec/sa.ts';
 import type { TrafficSelector } from '../../src/ipsec/selector.ts';
 import type { Path } from '../../src/net/address.ts';
 import type { ChildPolicy } from '../peers.ts';
+import type { Nonces } from './collisions.ts';
 import type { IkeSa } from './ike-sa.ts';
 import { type ChildKeys, type ChildSuite, childSuiteOf } from './keys.ts';
 
@@ -37,6 +38,8 @@ export interface Agreement {
   readonly outbound: ChildKeys;
   /** Whether we sent the request that made it. */
   readonly initiator: boolean;
+  /** The nonces of the exchange that made it. */
+  readonly nonces: Nonces;
 }
 
 export class ChildSa {

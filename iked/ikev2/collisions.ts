@@ -2,6 +2,7 @@
 
 import { compare } from '../../src/bytes/bytes.ts';
 import { PeerError } from '../../src/errors.ts';
+import { sameSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
 import type { ChildSa } from './child-sa.ts';
 import type { IkeSa } from './ike-sa.ts';
 
@@ -18,6 +19,47 @@ export function oursIsRedundant(ours: Nonces, theirs: Nonces): boolean {
 
 function lower({ Ni, Nr }: Nonces): Uint8Array {
   return compare(Ni, Nr) < 0 ? Ni : Nr;
+}
+
+/**
+ * Both ends asked for the same child at once, which is no rekey: the two serve the same traffic. As in §2.8.1 the one with the lowest nonce
+ * goes, closed by whom created it; nothing is closed that the peer created, since it may want both.
+ */
+export function redundantChild(child: ChildSa): ChildSa | undefined {
+  const twin = child.ike.children.find(
+    (other) => other !== child && other.state === 'installed' && free(other) && sameTraffic(child, other),
+  );
+  if (twin === undefined || child.state !== 'installed' || !free(child)) return undefined;
+  const loser = oursIsRedundant(child.agreed.nonces, twin.agreed.nonces) ? child : twin;
+  return loser.agreed.initiator ? loser : undefined;
+}
+
+/** Not on its way to be replaced, nor here to replace another that is still there. */
+function free(child: ChildSa): boolean {
+  return (
+    !child.superseded &&
+    !child.rekeying &&
+    child.successor === undefined &&
+    (child.replaces === undefined || child.replaces.state === 'gone')
+  );
+}
+
+function sameTraffic(a: ChildSa, b: ChildSa): boolean {
+  const same = (one: readonly TrafficSelector[], other: readonly TrafficSelector[]) =>
+    one.length === other.length && one.every((ts) => other.some((known) => sameSelector(ts, known)));
+  return (
+    a.policy.name === b.policy.name &&
+    a.agreed.mode === b.agreed.mode &&
+    same(a.agreed.local, b.agreed.local) &&
+    same(a.agreed.peer, b.agreed.peer)
+  );
+}
+
+/** The same for IKE SAs that both ends began at once: which of the two is ours to close. */
+export function redundantIkeSa(a: IkeSa, b: IkeSa): IkeSa | undefined {
+  if (a.nonces === undefined || b.nonces === undefined) return undefined;
+  const loser = oursIsRedundant(a.nonces, b.nonces) ? a : b;
+  return loser.originalInitiator ? loser : undefined;
 }
 
 /** §2.25.2: a request to create or rekey a child while the IKE SA is being rekeyed, or is no longer the one in use. */

@@ -292,6 +292,7 @@ export function makeChild(
     inbound: keys.fromInitiator,
     outbound: keys.fromResponder,
     initiator: false,
+    nonces: { Ni, Nr },
   });
   install(child, holdMs);
   const payloads: Payload[] = [
@@ -366,6 +367,7 @@ export function readChild(
     inbound: keys.fromResponder,
     outbound: keys.fromInitiator,
     initiator: true,
+    nonces: { Ni, Nr },
   });
   install(child, outbound === 'now' ? 0 : outbound);
   if (findNotify(payloads, 'ADDITIONAL_TS_POSSIBLE') !== undefined) {

@@ -20,6 +20,7 @@ export function activate(child: ChildSa): void {
 export function dropChild(child: ChildSa, why: string, wanted: boolean): void {
   const { ike } = child;
   const announced = child.announced;
+  child.superseded ||= ike.host.table.children().some((other) => serves(other, child));
   ike.host.uninstall(child, child.superseded ? DRAIN_MS : 0);
   ike.remove(child);
   if (!announced) return;
@@ -31,22 +32,24 @@ export function dropChild(child: ChildSa, why: string, wanted: boolean): void {
   if (!child.superseded) ike.host.childGone(child, why, wanted);
 }
 
+/** Whether another child does the same work, and is not about to go with the same IKE SA. */
+function serves(other: ChildSa, child: ChildSa): boolean {
+  return (
+    other !== child && other.policy.name === child.policy.name && other.usable && (other.ike !== child.ike || !child.ike.ending)
+  );
+}
+
 /** Closes an IKE SA at once, with all its children and without a message. */
 export function closeIkeSa(sa: IkeSa, why: string, failed: boolean): void {
   if (sa.closed) return;
   const { host } = sa;
   const announced = sa.authenticated && sa.state.name !== 'rekeyed';
-  for (const child of sa.children) child.superseded ||= host.table.children().some((other) => serves(other, child));
+  sa.ending = true;
   for (const child of [...sa.children]) dropChild(child, `its IKE SA is gone: ${why}`, failed);
   host.table.forget(sa);
   sa.dispose(why);
   if (announced) sa.report('ike-sa-down', `IKE SA with ${sa.peerName} is gone: ${why}`, { failed });
   host.closed(sa, why, failed && announced);
-}
-
-/** Whether another IKE SA's child does the same work. */
-function serves(other: ChildSa, child: ChildSa): boolean {
-  return other.ike !== child.ike && other.policy.name === child.policy.name && other.usable;
 }
 
 /** How long an IKE SA that the peer has forgotten keeps its children beside the new ones. Milliseconds. */

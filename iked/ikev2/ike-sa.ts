@@ -13,6 +13,7 @@ import type { Demand, Host } from '../host.ts';
 import { KEEPALIVE_MS, type Nat } from '../natt.ts';
 import type { Peer } from '../peers.ts';
 import type { ChildSa } from './child-sa.ts';
+import type { Nonces } from './collisions.ts';
 import type { Plan, Sent } from './exchanges.ts';
 import { cipherOfSuite, type IkeKeys, type IkeSuite, sealKeys, wipeKeys } from './keys.ts';
 import { ladder } from './ladder.ts';
@@ -111,6 +112,13 @@ export class IkeSa {
   myId: Identity | undefined;
   peerId: Identity | undefined;
   authenticated = false;
+  /** It is being closed, its children one after the other. */
+  ending = false;
+  /** `mono` of its first message, and of the authentication that it or the IKE SA it replaces began with. */
+  readonly born: number;
+  authenticatedAt = 0;
+  /** The nonces that its keys come from. */
+  nonces: Nonces | undefined;
   /** `mono` of its birth, and of the last authentic message. */
   since: number;
   heard: number;
@@ -144,6 +152,7 @@ export class IkeSa {
     this.peer = options.peer;
     this.candidates = options.candidates ?? [];
     this.initRequest = options.initRequest;
+    this.born = host.now.mono;
     this.since = host.now.mono;
     this.heard = host.now.mono;
   }
@@ -270,6 +279,8 @@ export class IkeSa {
     const { ikev2 } = this.peer!;
     const { mono } = this.host.now;
     this.authenticated = true;
+    this.authenticatedAt = mono;
+    if (this.state.name === 'awaiting-ike-auth') this.nonces = this.state.facts;
     this.state = { name: 'established' };
     this.since = mono;
     this.timers.clear('negotiation');

@@ -10,7 +10,7 @@
  */
 
 import { type ChildSa, showSpi } from './child-sa.ts';
-import { type Nonces, oursIsRedundant } from './collisions.ts';
+import { type Nonces, oursIsRedundant, redundantChild } from './collisions.ts';
 import { activate, dropChild } from './endings.ts';
 import type { IkeSa, Task } from './ike-sa.ts';
 
@@ -74,6 +74,11 @@ export function announce(child: ChildSa): void {
   if (replaces === undefined)
     ike.report('child-sa-up', `child SA ${child.label} is up: ${agreed.mode} mode, ${child.suite}`, facts);
   else ike.report('child-sa-rekeyed', `child SA ${child.label} replaces ${replaces.label}: ${child.suite}`, facts);
+  const redundant = redundantChild(child);
+  if (redundant !== undefined) {
+    redundant.superseded = true;
+    ike.add({ kind: 'delete-child', children: [redundant] });
+  }
   if (replaces !== undefined && agreed.initiator && replaces.state === 'replaced')
     ike.add({ kind: 'delete-child', children: [replaces] });
 }

@@ -140,6 +140,8 @@ function successorOf(sa: IkeSa, { originalInitiator, suite, SPIi, SPIr, Ni, Nr, 
   fresh.peerId = sa.peerId;
   fresh.setKeys(suite, keys);
   fresh.establish();
+  fresh.authenticatedAt = sa.authenticatedAt;
+  fresh.nonces = { Ni, Nr };
   sa.host.table.add(fresh);
   return fresh;
 }
