@@ -63,7 +63,6 @@ export class FlowCache<Decision> {
     const keys = this.#keys;
     const at = place * KEY_WORDS;
     return (
-      this.#decisions[place] !== undefined &&
       keys[at] === packet.source0 &&
       keys[at + 4] === packet.destination0 &&
       keys[at + 8] === packet.sourcePort &&

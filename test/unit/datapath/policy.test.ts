@@ -321,6 +321,17 @@ describe('lifetimes (RFC 4301 §4.4.2.1)', () => {
     }
   });
 
+  test('what comes in behind a hard limit finds no SA', () => {
+    const lifetime = { soft: none, hard: { ...none, packets: 2 } };
+    const { a, b } = pair(saOf({ lifetime: { soft: none, hard: none } }));
+    b.engine.removeSa([...b.engine.core.sad.all][0]!);
+    b.engine.addSa(saOf({ lifetime }), NOW, 'inbound');
+    const wires = [1, 2, 3].flatMap(() => a.protect([udpPacket(new Uint8Array(4))]));
+    expect(wires.map((wire) => b.unprotect([wire], INPUT.udp).length)).toEqual([1, 1, 0]);
+    expect([b.drop(0), b.engine.core.sad.size]).toEqual(['noSa', 0]);
+    expect(b.engine.drain()).toMatchObject([{ kind: 'expire', hard: true }]);
+  });
+
   test('by time: wakeAt says when, and the keys are wiped at the end', () => {
     const sa = saOf({ lifetime: { soft: { ...none, seconds: 80 }, hard: { ...none, seconds: 100 } } });
     const node = new Node();
