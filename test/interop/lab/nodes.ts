@@ -7,7 +7,7 @@ export type Node = {
   readonly rekey: (what: 'child' | 'ike') => Promise<void>;
   /** `SPI in/SPI out` of every installed child `net4`. */
   readonly childSpis: () => Promise<readonly string[]>;
-  /** `SPIi/SPIr` of every established IKE SA. */
+  /** `SPIi/SPIr` of every established IKE SA, the first four octets of each, as Tanuki names it. */
   readonly ikeSpis: () => Promise<readonly string[]>;
   /** No exchange of its own is under way and no SA is coming or going (what is only listed for a while after its end does not count). */
   readonly settled: () => Promise<boolean>;
@@ -34,7 +34,8 @@ export const charonNode = (charon: Charon): Node => ({
   rekey: (what) => charon.rekey(what === 'child' ? { child: 'net4' } : { ike: 'peer' }),
   childSpis: async () =>
     (await charon.children()).filter(({ name }) => name === 'net4').map(({ spiIn, spiOut }) => `${spiIn}/${spiOut}`),
-  ikeSpis: async () => (await charon.ikeSas()).map(({ spiInitiator, spiResponder }) => `${spiInitiator}/${spiResponder}`),
+  ikeSpis: async () =>
+    (await charon.ikeSas()).map(({ spiInitiator, spiResponder }) => `${spiInitiator.slice(0, 8)}/${spiResponder.slice(0, 8)}`),
   settled: async () => {
     const sas = await charon.sas();
     const quiet = sas.every(({ state, tasks }) => (state === 'ESTABLISHED' || state === 'REKEYED') && tasks.length === 0);
