@@ -5,8 +5,9 @@ import type { Spd } from '../datapath/spd.ts';
 import { SystemError } from '../errors.ts';
 import type { Event } from '../event.ts';
 import type { Family, IpAddress } from '../net/address.ts';
+import { showPrefix } from '../net/prefix.ts';
 import type { Libc } from '../runtime/native/index.ts';
-import type { Route, Rule } from '../runtime/netlink/route.ts';
+import type { InterfaceAddress, Route, Rule } from '../runtime/netlink/route.ts';
 import { HostMonitor, Rtnetlink } from '../runtime/netlink/rtnetlink.ts';
 import { type Plan, PRIORITY, PROTOCOL, planOf, routeKey, ruleKey, sourceFor, TABLE } from './plan.ts';
 import type { DatapathSettings } from './ports.ts';
@@ -34,7 +35,8 @@ export class Diversion {
   readonly #report: (event: Event) => void;
   /** Of the SPD that the host agrees with; -1: none yet. */
   #generation = -1;
-  #addresses: readonly IpAddress[] = [];
+  /** The host's own, without the device's. */
+  #addresses: readonly InterfaceAddress[] = [];
 
   /** Brings the device up and removes what a predecessor has left. Throws SystemError. */
   constructor(libc: Libc, settings: DatapathSettings, name: string, problems: string[], report: (event: Event) => void) {
@@ -61,7 +63,8 @@ export class Diversion {
   hostChanged(): void {
     this.#monitor.changes();
     const addresses = this.#localAddresses();
-    if (addresses.join() === this.#addresses.join()) return;
+    const text = (list: readonly InterfaceAddress[]) => list.map(({ index, prefix }) => `${index} ${showPrefix(prefix)}`).join();
+    if (text(addresses) === text(this.#addresses)) return;
     this.#addresses = addresses;
     this.#generation = -1;
   }
@@ -74,7 +77,8 @@ export class Diversion {
     const plan = planOf({
       outbound: policies('outbound'),
       inbound: [...policies('inbound'), ...policies('forward')],
-      addresses: this.#addresses,
+      addresses: this.#addresses.map(({ prefix }) => prefix.address),
+      onLink: this.#addresses.map(({ prefix }) => prefix),
       keyPorts: this.#settings.keyPorts,
       device: this.#device,
     });
@@ -87,7 +91,13 @@ export class Diversion {
   /** The local address for a packet to `destination` that a policy protects. */
   sourceFor(spd: Spd, destination: IpAddress): IpAddress | undefined {
     const policies = spd.ordered('outbound').map(({ policy }) => policy);
-    return sourceFor(policies, this.#addresses, destination) ?? this.#rtnetlink.lookup(destination)?.preferredSource;
+    return (
+      sourceFor(
+        policies,
+        this.#addresses.map(({ prefix }) => prefix.address),
+        destination,
+      ) ?? this.#rtnetlink.lookup(destination)?.preferredSource
+    );
   }
 
   /** Undoes everything. The device goes with its descriptor. */
@@ -142,11 +152,10 @@ export class Diversion {
   }
 
   /** Other hosts may send to them: global, usable, not the device's. */
-  #localAddresses(): IpAddress[] {
+  #localAddresses(): InterfaceAddress[] {
     return this.#rtnetlink
       .addresses()
-      .filter(({ index, scope, flags }) => index !== this.#device.index && scope === GLOBAL_SCOPE && (flags & UNUSABLE) === 0)
-      .map(({ prefix }) => prefix.address);
+      .filter(({ index, scope, flags }) => index !== this.#device.index && scope === GLOBAL_SCOPE && (flags & UNUSABLE) === 0);
   }
 
   /** The smallest of the host's links, less what protection adds. */

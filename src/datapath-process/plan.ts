@@ -39,6 +39,11 @@ const ESP = 50;
 const ICMPV6 = 58;
 /** TCP, UDP, DCCP, SCTP, UDP-Lite: what the kernel's rules know ports of. */
 const WITH_PORTS = [TCP, UDP, 33, 132, 136];
+/**
+ * ICMP, IGMP, IPIP, TCP, UDP, DCCP, 6in4, GRE, AH, OSPF, VRRP, L2TP, SCTP, UDP-Lite. The kernel asks the same rules before it answers ARP, which has
+ * no protocol: among neighbours in clear these are refused one by one.
+ */
+const AMONG_NEIGHBOURS = [1, 2, 4, TCP, UDP, 33, 41, 47, 51, 89, 112, 115, 132, 136];
 const FAMILIES: readonly Family[] = [4, 6];
 /** What a host needs to be a host on its link: router and neighbour discovery, link-local multicast, broadcast. */
 const ON_LINK: Readonly<Record<Family, readonly Prefix[]>> = {
@@ -54,6 +59,8 @@ export interface PlanInput {
   readonly inbound: readonly Policy[];
   /** This host's own addresses, without the TUN's. */
   readonly addresses: readonly IpAddress[];
+  /** The prefixes of its links: who is in them is asked for by ARP. */
+  readonly onLink: readonly Prefix[];
   readonly keyPorts: readonly number[];
   readonly device: { readonly name: string; readonly index: number };
 }
@@ -126,7 +133,7 @@ function outboundRules(family: Family, { outbound, addresses, keyPorts }: PlanIn
 }
 
 /** RFC 4301 §5.2 step 3b: what came from outside in clear and should have been protected goes nowhere. */
-function inboundRules(family: Family, { inbound, keyPorts, device }: PlanInput): Rule[] {
+function inboundRules(family: Family, { inbound, keyPorts, device, onLink }: PlanInput): Rule[] {
   const entries = relevant(family, inbound, forbids);
   if (entries.length === 0) return [];
   const pass = {
@@ -156,8 +163,11 @@ function inboundRules(family: Family, { inbound, keyPorts, device }: PlanInput):
     if (!isExact(policy.selector)) continue;
     const priority = Math.min(PRIORITY.inbound + group, PRIORITY.inboundLast);
     const fit = fitting(policy.selector, true);
-    if (forbids(policy)) rules.push({ family, priority, table: 0, action: 'blackhole', protocol: PROTOCOL, ...fit });
-    else rules.push({ ...pass, priority, ...fit });
+    const refuse: Rule = { family, priority, table: 0, action: 'blackhole', protocol: PROTOCOL, ...fit };
+    if (!forbids(policy)) rules.push({ ...pass, priority, ...fit });
+    else if (policy.selector.protocol !== 0 || !onLink.some((prefix) => overlap(prefix, policy.selector.source)))
+      rules.push(refuse);
+    else rules.push(...AMONG_NEIGHBOURS.map((ipProtocol): Rule => ({ ...refuse, ipProtocol })));
   }
   return rules;
 }
@@ -224,6 +234,10 @@ function fitting(
 
 function addressIn(prefix: Prefix, addresses: readonly IpAddress[]): IpAddress | undefined {
   return prefix.length === 0 ? undefined : addresses.find((address) => prefixHolds(prefix, address));
+}
+
+function overlap(a: Prefix, b: Prefix): boolean {
+  return a.length <= b.length ? prefixHolds(a, b.address) : prefixHolds(b, a.address);
 }
 
 function network(prefix: Prefix): Prefix {

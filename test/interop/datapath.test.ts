@@ -1,0 +1,167 @@
+/** Two datapath processes with static SAs across the lab's link: every mode, family and encapsulation, the host's rules, and how fast it is. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { DatapathNode, type StaticPair } from './lab/datapath.ts';
+import { Lab, type Namespace, namespacesMissing } from './lab/namespaces.ts';
+import { skipNote } from './lab/skip.ts';
+import { ping, transfer } from './lab/traffic.ts';
+
+const BUILT = fileURLToPath(new URL('../../dist/src/datapath-process/cli.js', import.meta.url));
+const missing = namespacesMissing('iperf3') ?? (existsSync(BUILT) ? undefined : 'not built (npm run build)');
+const why = skipNote('two datapath processes', missing);
+
+type Version = 'v4' | 'v6';
+type Case = {
+  readonly mode: 'tunnel' | 'transport';
+  readonly outer: Version;
+  readonly inner: Version;
+  readonly encapsulated: boolean;
+};
+
+const VERSIONS: readonly Version[] = ['v4', 'v6'];
+const CASES: readonly Case[] = [true, false].flatMap((encapsulated) =>
+  VERSIONS.flatMap((outer): Case[] => [
+    ...VERSIONS.map((inner): Case => ({ mode: 'tunnel', outer, inner, encapsulated })),
+    { mode: 'transport', outer, inner: outer, encapsulated },
+  ]),
+);
+
+const title = ({ mode, outer, inner, encapsulated }: Case) =>
+  `${mode}, ${mode === 'tunnel' ? `${inner} in ` : ''}${outer}, ${encapsulated ? 'in UDP' : 'protocol 50'}`;
+
+describe.skipIf(missing !== undefined)(`two datapath processes${why}`, () => {
+  let lab: Lab;
+  let a: DatapathNode;
+  let b: DatapathNode;
+  let spi = 0x1000;
+  /** Rules, routes and links of each host before anything of ours was there. */
+  let before: readonly string[];
+  /** The same of `a` with a datapath that has no policies. */
+  let idle: string;
+
+  const pairOf = ({ mode, outer, inner, encapsulated }: Case): StaticPair => {
+    const left = lab.a.addresses;
+    const right = lab.b.addresses;
+    spi += 2;
+    return {
+      mode,
+      encapsulated,
+      outer: { left: left.outer[outer], right: right.outer[outer] },
+      inner:
+        mode === 'tunnel'
+          ? { left: left.net[inner], right: right.net[inner] }
+          : { left: left.outer[outer], right: right.outer[outer] },
+      spi,
+    };
+  };
+  const install = async (one: Case) => {
+    await Promise.all([a.flush(), b.flush()]);
+    const pair = pairOf(one);
+    await Promise.all([a.install(pair, 'left'), b.install(pair, 'right')]);
+  };
+  const target = ({ mode, inner, outer }: Case) =>
+    mode === 'tunnel' ? lab.b.addresses.inner[inner] : lab.b.addresses.outer[outer];
+
+  beforeAll(async () => {
+    lab = await Lab.open({ label: 'datapath', tcpBufferBytes: 0 });
+    before = await Promise.all([networkOf(lab.a), networkOf(lab.b)]);
+    const started = await Promise.all([
+      DatapathNode.start(lab.a, join(lab.dir, 'a')),
+      DatapathNode.start(lab.b, join(lab.dir, 'b')),
+    ]);
+    [a, b] = [started[0].node, started[1].node];
+    expect(started.map(({ problems }) => problems)).toEqual([[], []]);
+    idle = await networkOf(lab.a);
+  });
+  afterAll(() => lab?.close());
+
+  test('say what they are', async () => {
+    const { device, cipher, closed, problems } = await a.status();
+    expect(device).toMatchObject({ kind: 'tun', name: 'tanuki0', mtu: 1400 });
+    expect(device.offloads).toEqual(expect.arrayContaining(['checksum', 'tcp-segmentation', 'udp-send-segments']));
+    expect({ cipher, closed, problems }).toEqual({ cipher: 'openssl', closed: [], problems: [] });
+  });
+
+  test.each(CASES.map((one) => [title(one), one] as const))('%s carries pings and TCP', async (_, one) => {
+    await install(one);
+    for (const host of [lab.a, lab.b]) await host.must(['ip', 'neighbour', 'flush', 'dev', 'eth0']);
+    expect(await ping(lab.a, target(one), 5)).toMatchObject({ received: 5, lost: [], errors: [] });
+    // Transport mode carries whole packets only (RFC 4303 §3.3.4).
+    const size = one.mode === 'tunnel' ? 4000 : 1300;
+    expect((await ping(lab.a, target(one), 3, { size })).lost).toEqual([]);
+    const { receivedBytes } = await transfer(lab.a, lab.b, target(one), { bytes: 4_000_000 });
+    expect(receivedBytes).toBeGreaterThan(1_000_000);
+    expect(await a.ping(target(one))).toMatchObject({ answered: true });
+    const { sas, drops } = await b.status();
+    const inbound = sas.find(({ direction }) => direction === 'inbound');
+    expect(inbound).toMatchObject({ mode: one.mode, encapsulated: one.encapsulated });
+    expect(inbound!.packets).toBeGreaterThan(100);
+    expect(drops).toEqual({});
+  });
+
+  test('divert what policies protect and nothing else', async () => {
+    await install({ mode: 'transport', outer: 'v4', inner: 'v4', encapsulated: true });
+    const { v4, v6 } = lab.b.addresses.outer;
+    const route = (...argv: string[]) => lab.a.must(['ip', 'route', 'get', ...argv]);
+    expect(await route(v4)).toContain('dev tanuki0');
+    expect(await route(v4, 'mark', '0x7461')).toContain('dev eth0');
+    expect(await route(v4, 'ipproto', 'udp', 'sport', '500')).toContain('dev eth0');
+    expect(await route(v4, 'ipproto', 'udp', 'sport', '4500')).toContain('dev eth0');
+    expect(await lab.a.must(['ip', '-6', 'route', 'get', v6])).toContain('dev eth0');
+    expect((await ping(lab.a, v6, 2)).lost).toEqual([]);
+  });
+
+  test('drop clear text that should have been protected (RFC 4301 §5.2)', async () => {
+    await Promise.all([a.flush(), b.flush()]);
+    const pair = pairOf({ mode: 'tunnel', outer: 'v4', inner: 'v4', encapsulated: true });
+    await b.install(pair, 'right');
+    const { left, right } = pair.outer;
+    await lab.a.must(['ip', 'route', 'add', lab.b.addresses.net.v4, 'via', right]);
+    const answered = async () => (await ping(lab.a, lab.b.addresses.inner.v4, 2, { from: lab.a.addresses.inner.v4 })).received;
+    expect(await answered()).toBe(0);
+    expect((await ping(lab.a, right, 2, { from: left })).lost).toEqual([]);
+    await b.flush();
+    await lab.b.must(['ip', 'route', 'add', lab.a.addresses.net.v4, 'via', left]);
+    expect(await answered()).toBe(2);
+    await lab.a.must(['ip', 'route', 'delete', lab.b.addresses.net.v4]);
+    await lab.b.must(['ip', 'route', 'delete', lab.a.addresses.net.v4]);
+  });
+
+  test('hold packets back after a crash, and undo what it left at the next start', async () => {
+    await Promise.all([a.flush(), b.flush()]);
+    expect(await networkOf(lab.a)).toBe(idle);
+    const one: Case = { mode: 'tunnel', outer: 'v4', inner: 'v4', encapsulated: true };
+    await install(one);
+    await ping(lab.a, target(one), 1);
+    a.program.kill('SIGKILL');
+    await a.program.exited;
+    expect(await networkOf(lab.a)).not.toBe(before[0]);
+    expect((await lab.a.exec(['ping', '-c', '1', '-W', '1', target(one)])).stderr).toContain('No route to host');
+    const started = await DatapathNode.start(lab.a, join(lab.dir, 'a'));
+    a = started.node;
+    expect(started.problems).toEqual([]);
+    expect(await networkOf(lab.a)).toBe(idle);
+    await install(one);
+    expect((await ping(lab.a, target(one), 3)).lost).toEqual([]);
+  });
+
+  test('leave nothing behind at their end', async () => {
+    await install(CASES[0]!);
+    expect(await networkOf(lab.a)).not.toBe(before[0]);
+    await Promise.all([a.stop(), b.stop()]);
+    expect(await Promise.all([networkOf(lab.a), networkOf(lab.b)])).toEqual(before);
+  });
+});
+
+/** Rules and routes of all tables, as text. */
+async function networkOf(host: Namespace): Promise<string> {
+  const lists = await Promise.all(
+    ['-4', '-6'].flatMap((family) => [
+      host.must(['ip', family, 'rule', 'list']),
+      host.must(['ip', family, 'route', 'list', 'table', 'all']),
+    ]),
+  );
+  return lists.join('---\n');
+}
