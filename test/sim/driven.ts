@@ -15,7 +15,7 @@ export interface DrivenOptions<In, Out> {
 
 /** Ticks at one and the same millisecond, or within a second, that are no busy loop yet. */
 const MOST_TICKS_AT_ONCE = 20;
-const MOST_TICKS_A_SECOND = 1_000;
+const MOST_TICKS_A_SECOND = 500;
 
 export class Driven<In, Out> {
   readonly #options: DrivenOptions<In, Out>;

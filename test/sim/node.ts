@@ -4,7 +4,6 @@ import { Iked, type IkedInput, type IkedOutput } from '../../iked/iked.ts';
 import type { IkedCommand, IkedStatus } from '../../iked/ports.ts';
 import type { SpmdInput, SpmdOutput } from '../../spmd/ports.ts';
 import { Spmd } from '../../spmd/spmd.ts';
-import { utf8 } from '../../src/bytes/bytes.ts';
 import { Secret } from '../../src/bytes/secret.ts';
 import { nobleEngine } from '../../src/crypto/engine-noble.ts';
 import type { Event } from '../../src/event.ts';
@@ -12,7 +11,7 @@ import type { Machine } from '../../src/machine.ts';
 import type { IpAddress } from '../../src/net/address.ts';
 import { readSadb, SadbFramer, writeSadb } from '../../src/pfkey/message.ts';
 import { type ClientOutput, SpmifClient } from '../../src/spmif/client.ts';
-import type { Chance } from './chance.ts';
+import { Chance } from './chance.ts';
 import type { Clock } from './clock.ts';
 import { type DatapathDoors, DatapathNode } from './datapath-node.ts';
 import { Driven } from './driven.ts';
@@ -109,7 +108,7 @@ export class SimNode {
   /** Whether spmd has told the datapath what to protect. */
   get hasPolicies(): boolean {
     const entries = this.#datapath?.engine.core.spd.entries() ?? [];
-    return entries.filter(({ policy }) => policy.action === 'protect').length >= this.spec.config.selectors.length;
+    return entries.filter(({ policy }) => policy.selector.protocol === 0).length >= this.spec.config.selectors.length;
   }
 
   get running(): boolean {
@@ -431,5 +430,6 @@ export function addressOf(node: SimNode): IpAddress {
 
 /** One key for each pair of nodes, whichever of them asks. */
 function pskOf(own: string, remote: string): Uint8Array {
-  return utf8(`sim-pre-shared-key-${[own, remote].sort().join('-')}`);
+  const [first, second] = [own, remote].sort().map((name) => Number(name.slice(1)));
+  return new Chance(0x95c * (first! + 1) + second!).bytes(32);
 }

@@ -72,7 +72,7 @@ export function scenarioOf(chance: Chance, realCrypto: boolean): Scenario {
     transport,
     selectors: transport || size > 2 || chance.happens(0.6) ? 1 : 2,
     encapsulated: chance.happens(0.3),
-    dpdSeconds: chance.pick([2, 5, 10]),
+    dpdSeconds: chance.pick([5, 10, 20]),
     retries: chance.pick([3, 4]),
     ikeSeconds: chance.pick([90, 200, 600, 28_800]),
     childSeconds: chance.pick([60, 120, 300, 3600]),

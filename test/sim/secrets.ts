@@ -58,6 +58,7 @@ export class SecretHunt {
   }
 
   #inText(text: string): boolean {
+    if (!SUSPICIOUS.test(text)) return false;
     for (const [run] of text.matchAll(/[0-9a-fA-F]{16,}/g)) {
       for (let at = 0; at + 2 * WINDOW <= run.length; at++) {
         if (this.#windows.has(run.slice(at, at + 2 * WINDOW).toLowerCase())) return true;
@@ -65,12 +66,15 @@ export class SecretHunt {
     }
     for (const [run] of text.matchAll(/[0-9a-fA-F]{2}([ :][0-9a-fA-F]{2}){7,}/g))
       if (this.#inText(run.replaceAll(/[ :]/g, ''))) return true;
-    for (const [run] of text.matchAll(/[A-Za-z0-9+/_-]{11,}/g)) if (this.inBytes(Buffer.from(run, 'base64'))) return true;
+    for (const [run] of text.matchAll(/[A-Za-z0-9+/]{11,}/g)) if (this.inBytes(Buffer.from(run, 'base64'))) return true;
     for (const [run] of text.matchAll(/\d{1,3}(,\s?\d{1,3}){7,}/g))
       if (this.inBytes(Uint8Array.from(run.split(',').map(Number)))) return true;
     return this.inBytes(Buffer.from(text, 'latin1'));
   }
 }
+
+/** What a text must hold for a piece of a key to be in it: long runs of hexadecimal, Base64 or decimal numbers, or octets that are no text. */
+const SUSPICIOUS = /[0-9a-fA-F]{16}|[A-Za-z0-9+/]{11}|(?:[0-9a-fA-F]{2}[ :]){7}|(?:\d{1,3},\s?){7}|[^\x20-\x7e]/;
 
 let current: SecretHunt | undefined;
 
