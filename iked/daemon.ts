@@ -1,7 +1,7 @@
 /** The shell of iked: sockets, links to spmd and the datapath, key files and the control socket around the machine. */
 
 import type { Secret } from '../src/bytes/secret.ts';
-import type { Config } from '../src/config/config.ts';
+import type { Config, Ikev2Config } from '../src/config/config.ts';
 import { expandEndpoints, type LocalAddress } from '../src/config/expand.ts';
 import { SystemError, WireError } from '../src/errors.ts';
 import { type Endpoint, type Path, sameEndpoint, showEndpoint } from '../src/net/address.ts';
@@ -114,6 +114,7 @@ class IkedDaemon implements Daemon {
     const socket =
       this.#sockets.find(({ local }) => sameEndpoint(local, path.local)) ??
       this.#sockets.find(({ local }) => local.address.equals(path.local.address));
+    if (socket === undefined && this.#bindProblems.has(showEndpoint(path.local))) return; // said when it could not be opened
     if (socket === undefined) {
       const message = `no socket at ${showEndpoint(path.local)}: list this address in interface { ike … }`;
       return this.#shell.report({ name: 'send-failed', severity: 'warning', message });
@@ -268,7 +269,7 @@ class IkedDaemon implements Daemon {
     const identityFiles = new Map<string, Uint8Array>();
     for (const { name, ikev2 } of config.remotes) {
       if (ikev2?.preSharedKey !== undefined) {
-        const { key, as } = readPsk(readSecretFile(ikev2.preSharedKey), ikev2.pskFormat, ikev2.preSharedKey);
+        const { key, as } = pskOf(name, ikev2.preSharedKey, ikev2.pskFormat);
         this.#shell.report({
           name: 'key-read',
           severity: 'debug',
@@ -367,6 +368,17 @@ class IkedDaemon implements Daemon {
     this.#commands.delete(output.id);
     if (output.ok) waiting?.resolve(output.result);
     else waiting?.reject(new Error(output.error));
+  }
+}
+
+/** Throws SystemError that names the remote whose key it is, and what to do. */
+function pskOf(remote: string, path: string, format: Ikev2Config['pskFormat']) {
+  try {
+    return readPsk(readSecretFile(path), format, path);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    const how = error.code === 'ENOENT' ? `; make one (tanuki keygen ${path}) or correct the name` : '';
+    throw new SystemError(`pre_shared_key of remote ${remote}: ${error.message}${how}; then: tanuki reload`, error.code);
   }
 }
 

@@ -38,8 +38,12 @@ async function quickstart(once: boolean): Promise<void> {
   let interrupted: () => void = () => {};
   const interruption = new Promise<void>((resolve) => {
     interrupted = resolve;
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, interrupted);
   });
+  const leave = () => {
+    hopeless ??= 'interrupted';
+    interrupted();
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, leave);
   try {
     say('Tanuki quick start: two nodes on this machine, no privilege, no configuration.');
     say(`Policies: ${POLICIES}{a,b}.conf`);
@@ -86,13 +90,17 @@ function preparePolicies(directory: string): void {
 }
 
 const problems: string[] = [];
+/** Why waiting on is pointless: what stands in the way does not go away by itself. */
+let hopeless: string | undefined;
+const HOPELESS: readonly string[] = ['socket-failed', 'datapath-problem', 'configuration-rejected'];
 let goingDown = false;
 
 function show(node: string, daemon: string, event: Event): void {
   if (!goingDown && event.name === 'ladder' && node === 'A') say(`  ${event.message}`);
   if (!goingDown && (event.severity === 'warning' || event.severity === 'error')) {
-    problems.push(`${node} ${daemon}: ${event.message}`);
-    say(`  ! ${node} ${daemon}: ${event.message}`);
+    problems.push(`node ${node}, ${daemon}: ${event.message}`);
+    if (HOPELESS.includes(event.name)) hopeless ??= problems.at(-1);
+    say(`  ! node ${node}, ${daemon}: ${event.message}`);
   }
 }
 
@@ -141,6 +149,7 @@ async function showCounters({ name, runDir }: Node): Promise<void> {
 async function until(condition: () => Promise<boolean>, limitMs: number): Promise<void> {
   const deadline = Date.now() + limitMs;
   while (!(await condition())) {
+    if (hopeless !== undefined) throw new Error(hopeless);
     if (Date.now() > deadline)
       throw new Error(`no child SA within ${limitMs / 1000} s${problems.length === 0 ? '' : `; ${problems.at(-1)}`}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
@@ -159,6 +168,7 @@ await new Command('quickstart')
       await quickstart(options.once === true);
       process.exitCode = 0;
     } catch (error) {
+      if (hopeless === 'interrupted' && options.once !== true) return;
       process.stderr.write(`quick start: ${error instanceof Error ? error.message : String(error)}\n`);
       process.exitCode = 1;
     }

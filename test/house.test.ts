@@ -58,7 +58,7 @@ const ARROWS: Record<(typeof ROOMS)[number]['name'], readonly string[]> = {
   asn1: GROUND,
   wire: ['ground'],
   ground: [],
-  'public names': [...CORES, 'shells', 'bins and whole suites'],
+  'public names': [...CORES, 'runtime', 'shells', 'front door', 'bins and whole suites'],
 };
 
 /** Who may reach outside the process. */

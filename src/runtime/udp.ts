@@ -58,7 +58,7 @@ export function bindUdp(local: Endpoint, events: UdpEvents): Promise<UdpSocket> 
 function bindFailure(local: Endpoint, { code, message }: NodeJS.ErrnoException): string {
   const where = `UDP ${showEndpoint(local)}`;
   if (code === 'EADDRINUSE')
-    return `${where} is in use by another program; stop it, or write another port in interface { ike … }`;
+    return `${where} is in use by another program; stop it (then: tanuki reload), or write another port in interface (ike … port, or datapath { encap_port })`;
   if (code === 'EACCES')
     return `${where} needs a privilege: ports below 1024 are for root or CAP_NET_BIND_SERVICE; run as root or write a higher port in interface { ike … }`;
   if (code === 'EADDRNOTAVAIL') return `${where}: this host has no such address; correct interface { ike … }`;
