@@ -219,13 +219,21 @@ export function planCreateChild(sa: IkeSa, request: OpenedMessage): ChildPlan {
   return { for: 'child', choice, old, group, spi: { mode: choice.mode, reqid: choice.policy.reqid } };
 }
 
-/** The child that N(REKEY_SA) names by the SPI that its sender receives on. Throws CHILD_SA_NOT_FOUND. */
+/** The child that N(REKEY_SA) names by the SPI that its sender receives on. Throws CHILD_SA_NOT_FOUND, or TEMPORARY_FAILURE where it may come. */
 function rekeyedChild(sa: IkeSa, rekey: PayloadOf<'Notify'> | undefined): ChildSa | undefined {
   if (rekey === undefined) return undefined;
   const { protocol, spi } = rekey;
   const child =
     protocol === PROTOCOL.ESP && spi.length === 4 ? sa.children.find((known) => known.spiOut === spiOf(spi)) : undefined;
   if (child !== undefined) return child;
+  const making = sa.current?.task.kind;
+  if (making === 'create-child' || making === 'rekey-child') {
+    // It may be the child of our own exchange, whose response the peer's request has overtaken: not found would be the end of it there.
+    throw new PeerError(
+      'TEMPORARY_FAILURE',
+      'the peer rekeys a child SA that is not here, while the response to our own request is on its way',
+    );
+  }
   throw new ChildNotFound(
     protocol,
     spi,
