@@ -80,6 +80,8 @@ export interface ChildSent {
   readonly spi: number;
   readonly Ni: Uint8Array;
   readonly share: KeyShare | undefined;
+  /** SPIs of unknown children that the peer deleted since: the one that the response brings may be among them. */
+  readonly deleted: number[];
 }
 
 // The initiator.
@@ -124,7 +126,11 @@ export function requestChild(sa: IkeSa, task: ChildSent['task'], spi: number): R
     ...(share === undefined ? [] : [{ type: 'KE', group: KE[share.group].ikev2, data: share.publicValue } as const]),
     ...selectors.flat(),
   ];
-  return { exchange: EXCHANGE.CREATE_CHILD_SA, payloads, sent: { for: 'child', task, demand, old, offer, spi, Ni, share } };
+  return {
+    exchange: EXCHANGE.CREATE_CHILD_SA,
+    payloads,
+    sent: { for: 'child', task, demand, old, offer, spi, Ni, share, deleted: [] },
+  };
 }
 
 function splitBefore(payloads: readonly Payload[], type: Payload['type']): [Payload[], Payload[]] {
@@ -428,6 +434,9 @@ export function concludeChild(sa: IkeSa, sent: ChildSent, { payloads }: Message)
     concludeRekeyed(sa, old, { Ni: sent.Ni, Nr }, (outbound) => readChild(sa, sent, payloads, sent.Ni, Nr, g_ir, outbound));
   } else readChild(sa, sent, payloads, sent.Ni, Nr, g_ir);
   g_ir?.wipe();
+  // The peer's DELETE has overtaken its response: it has neither this child nor what this was to replace.
+  const deleted = sa.children.filter((child) => child.spiIn === sent.spi && sent.deleted.includes(child.spiOut));
+  if (deleted.length > 0) sa.add({ kind: 'delete-child', children: old?.state === 'replaced' ? [...deleted, old] : deleted });
 }
 
 /** The error notifications of CREATE_CHILD_SA, each with what the RFC wants done about it. */

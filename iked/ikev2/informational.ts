@@ -19,6 +19,8 @@ export interface InformationalSent {
 export interface InformationalPlan {
   readonly for: 'informational';
   readonly children: readonly ChildSa[];
+  /** SPIs that the peer deletes and that are none of our children's. */
+  readonly unknown: readonly number[];
   readonly ike: boolean;
   /** A notification that ends the IKE SA without a Delete payload (§2.21.2). */
   readonly fatal: string | undefined;
@@ -65,6 +67,7 @@ export function planInformational(sa: IkeSa, { payloads }: OpenedMessage): Infor
   return {
     for: 'informational',
     children,
+    unknown: spis.filter((spi) => !children.some((child) => child.spiOut === spi)).slice(0, MOST_UNKNOWN),
     ike: deletes.some(({ protocol }) => protocol === PROTOCOL.IKE),
     fatal: fatal === undefined ? undefined : explainNotify(fatal, whatWeWere(sa, notifyName(fatal.notify))),
   };
@@ -76,10 +79,16 @@ function whatWeWere(sa: IkeSa, name: string): string | undefined {
   return `${sa.originalInitiator ? 'IDi' : 'IDr'} ${showIdentity(sa.myId)} and AUTH by shared key`;
 }
 
+/** SPIs of a peer's DELETE that are kept until the response to our own request has come. */
+const MOST_UNKNOWN = 16;
 const ENDS: readonly string[] = ['AUTHENTICATION_FAILED', 'INVALID_SYNTAX', 'UNSUPPORTED_CRITICAL_PAYLOAD'];
 
 /** §1.4.1: the answer names the other half of each pair, unless our own DELETE for it is under way (§2.25.1). */
-export function commitInformational(sa: IkeSa, _request: OpenedMessage, { children, ike, fatal }: InformationalPlan): Committed {
+export function commitInformational(
+  sa: IkeSa,
+  _request: OpenedMessage,
+  { children, unknown, ike, fatal }: InformationalPlan,
+): Committed {
   if (ike) {
     // §2.8.2: the peer never saw that we were rekeying too; what it made is the successor.
     if (sa.successor !== undefined) inherit(sa, sa.successor.sa);
@@ -89,6 +98,8 @@ export function commitInformational(sa: IkeSa, _request: OpenedMessage, { childr
     sa.report('ike-sa-failed', `the IKE SA with ${sa.peerName} is given up: ${fatal}`);
     return { payloads: [], ending: { close: fatal, failed: true } };
   }
+  const sent = sa.current?.sent;
+  if (sent?.for === 'child' && sent.deleted.length < MOST_UNKNOWN) sent.deleted.push(...unknown);
   const spis: Uint8Array[] = [];
   for (const child of children) {
     if (!deleting(sa, child)) spis.push(spiBytes(child.spiIn));

@@ -1,0 +1,54 @@
+import { describe, expect, test } from 'vitest';
+import { EXCHANGE, readHeader } from '../../iked/ikev2/message.ts';
+import { disagreements, type IkeNode, type Net, pair } from '../support/ike-pair.ts';
+
+/** The response to a's CREATE_CHILD_SA takes `ms`, so that what b sends next overtakes it. */
+function delayResponse(net: Net, b: IkeNode, ms: number): void {
+  const before = net.fate;
+  net.fate = (flight) => {
+    const header = readHeader(flight.bytes);
+    return flight.from === b && header.response && header.exchange === EXCHANGE.CREATE_CHILD_SA ? [ms] : before(flight);
+  };
+}
+
+function whole(a: IkeNode, b: IkeNode): void {
+  expect([a.ikeSas(), b.ikeSas()]).toEqual([['established'], ['established']]);
+  expect([a.children(), b.children()]).toEqual([['installed'], ['installed']]);
+  expect(disagreements(a, b)).toEqual([]);
+}
+
+/** UDP does not keep the order: the responder of an exchange may use its outcome before the initiator has heard of it. */
+describe('a request overtakes the response that it builds on', () => {
+  test('a rekey of the child that the response brings is put off, not refused for good (§2.25)', () => {
+    const { a, b, net } = pair().established();
+    a.command({ verb: 'rekey', name: 'lan', what: 'child' });
+    delayResponse(net, b, 80);
+    net.after(40, () => {
+      // b's newest child is the one that a does not know yet.
+      const newest = b.machine.table.children().at(-1)!;
+      newest.ike.add({ kind: 'rekey-child', child: newest });
+      b.put({ kind: 'tick' });
+    });
+    net.run(1_000);
+    net.heal();
+    net.run(30_000);
+    expect(b.ladder().some((line) => line.includes('CHILD_SA_NOT_FOUND'))).toBe(false);
+    whole(a, b);
+  });
+
+  test('a DELETE of the child that the response brings is not forgotten (§1.4.1)', () => {
+    const { a, b, net } = pair().established();
+    a.command({ verb: 'rekey', name: 'lan', what: 'child' });
+    delayResponse(net, b, 80);
+    net.after(40, () => {
+      const newest = b.machine.table.children().at(-1)!;
+      newest.ike.add({ kind: 'delete-child', children: [newest] });
+      b.put({ kind: 'tick' });
+    });
+    net.run(1_000);
+    net.heal();
+    net.run(30_000);
+    expect(disagreements(a, b)).toEqual([]);
+    expect(a.children().length).toBe(b.children().length);
+  });
+});
