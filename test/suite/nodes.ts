@@ -162,7 +162,7 @@ selector net { direction both; src 10.${innerMine}.0.0/17; dst 10.${innerPeer}.0
 policy net { remote_index peer; my_sa_ipaddr "${me}"; peers_sa_ipaddr "${peer}"; ${initiate} };
 ${
   second === true
-    ? `selector other { direction both; src 10.${innerMine}.0.0/16; dst 10.${innerPeer}.128.0/17; policy_index other; };
+    ? `selector other { direction both; src 10.${innerMine}.${innerMine === '1' ? '0.0/16' : '128.0/17'}; dst 10.${innerPeer}.${innerPeer === '1' ? '0.0/16' : '128.0/17'}; policy_index other; };
 policy other { remote_index peer; my_sa_ipaddr "${me}"; peers_sa_ipaddr "${peer}"; ${initiate} };`
     : ''
 }
@@ -269,7 +269,7 @@ export interface PingLoop {
   readonly sent: number;
   /** What was not answered, each with its sequence number. */
   readonly lost: readonly string[];
-  /** Stops and waits for the last answers. */
+  /** Sends three more, stops, and waits for the last answers. */
   stop(): Promise<void>;
 }
 
@@ -287,16 +287,20 @@ export async function pingLoop(node: NodeFiles, address: string): Promise<PingLo
       lost.push(`${sequence}: ${(error as Error).message}`);
     }
   };
-  const timer = setInterval(() => {
+  const send = () => {
     const ping: Promise<void> = one(++sent).finally(() => open.delete(ping));
     open.add(ping);
-  }, 100);
+  };
+  send();
+  const timer = setInterval(send, 100);
   return {
     get sent() {
       return sent;
     },
     lost,
     async stop() {
+      const enough = sent + 3;
+      await until('three pings more', 10_000, () => sent >= enough);
       clearInterval(timer);
       await Promise.all(open);
       client.close();
