@@ -50,6 +50,8 @@ export interface Host {
   isFirstContact(remote: string): boolean;
   /** An IKE SA came up, by whichever role. `initialContact`: the peer says it has no other with us. */
   established(sa: IkeSa, initialContact: boolean): void;
+  /** The time has come to close an IKE SA that is redundant. */
+  yields(loser: IkeSa): void;
   /** A demand ended. */
   satisfied(demand: Demand, child: ChildSa): void;
   failed(demand: Demand, why: string): void;

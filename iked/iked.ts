@@ -575,17 +575,34 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
       if (!sameIdentity(other.peerId, sa.peerId!) || !sameIdentity(other.myId, sa.myId!)) continue;
       if (initialContact && other.authenticatedAt < sa.born)
         retire(other, `the peer begins anew (INITIAL_CONTACT in ${sa.name})`);
-      else if (other.state.name === 'established' && other.authenticatedAt >= sa.born) this.#yield(sa, other);
+      else if (other.state.name === 'established') this.#yield(sa, other);
     }
   }
 
-  /** Both ends began at once: what the redundant IKE SA carries is asked for in the other, then it is deleted. */
+  /** Both ends began one: the redundant IKE SA goes, when the children of the other are in. */
   #yield(sa: IkeSa, other: IkeSa): void {
     const loser = redundantIkeSa(sa, other);
     if (loser === undefined || loser.full) return;
-    const winner = loser === sa ? other : sa;
     loser.full = true;
-    loser.add({ kind: 'delete-ike', why: `both ends began at once, and ${winner.name} stays`, after: this.now.mono + YIELD_MS });
+    loser.timers.set('yield', this.now.mono + YIELD_MS);
+  }
+
+  /** What only the redundant IKE SA carries is asked for in the other, then it is deleted. */
+  yields(loser: IkeSa): void {
+    const winner = this.table.carrierOf(loser.peer!.name);
+    if (winner === undefined || winner === loser || winner.state.name !== 'established') return;
+    const carried = new Set(
+      this.table
+        .children()
+        .filter((child) => child.ike !== loser && child.usable)
+        .map((child) => child.policy.name),
+    );
+    const missing = loser.children.filter((child) => child.usable && !carried.has(child.policy.name));
+    for (const { policy } of missing)
+      if (this.demands.want(policy, {}, false, this.now.mono)) winner.add({ kind: 'create-child', demand: { policy } });
+    const after = this.now.mono + (missing.length > 0 ? YIELD_MS : 0);
+    if (loser.state.name === 'established' && !loser.has('delete-ike'))
+      loser.add({ kind: 'delete-ike', why: `both ends began one, and ${winner.name} stays`, after });
   }
 
   closed(sa: IkeSa, why: string, failed: boolean): void {

@@ -55,11 +55,11 @@ function sameTraffic(a: ChildSa, b: ChildSa): boolean {
   );
 }
 
-/** The same for IKE SAs that both ends began at once: which of the two is ours to close. */
+/** The same for IKE SAs that both ends began: which of the two is ours to close. */
 export function redundantIkeSa(a: IkeSa, b: IkeSa): IkeSa | undefined {
-  if (a.nonces === undefined || b.nonces === undefined) return undefined;
+  if (a.nonces === undefined || b.nonces === undefined || a.begunByUs === b.begunByUs) return undefined;
   const loser = oursIsRedundant(a.nonces, b.nonces) ? a : b;
-  return loser.originalInitiator ? loser : undefined;
+  return loser.begunByUs ? loser : undefined;
 }
 
 /** §2.25.2: a request to create or rekey a child while the IKE SA is being rekeyed, or is no longer the one in use. */

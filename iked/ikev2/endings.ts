@@ -59,7 +59,7 @@ const RETIRED_MS = 700;
 export function retire(sa: IkeSa, why: string): void {
   if (sa.closed || sa.state.name === 'rekeyed') return;
   sa.report('ike-sa-down', `IKE SA with ${sa.peerName} is gone: ${why}`, { failed: false });
-  for (const name of ['rekey', 'expire', 'liveness', 'grace'] as const) sa.timers.clear(name);
+  for (const name of ['rekey', 'expire', 'liveness', 'grace', 'yield'] as const) sa.timers.clear(name);
   sa.window.settle();
   sa.current = undefined;
   sa.tasks = [];

@@ -109,11 +109,13 @@ function noteWindow(sa: IkeSa, { payloads }: Message): void {
 function hearRequest(sa: IkeSa, message: OpenedMessage, bytes: Uint8Array, path: Path): void {
   const admission = sa.window.admit(message.messageId);
   if (admission.is === 'ignored') return drop(sa, admission.why);
-  heard(sa, path);
   if (admission.is === 'answered') {
+    // An old copy may come from where the peer was: it moves nothing.
+    sa.heard = sa.host.now.mono;
     sa.host.count('responses-repeated');
     return sa.transmit(admission.response, path);
   }
+  heard(sa, path);
   sa.lastRequest = bytes;
   noteWindow(sa, message);
   plan(sa, message, path);
@@ -287,6 +289,8 @@ function heard(sa: IkeSa, path: Path): void {
   if (sa.authenticated)
     sa.report('peer-moved', `the peer is now at ${showEndpoint(path.remote)}, before at ${showEndpoint(sa.path.remote)}`);
   sa.path = path;
+  // The SAs in the datapath send to where the peer was: new ones send to where it is.
+  for (const child of sa.children) if (rekeyable(child) && !child.rekeying) sa.add({ kind: 'rekey-child', child });
 }
 
 function drop(sa: IkeSa, why: string): void {
@@ -452,6 +456,9 @@ export function passTime(sa: IkeSa): void {
       case 'grace':
         if (sa.children.length === 0 && sa.tasks.length === 0)
           sa.add({ kind: 'delete-ike', why: 'it has had no child SA for kmp_sa_grace_period' });
+        break;
+      case 'yield':
+        host.yields(sa);
         break;
       case 'keepalive':
         host.emit({ kind: 'keepalive', path: sa.path });

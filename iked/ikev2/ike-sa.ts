@@ -66,10 +66,10 @@ export type Task = { /** Not before, `mono`. */ readonly after?: number; readonl
 
 /**
  * `negotiation`: give up an SA that is not established. `rekey`, `expire`: its lifetime. `liveness`: nothing authentic was heard for
- * `dpd_delay`. `keepalive`: nothing was sent through a NAT for 20 s. `grace`: it has had no children. `linger`: a replaced or refused SA
+ * `dpd_delay`. `keepalive`: nothing was sent through a NAT for 20 s. `grace`: it has had no children. `yield`: the other of two IKE SAs that both ends began takes over. `linger`: a replaced or refused SA
  * whose peer does not come back.
  */
-export type TimerName = 'negotiation' | 'rekey' | 'expire' | 'liveness' | 'keepalive' | 'grace' | 'linger';
+export type TimerName = 'negotiation' | 'rekey' | 'expire' | 'liveness' | 'keepalive' | 'grace' | 'yield' | 'linger';
 
 /** A request of the peer's that waits for an answer from outside. */
 export interface Parked {
@@ -117,8 +117,9 @@ export class IkeSa {
   /** `mono` of its first message, and of the authentication that it or the IKE SA it replaces began with. */
   readonly born: number;
   authenticatedAt = 0;
-  /** The nonces that its keys come from. */
+  /** The nonces of that authentication, and whether we had begun it: what IKE SAs that both ends began at once are told apart by. */
   nonces: Nonces | undefined;
+  begunByUs = false;
   /** `mono` of its birth, and of the last authentic message. */
   since: number;
   heard: number;
@@ -280,6 +281,7 @@ export class IkeSa {
     const { mono } = this.host.now;
     this.authenticated = true;
     this.authenticatedAt = mono;
+    this.begunByUs = this.originalInitiator;
     if (this.state.name === 'awaiting-ike-auth') this.nonces = this.state.facts;
     this.state = { name: 'established' };
     this.since = mono;
@@ -341,7 +343,7 @@ export class IkeSa {
     this.parked = undefined;
     this.held = undefined;
     this.window.settle();
-    for (const name of ['negotiation', 'rekey', 'expire', 'liveness', 'keepalive', 'grace', 'linger'] as const)
+    for (const name of ['negotiation', 'rekey', 'expire', 'liveness', 'keepalive', 'grace', 'yield', 'linger'] as const)
       this.timers.clear(name);
     init?.share.wipe();
     if (this.#keys !== undefined) wipeKeys(this.#keys);

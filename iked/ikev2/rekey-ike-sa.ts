@@ -141,7 +141,8 @@ function successorOf(sa: IkeSa, { originalInitiator, suite, SPIi, SPIr, Ni, Nr, 
   fresh.setKeys(suite, keys);
   fresh.establish();
   fresh.authenticatedAt = sa.authenticatedAt;
-  fresh.nonces = { Ni, Nr };
+  fresh.nonces = sa.nonces;
+  fresh.begunByUs = sa.begunByUs;
   sa.host.table.add(fresh);
   return fresh;
 }
@@ -159,8 +160,10 @@ export function inherit(old: IkeSa, fresh: IkeSa): void {
   if (old.preparing !== undefined) fresh.tasks.push(old.preparing);
   old.preparing = undefined;
   old.successor = undefined;
+  const yieldAt = old.timers.at('yield');
+  if (yieldAt !== undefined) fresh.timers.set('yield', yieldAt);
   old.state = { name: 'rekeyed' };
-  for (const name of ['rekey', 'expire', 'liveness', 'grace'] as const) old.timers.clear(name);
+  for (const name of ['rekey', 'expire', 'liveness', 'grace', 'yield'] as const) old.timers.clear(name);
   old.timers.set('linger', old.host.now.mono + LINGER_MS);
   if (old.nat === 'here' || old.nat === 'both') fresh.timers.set('keepalive', old.timers.at('keepalive') ?? old.host.now.mono);
   old.timers.clear('keepalive');
