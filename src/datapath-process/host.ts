@@ -1,11 +1,11 @@
 /** Makes the host agree with the plan (`plan.ts`) by rtnetlink, and undoes all of it at the end; leftovers of a crash are undone at the next start. */
 
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import type { Spd } from '../datapath/spd.ts';
 import { SystemError } from '../errors.ts';
 import type { Event } from '../event.ts';
 import type { Family, IpAddress } from '../net/address.ts';
-import { showPrefix } from '../net/prefix.ts';
+import { prefixHolds, showPrefix } from '../net/prefix.ts';
 import type { Libc } from '../runtime/native/index.ts';
 import type { InterfaceAddress, Route, Rule } from '../runtime/netlink/route.ts';
 import { HostMonitor, Rtnetlink } from '../runtime/netlink/rtnetlink.ts';
@@ -17,12 +17,13 @@ const OVERHEAD = 100;
 const USUAL_MTU = 1500;
 /** RFC 8200 §5. */
 const LEAST_MTU = 1280;
-const FAMILIES: readonly Family[] = [4, 6];
 const TABLE_LOCAL = 255;
 const GLOBAL_SCOPE = 0;
 /** IFA_F_DEPRECATED, IFA_F_TENTATIVE, IFA_F_DADFAILED. */
 const UNUSABLE = 0x20 | 0x40 | 0x08;
 const NOTHING: Plan = { rules: [], routes: [], localMoved: { 4: false, 6: false } };
+/** A kernel without IPv6 answers so. */
+const NO_FAMILY = ['EAFNOSUPPORT', 'EOPNOTSUPP'];
 /** What is gone already needs no undoing. */
 const GONE = ['ENOENT', 'ESRCH', 'ENODEV'];
 
@@ -35,6 +36,9 @@ export class Diversion {
   readonly #report: (event: Event) => void;
   /** Of the SPD that the host agrees with; -1: none yet. */
   #generation = -1;
+  #warned = false;
+  /** Those that the host's kernel has rules for. */
+  readonly #families: readonly Family[];
   /** The host's own, without the device's. */
   #addresses: readonly InterfaceAddress[] = [];
 
@@ -44,6 +48,7 @@ export class Diversion {
     this.#monitor = new HostMonitor(libc, ['LINK', 'IPV4_IFADDR', 'IPV6_IFADDR']);
     this.#settings = settings;
     this.#report = report;
+    this.#families = ([4, 6] as const).filter((family) => this.#hasRules(family));
     const device = this.#rtnetlink.link(name);
     if (device === undefined) throw new SystemError(`the TUN device ${name} is gone; start again`, 'ENODEV');
     this.#device = device;
@@ -86,6 +91,22 @@ export class Diversion {
       const consequence = 'policies are not wholly in force on this host';
       this.#report({ name: 'routes-failed', severity: 'error', message: `${message}; ${consequence}` });
     }
+    this.#warnOfStrictFilter(plan);
+  }
+
+  /** Strict reverse-path filtering (RFC 3704 §2.2) takes an ARP request for a forged one where its answer would be diverted. */
+  #warnOfStrictFilter({ routes }: Plan): void {
+    if (this.#warned || setting('ipv4/conf/all/rp_filter') !== '1') return;
+    const peer = routes.find(
+      ({ destination, type }) =>
+        type === 'unicast' &&
+        destination.length === 32 &&
+        this.#addresses.some(({ prefix }) => prefixHolds(prefix, destination.address)),
+    );
+    if (peer === undefined) return;
+    this.#warned = true;
+    const message = `net.ipv4.conf.all.rp_filter is 1: ${peer.destination.address}, which is on this host's own link, may get no ARP answers; 2 (loose) mends it`;
+    this.#report({ name: 'strict-reverse-path', severity: 'warning', message });
   }
 
   /** The local address for a packet to `destination` that a policy protects. */
@@ -118,7 +139,7 @@ export class Diversion {
         if (!harmless.includes(error.code ?? '')) failures.push(error);
       }
     };
-    for (const family of FAMILIES) {
+    for (const family of this.#families) {
       const routes = difference(plan.routes.filter(of(family)), this.#ownRoutes(family), routeKey);
       const rules = difference(
         plan.rules.filter((rule) => rule.family === family),
@@ -136,9 +157,17 @@ export class Diversion {
     return failures;
   }
 
+  #hasRules(family: Family): boolean {
+    try {
+      return this.#rtnetlink.rules(family).length > 0;
+    } catch (error) {
+      if (error instanceof SystemError && NO_FAMILY.includes(error.code ?? '')) return false;
+      throw error;
+    }
+  }
+
   #lookUpLocalFirst(family: Family): void {
-    const rules = this.#rtnetlink.rules(family);
-    if (rules.length > 0 && !rules.some(({ priority, table }) => priority === 0 && table === TABLE_LOCAL)) {
+    if (!this.#rtnetlink.rules(family).some(({ priority, table }) => priority === 0 && table === TABLE_LOCAL)) {
       this.#rtnetlink.addRule(localFirst(family));
     }
   }
@@ -202,4 +231,9 @@ function setSetting(name: string, value: string): boolean {
     if (['ENOENT', 'EROFS', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
     throw error;
   }
+}
+
+function setting(name: string): string | undefined {
+  const path = `/proc/sys/net/${name}`;
+  return existsSync(path) ? readFileSync(path, 'utf8').trim() : undefined;
 }
