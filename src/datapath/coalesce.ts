@@ -148,8 +148,11 @@ export class Coalescer {
   }
 
   #same(a: number, b: number, length: number): boolean {
+    const view = this.#view;
     const bytes = this.#bytes;
-    for (let i = 0; i < length; i++) if (bytes[a + i] !== bytes[b + i]) return false;
+    let i = 0;
+    for (; i + 4 <= length; i += 4) if (view.getInt32(a + i) !== view.getInt32(b + i)) return false;
+    for (; i < length; i++) if (bytes[a + i] !== bytes[b + i]) return false;
     return true;
   }
 

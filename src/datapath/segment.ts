@@ -1,6 +1,6 @@
 /** Segmentation in software: a TCP or UDP frame of up to 64 KiB from the device, cut into packets as a network card would (virtio 1.2 §5.1.6.2). */
 
-import { type Checksum, writeIpv4Checksum } from '../net/checksum.ts';
+import { type Checksum, fold } from '../net/checksum.ts';
 import { IPV4, IPV6, type IpPacket } from '../net/ip-packet.ts';
 import { PROTOCOL } from '../net/transport.ts';
 import { GSO } from './slots.ts';
@@ -24,6 +24,9 @@ export class Segmenter {
   #at = 0;
   #tcp = true;
   #family = 4;
+  /** Sum of the pseudo-header without the length, and of an IPv4 header without what differs: length, identification, checksum. */
+  #pseudo = 0;
+  #ipSum = 0;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #checksum: Checksum;
@@ -52,6 +55,8 @@ export class Segmenter {
     this.payloadBytes = left - this.transportBytes;
     this.segmentBytes = segmentBytes;
     this.segments = Math.ceil(this.payloadBytes / segmentBytes);
+    this.#pseudo = this.#checksum.pseudo(packet.at, protocol, 0);
+    if (packet.family === 4) this.#ipSum = this.#sumWithout(packet.at, packet.headerBytes);
     return true;
   }
 
@@ -63,20 +68,20 @@ export class Segmenter {
   /** Writes segment `index` to `to`, its checksums right, with or without its IP header: octets written. */
   cut(index: number, to: number, withIp: boolean): number {
     const payload = this.#payloadOf(index);
-    const transportTo = withIp ? to + this.ipBytes : to;
-    if (withIp) this.#cutIp(index, to, payload);
     const bytes = this.#bytes;
+    const transportTo = withIp ? to + this.ipBytes : to;
     const transportAt = this.#at + this.ipBytes;
-    const payloadAt = transportAt + this.transportBytes + index * this.segmentBytes;
-    bytes.copyWithin(transportTo, transportAt, transportAt + this.transportBytes);
-    bytes.copyWithin(transportTo + this.transportBytes, payloadAt, payloadAt + payload);
-    if (this.#tcp) this.#cutTcp(index, transportTo);
-    else this.#view.setUint16(transportTo + UDP.length, UDP.bytes + payload);
+    const payloadAt = transportAt + this.transportBytes;
+    const from = payloadAt + index * this.segmentBytes;
+    bytes.copyWithin(to, withIp ? this.#at : transportAt, payloadAt);
+    bytes.copyWithin(transportTo + this.transportBytes, from, from + payload);
     const transport = this.transportBytes + payload;
+    if (withIp) this.#cutIp(index, to, this.ipBytes + transport);
+    if (this.#tcp) this.#cutTcp(index, transportTo);
+    else this.#view.setUint16(transportTo + UDP.length, transport);
     const field = transportTo + (this.#tcp ? TCP.checksum : UDP.checksum);
     this.#view.setUint16(field, 0);
-    const pseudo = this.#checksum.pseudo(this.#at, this.#tcp ? PROTOCOL.tcp : PROTOCOL.udp, transport);
-    const value = this.#checksum.of(transportTo, transport, pseudo);
+    const value = this.#checksum.of(transportTo, transport, this.#pseudo + transport);
     this.#view.setUint16(field, value === 0 && !this.#tcp ? 0xffff : value);
     return transportTo + transport - to;
   }
@@ -85,17 +90,25 @@ export class Segmenter {
     return Math.min(this.segmentBytes, this.payloadBytes - index * this.segmentBytes);
   }
 
-  #cutIp(index: number, to: number, payload: number): void {
+  #cutIp(index: number, to: number, length: number): void {
     const view = this.#view;
-    this.#bytes.copyWithin(to, this.#at, this.#at + this.ipBytes);
-    const length = this.ipBytes + this.transportBytes + payload;
     if (this.#family === 4) {
+      const id = (view.getUint16(this.#at + IPV4.id) + index) & 0xffff;
       view.setUint16(to + IPV4.totalLength, length);
-      view.setUint16(to + IPV4.id, (view.getUint16(this.#at + IPV4.id) + index) & 0xffff);
-      writeIpv4Checksum(this.#checksum, this.#bytes, to, this.ipBytes);
+      view.setUint16(to + IPV4.id, id);
+      view.setUint16(to + IPV4.checksum, ~fold(this.#ipSum + length + id) & 0xffff);
     } else {
       view.setUint16(to + IPV6.payloadLength, length - IPV6.bytes);
     }
+  }
+
+  /** The sum of an IPv4 header less (RFC 1624) what differs from segment to segment. */
+  #sumWithout(at: number, headerBytes: number): number {
+    const view = this.#view;
+    const length = 0xffff ^ view.getUint16(at + IPV4.totalLength);
+    const id = 0xffff ^ view.getUint16(at + IPV4.id);
+    const checksum = 0xffff ^ view.getUint16(at + IPV4.checksum);
+    return fold(this.#checksum.sum(at, headerBytes) + length + id + checksum);
   }
 
   #cutTcp(index: number, to: number): void {

@@ -33,12 +33,13 @@ export class Checksum {
     let c = 0;
     let d = 0;
     // Floating-point sums of up to 2^14 words are exact, and four of them keep the additions independent.
-    for (; word + 4 <= end; word += 4) {
-      a += words[word]!;
-      b += words[word + 1]!;
-      c += words[word + 2]!;
-      d += words[word + 3]!;
+    for (; word + 16 <= end; word += 16) {
+      a += words[word]! + words[word + 1]! + words[word + 2]! + words[word + 3]!;
+      b += words[word + 4]! + words[word + 5]! + words[word + 6]! + words[word + 7]!;
+      c += words[word + 8]! + words[word + 9]! + words[word + 10]! + words[word + 11]!;
+      d += words[word + 12]! + words[word + 13]! + words[word + 14]! + words[word + 15]!;
     }
+    for (; word + 4 <= end; word += 4) a += words[word]! + words[word + 1]! + words[word + 2]! + words[word + 3]!;
     for (; word < end; word++) a += words[word]!;
     total += a + b + c + d;
     start += left & ~3;
