@@ -73,6 +73,8 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
   generation = 0;
   peers: Peers;
   local: readonly LocalAddress[] = [];
+  /** The last line of the log about what fails, by subject. */
+  readonly #said = new Map<string, string>();
   readonly #adoption: Adoption;
   /** Selectors that an operator terminated: `initiate start` does not bring them back. */
   readonly #stopped = new Set<string>();
@@ -254,6 +256,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
         case 'installed':
           this.#guard(one.child.ike, () => childInstalled(one.child));
           this.#adoption.carried(one.child, this.now);
+          if (one.child.state === 'installed') this.#tell(this.demands.arrived(one.child.policy.name), one.child);
           break;
         case 'refused':
           this.#guard(one.child.ike, () => childRefused(one.child, one.why));
@@ -522,10 +525,13 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
   }
 
   satisfied({ policy }: Demand, child: ChildSa): void {
-    this.failures.delete(policy.name);
-    this.failures.delete(policy.remote);
-    for (const { command } of this.demands.met(policy.name))
-      if (command !== undefined) this.settle(command, policy.name, undefined, child.label);
+    this.#mended(policy.name);
+    this.#mended(policy.remote);
+    this.#tell(this.demands.met(policy.name), child);
+  }
+
+  #tell(waiters: readonly Waiter[], child: ChildSa): void {
+    for (const { command } of waiters) if (command !== undefined) this.settle(command, child.policy.name, undefined, child.label);
   }
 
   failed({ policy }: Demand, why: string): void {
@@ -556,6 +562,17 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
     this.#remember(subject, why);
   }
 
+  #saying(subject: string, message: string): void {
+    this.#said.delete(subject);
+    this.#said.set(subject, message);
+    if (this.#said.size > MOST_FAILURES) this.#said.delete([...this.#said.keys()][0]!);
+  }
+
+  #mended(subject: string): void {
+    this.failures.delete(subject);
+    this.#said.delete(subject);
+  }
+
   // What IKE SAs tell.
 
   isFirstContact(remote: string): boolean {
@@ -568,8 +585,8 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
    */
   established(sa: IkeSa, initialContact: boolean): void {
     const remote = sa.peer!.name;
-    this.failures.delete(remote);
-    this.failures.delete(`${sa.path.remote.address}`);
+    this.#mended(remote);
+    this.#mended(`${sa.path.remote.address}`);
     for (const other of this.table.ofRemote(remote)) {
       if (other === sa || !other.authenticated || other.peerId === undefined || other.myId === undefined) continue;
       if (!sameIdentity(other.peerId, sa.peerId!) || !sameIdentity(other.myId, sa.myId!)) continue;
@@ -674,11 +691,11 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
     const told = event(name, message, details);
     const subject = [details.child, details.remote, details.peer].find((one) => typeof one === 'string');
     const failure = (name === 'ike-sa-failed' || name === 'child-sa-failed') && typeof subject === 'string';
-    // A peer that sends its request again gets the same answer; the line is written once.
-    const known = typeof subject === 'string' ? this.failures.get(subject)?.why : undefined;
-    const again = (failure || name === 'message-refused') && known !== undefined && message.endsWith(known);
+    // A peer that sends its request again gets the same answer, and we try again too; the line is written once.
+    const again = (failure || name === 'message-refused') && this.#said.get(`${subject}`) === message;
+    if (failure || name === 'message-refused') this.#saying(`${subject}`, message);
     if (failure) this.#remember(subject, message);
-    if (name === 'child-sa-up') for (const one of [details.child, details.remote]) this.failures.delete(`${one}`);
+    if (name === 'child-sa-up') for (const one of [details.child, details.remote]) this.#mended(`${one}`);
     this.emit({ kind: 'event', event: again ? { ...told, severity: 'debug' } : told });
   }
 

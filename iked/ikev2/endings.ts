@@ -60,10 +60,8 @@ export function retire(sa: IkeSa, why: string): void {
   if (sa.closed || sa.state.name === 'rekeyed') return;
   sa.report('ike-sa-down', `IKE SA with ${sa.peerName} is gone: ${why}`, { failed: false });
   for (const name of ['rekey', 'expire', 'liveness', 'grace', 'yield'] as const) sa.timers.clear(name);
-  sa.window.settle();
-  sa.current = undefined;
-  sa.tasks = [];
   sa.state = { name: 'rekeyed' };
+  sa.dropTasks(why);
   sa.timers.set('linger', sa.host.now.mono + RETIRED_MS);
 }
 
@@ -76,6 +74,30 @@ export function failIkeSa(sa: IkeSa, why: string): void {
   sa.host.closed(sa, why, true);
 }
 
+/** Why nothing comes of an IKE SA whose peer keeps silent, and where to look. */
+function noAnswer({ state, window, peerName, path }: IkeSa): string {
+  const silence = `no answer from ${peerName} to ${window.outstanding?.tries ?? 0} transmissions`;
+  const port = `UDP port ${path.remote.port}`;
+  if (state.name === 'awaiting-ike-sa-init')
+    return (
+      state.init.refusal ??
+      `${silence} of IKE_SA_INIT: is the peer up, is ${port} open between us, and does the peer accept our address?`
+    );
+  const hint = path.encapsulated
+    ? `is ${port} open between us?`
+    : 'the peer answered IKE_SA_INIT; is something between us dropping fragments?';
+  return `${silence} of IKE_AUTH: ${hint}`;
+}
+
+/** Transmissions without an answer after which `status` names a silent peer; the log waits for the retry limit. */
+const TRIES_UNTIL_SAID = 3;
+
+/** A request of an IKE SA that is not up yet was sent again. */
+export function noteSilence(sa: IkeSa): void {
+  const tries = sa.window.outstanding?.tries ?? 0;
+  if (!sa.authenticated && sa.peer !== undefined && tries >= TRIES_UNTIL_SAID) sa.host.remember(sa.peer.name, noAnswer(sa));
+}
+
 /** A request was not answered within the retry limit. */
 export function peerSilent(sa: IkeSa): void {
   const { state, window, current } = sa;
@@ -84,16 +106,7 @@ export function peerSilent(sa: IkeSa): void {
   if (state.name === 'closed') return;
   if (state.name === 'closing' || current?.task.kind === 'delete-ike')
     return closeIkeSa(sa, current?.task.kind === 'delete-ike' ? current.task.why : silence, false);
-  if (state.name === 'awaiting-ike-sa-init') {
-    const hint = 'is the peer up, is UDP port 500 open between us, and does it accept our address?';
-    return failIkeSa(sa, state.init.refusal ?? `${silence} of IKE_SA_INIT: ${hint}`);
-  }
-  if (!sa.authenticated) {
-    const hint = sa.path.encapsulated
-      ? 'is UDP port 4500 open between us?'
-      : 'the peer answered IKE_SA_INIT; is something between us dropping fragments?';
-    return failIkeSa(sa, `${silence} of IKE_AUTH: ${hint}`);
-  }
+  if (!sa.authenticated) return failIkeSa(sa, noAnswer(sa));
   sa.report('peer-silent', `${silence}: its IKE SA and child SAs are given up`);
   closeIkeSa(sa, silence, true);
 }

@@ -6,7 +6,7 @@ import { type Path, samePath, showEndpoint } from '../../src/net/address.ts';
 import { nameOf } from '../../src/wire/registry.ts';
 import type { ChildSa } from './child-sa.ts';
 import { type ChildPlan, type ChildSent, commitChild, concludeChild, planCreateChild, requestChild } from './create-child-sa.ts';
-import { abandonChild, activate, closeIkeSa, failIkeSa, peerSilent } from './endings.ts';
+import { abandonChild, activate, closeIkeSa, failIkeSa, noteSilence, peerSilent } from './endings.ts';
 import { type AuthPlan, type AuthSent, commitIkeAuth, concludeIkeAuth, planIkeAuth, requestIkeAuth } from './ike-auth.ts';
 import type { IkeSa, Task } from './ike-sa.ts';
 import { concludeIkeSaInit } from './ike-sa-init.ts';
@@ -266,7 +266,7 @@ function badResponse(sa: IkeSa, task: Task, error: Error): void {
   if (task.kind === 'ike-auth' || task.kind === 'create-child') sa.host.failed(task.demand, why);
   if (sa.authenticated) {
     sa.report('child-sa-failed', why);
-    sa.tasks = [];
+    sa.dropTasks(why);
     sa.add({ kind: 'delete-ike', why });
     return;
   }
@@ -437,6 +437,7 @@ export function passTime(sa: IkeSa): void {
     host.count('requests-repeated');
     sa.report('retransmitted', `request ${window.outstanding?.messageId} sent again (transmission ${window.outstanding?.tries})`);
     sa.transmit(again, sa.path);
+    noteSilence(sa);
   }
   for (const child of [...sa.children]) if (child.outboundAt !== undefined && child.outboundAt <= mono) activate(child);
   for (const name of timers.takeDue(mono)) {

@@ -5,7 +5,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -352,4 +352,11 @@ export async function inside(files: NodeFiles): Promise<Inside> {
         .filter(({ event }) => counted[least].includes(event.severity))
         .map(({ daemon, event }) => `${daemon}: ${event.name}: ${event.message}`),
   };
+}
+
+/** Gives a folder and all in it to another user. */
+export function chownTree(path: string, uid: number): void {
+  chownSync(path, uid, uid);
+  for (const entry of readdirSync(path, { recursive: true, withFileTypes: true }))
+    chownSync(join(entry.parentPath, entry.name), uid, uid);
 }
