@@ -29,16 +29,20 @@ export async function up(options: UpOptions): Promise<number> {
   const { path } = prepareRunDir(options.runDir);
   const log = logSink('tanuki', { level: options.logLevel ?? 'info', destination: 'stderr', format: 'text' });
   const end = ending(options.confirmSeconds, log);
-  const running = options.singleProcess ? await oneProcess(options) : children(options, log, end.with);
+  let running: Running | undefined;
+  // The control socket comes first: where another suite has this run directory, nothing is started.
   const control = await serveControl(prepareRunDir(path).control('tanuki'), async ({ verb }) => {
-    if (verb === 'status') return { pid: process.pid, daemons: running.status() };
+    if (verb === 'status') return { pid: process.pid, daemons: running?.status() ?? [] };
     if (verb === 'confirm') return { confirmed: end.confirm() };
     if (verb === 'down') return void setImmediate(() => end.with(EXIT.ok));
     throw new Error(`unknown verb "${verb}"; expected status, confirm or down`);
-  }).catch(async (error: unknown) => {
-    await running.stop();
-    throw error;
   });
+  try {
+    running = options.singleProcess ? await oneProcess(options) : children(options, log, end.with);
+  } catch (error) {
+    await control.close();
+    throw error;
+  }
   log.write({
     name: 'up',
     severity: 'notice',
