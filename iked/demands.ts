@@ -62,6 +62,11 @@ export class Demands {
     return entry?.waiters ?? [];
   }
 
+  /** The peer made one while we paused. Returns who waited; an attempt that is under way goes on. */
+  arrived(name: string): readonly Waiter[] {
+    return this.#entries.get(name)?.trying === false ? this.met(name) : [];
+  }
+
   /** An attempt failed. Returns who waited, and when a standing demand is tried again. */
   failed(policy: ChildPolicy, mono: number): { readonly waiters: readonly Waiter[]; readonly again: number | undefined } {
     const entry = this.#of(policy);

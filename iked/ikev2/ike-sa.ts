@@ -328,27 +328,33 @@ export class IkeSa {
       this.timers.set('grace', this.host.now.mono + grace);
   }
 
-  /** Forgets keys and everything that waits. Demands that waited are failed with `why`. */
-  dispose(why: string): void {
+  /** Nothing that waits is begun any more, and what is under way is not concluded. Demands among it are failed with `why`. */
+  dropTasks(why: string): void {
+    const { preparing, current } = this;
     const open = [
       ...this.tasks,
-      ...(this.preparing === undefined ? [] : [this.preparing]),
-      ...(this.current === undefined ? [] : [this.current.task]),
+      ...(preparing === undefined ? [] : [preparing]),
+      ...(current === undefined ? [] : [current.task]),
     ];
-    const init = this.state.name === 'awaiting-ike-sa-init' ? this.state.init : undefined;
-    this.state = { name: 'closed', why };
     this.tasks = [];
     this.preparing = undefined;
     this.current = undefined;
+    this.window.settle();
+    for (const task of open) if (task.kind === 'ike-auth' || task.kind === 'create-child') this.host.failed(task.demand, why);
+  }
+
+  /** Forgets keys and everything that waits. Demands that waited are failed with `why`. */
+  dispose(why: string): void {
+    const init = this.state.name === 'awaiting-ike-sa-init' ? this.state.init : undefined;
+    this.state = { name: 'closed', why };
     this.parked = undefined;
     this.held = undefined;
-    this.window.settle();
     for (const name of ['negotiation', 'rekey', 'expire', 'liveness', 'keepalive', 'grace', 'yield', 'linger'] as const)
       this.timers.clear(name);
     init?.share.wipe();
     if (this.#keys !== undefined) wipeKeys(this.#keys);
     if (init !== undefined) this.host.failed(init.demand, why);
-    for (const task of open) if (task.kind === 'ike-auth' || task.kind === 'create-child') this.host.failed(task.demand, why);
+    this.dropTasks(why);
   }
 
   #header(exchange: number, response: boolean, messageId: number) {

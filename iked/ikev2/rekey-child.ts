@@ -42,9 +42,9 @@ export function concludeRekeyed(
   if (child === undefined) return;
   child.replaces = old;
   if (successor !== undefined) {
-    // The peer closes what it created. We never send on it.
+    // The peer closes what it created. We never send on it, unless our response took so long that its outbound half is in already.
     successor.child.outboundAt = undefined;
-    successor.child.outboundState = 'none';
+    if (successor.child.outboundState === 'held') successor.child.outboundState = 'none';
     successor.child.replaces = undefined;
     supersede(successor.child);
   }
