@@ -2,12 +2,12 @@ import { describe, expect, test } from 'vitest';
 import { EXCHANGE, readHeader } from '../../iked/ikev2/message.ts';
 import { disagreements, type IkeNode, type Net, pair } from '../support/ike-pair.ts';
 
-/** The response to a's CREATE_CHILD_SA takes `ms`, so that what b sends next overtakes it. */
-function delayResponse(net: Net, b: IkeNode, ms: number): void {
+/** The responses of `from` to CREATE_CHILD_SA take `ms`, so that what it sends next overtakes them. */
+function delayResponse(net: Net, from: IkeNode, ms: number): void {
   const before = net.fate;
   net.fate = (flight) => {
     const header = readHeader(flight.bytes);
-    return flight.from === b && header.response && header.exchange === EXCHANGE.CREATE_CHILD_SA ? [ms] : before(flight);
+    return flight.from === from && header.response && header.exchange === EXCHANGE.CREATE_CHILD_SA ? [ms] : before(flight);
   };
 }
 
@@ -51,4 +51,19 @@ describe('a request overtakes the response that it builds on', () => {
     expect(disagreements(a, b)).toEqual([]);
     expect(a.children().length).toBe(b.children().length);
   });
+
+  for (let seed = 1; seed <= 4; seed++) {
+    test(`in a collision of rekeys the response comes after the other child's outbound half is in, seed ${seed} (§2.8.1)`, () => {
+      const { a, b, net } = pair({ seed }).established();
+      a.command({ verb: 'rekey', name: 'lan', what: 'child' });
+      b.command({ verb: 'rekey', name: 'lan', what: 'child' });
+      delayResponse(net, a, 2_600);
+      delayResponse(net, b, 2_600);
+      net.run(2_900);
+      net.heal();
+      net.run(30_000);
+      whole(a, b);
+      expect([a.datapath.outbound.size, b.datapath.outbound.size]).toEqual([1, 1]);
+    });
+  }
 });
