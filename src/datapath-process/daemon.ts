@@ -96,7 +96,8 @@ class DatapathDaemon implements Daemon {
     for (const message of this.#problems) this.#shell.report({ name: 'datapath-problem', severity: 'error', message });
     this.#pfkey = await this.#shell.doors.pfkey.listen((channel) => this.#pfkeyConnected(channel));
     const { device, cipher } = await this.#host.status();
-    const message = `${device.kind} device ${device.name} is up, packets are protected by ${cipher}`;
+    const what = device.kind === 'none' ? 'no device, nothing is protected' : `${device.kind} device ${device.name} is up`;
+    const message = `${what}; packets are sealed by ${cipher}`;
     this.#shell.report({ name: 'datapath-up', severity: 'notice', message, device: device.name, cipher });
     return { changed: true, problems: this.#problems };
   }
