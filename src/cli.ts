@@ -9,6 +9,7 @@ import { EXIT, Exit } from './front-door/exit-codes.ts';
 import { KEY_BITS, keygen } from './front-door/keygen.ts';
 import { lintFile } from './front-door/lint.ts';
 import { ping } from './front-door/ping.ts';
+import { withProgress } from './front-door/progress.ts';
 import { showStatus, statusOf } from './front-door/status.ts';
 import { up } from './front-door/up.ts';
 import { defaultRunDir } from './runtime/run-dir.ts';
@@ -30,7 +31,12 @@ interface Common {
   readonly json?: boolean;
 }
 
-const program = new Command('tanuki').description('Key exchange for IPsec in userspace.').version('0.1.0').showHelpAfterError();
+// Before the commands, which inherit it: a wrong command line ends with `usage`.
+const program = new Command('tanuki')
+  .description('Key exchange for IPsec in userspace.')
+  .version('0.1.0')
+  .showHelpAfterError()
+  .exitOverride();
 
 program
   .command('up')
@@ -76,7 +82,8 @@ program
   .option('--confirm <seconds>', 'go back to the old ones unless `tanuki confirm` comes within this time', seconds)
   .addOption(jsonOption)
   .action(async (o: Common & { confirm?: number }) => {
-    const result = (await ask('spmd', o.runDir, 'reload', { confirmSeconds: o.confirm ?? 0 })) as {
+    const asked = ask('spmd', o.runDir, 'reload', { confirmSeconds: o.confirm ?? 0 });
+    const result = (await withProgress('reload: the daemons check the new configuration', asked)) as {
       generation: number;
       summary: string;
     };
@@ -128,7 +135,8 @@ for (const [name, what] of [
     .option('-W, --timeout <seconds>', 'give up after this time', seconds, 30)
     .addOption(jsonOption)
     .action(async (subject: string, o: Common & { timeout: number }) => {
-      print(o, await ask('iked', o.runDir, name, { name: subject }, o.timeout * 1000), `${name}: done`);
+      const asked = ask('iked', o.runDir, name, { name: subject }, o.timeout * 1000);
+      print(o, await withProgress(`${name} ${subject}`, asked), `${name}: done`);
     });
 }
 
@@ -178,7 +186,7 @@ function whole(text: string): number {
 }
 
 try {
-  await program.exitOverride().parseAsync();
+  await program.parseAsync();
 } catch (error) {
   if (error instanceof Exit) {
     process.stderr.write(`tanuki: ${error.message}\n`);

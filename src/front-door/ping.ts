@@ -3,6 +3,7 @@
 import type { PingResult } from '../datapath-process/ports.ts';
 import { ask } from './ask.ts';
 import { EXIT } from './exit-codes.ts';
+import { withProgress } from './progress.ts';
 
 export interface PingOptions {
   readonly address: string;
@@ -21,7 +22,8 @@ export async function ping({ address, runDir, count, interval, timeout, source, 
   for (let sequence = 1; sequence <= count; sequence++) {
     if (sequence > 1) await new Promise((resolve) => setTimeout(resolve, interval * 1000));
     const args = { address, sequence, timeoutMs: timeout * 1000, ...(source === undefined ? {} : { source }) };
-    const result = (await ask('datapath', runDir, 'ping', args, timeout * 1000 + 5_000)) as PingResult;
+    const asked = ask('datapath', runDir, 'ping', args, timeout * 1000 + 5_000);
+    const result = (await withProgress(`${address}: waiting for seq=${sequence}`, asked)) as PingResult;
     results.push(result);
     if (json !== true) process.stdout.write(`${pingLine(address, sequence, result)}\n`);
   }

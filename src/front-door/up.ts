@@ -6,6 +6,7 @@ import { serveControl } from '../runtime/control.ts';
 import { type LogSink, logSink } from '../runtime/log-sink.ts';
 import { prepareRunDir } from '../runtime/run-dir.ts';
 import { startSuite } from '../suite.ts';
+import { ask } from './ask.ts';
 import { EXIT, Exit } from './exit-codes.ts';
 import { lintFile } from './lint.ts';
 import { type ChildStatus, supervise } from './supervisor.ts';
@@ -19,7 +20,7 @@ export interface UpOptions {
   readonly logLevel: Severity | undefined;
 }
 
-/** Runs until SIGINT, SIGTERM or `tanuki down`. Resolves with the exit code. */
+/** Runs until SIGINT, SIGTERM or `tanuki down`; SIGHUP reads the policy files again. Resolves with the exit code. */
 export async function up(options: UpOptions): Promise<number> {
   const lint = lintFile(options.file);
   if (!lint.ok) {
@@ -43,6 +44,11 @@ export async function up(options: UpOptions): Promise<number> {
     await control.close();
     throw error;
   }
+  const reload = () =>
+    void ask('spmd', path, 'reload').catch(({ message }: Error) =>
+      log.write({ name: 'reload-failed', severity: 'error', message: `SIGHUP: ${message}` }),
+    );
+  process.on('SIGHUP', reload);
   log.write({
     name: 'up',
     severity: 'notice',
@@ -50,6 +56,7 @@ export async function up(options: UpOptions): Promise<number> {
   });
   const code = await end.came;
   await running.stop();
+  process.off('SIGHUP', reload);
   await control.close();
   log.write({ name: 'down', severity: 'notice', message: 'tanuki is down' });
   return code;
