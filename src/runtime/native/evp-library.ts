@@ -7,30 +7,33 @@ import { SystemError } from '../../errors.ts';
 import { type Door, tryDoor } from './door.ts';
 import type { Libc } from './libc.ts';
 
-/** The raw functions; pointers and lengths are numbers, 0 is NULL, and 1 means success. */
+/**
+ * The raw functions; pointers and lengths are numbers, 0 is NULL, and 1 means success. Contexts are kept as BigInts: they are made once and
+ * handed over as they are, where a number of more than 31 bits would be allocated anew for each packet.
+ */
 export interface Evp {
   /** `OpenSSL 3.0.19 …` and where it was found, for the log. */
   readonly version: string;
   EVP_CIPHER_fetch(library: number, algorithm: string, properties: number): number;
   EVP_CIPHER_CTX_new(): number;
-  EVP_CIPHER_CTX_free(context: number): void;
-  EVP_CIPHER_CTX_set_padding(context: number, padding: number): number;
-  EVP_CIPHER_CTX_ctrl(context: number, command: number, argument: number, pointer: number): number;
-  EVP_CipherInit_ex(context: number, cipher: number, engine: number, key: number, iv: number, encrypt: number): number;
-  EVP_DecryptInit_ex2(context: number, cipher: number, key: number, iv: number, parameters: number): number;
-  EVP_CipherUpdate(context: number, out: number, outLength: number, input: number, length: number): number;
-  EVP_CipherFinal_ex(context: number, out: number, outLength: number): number;
+  EVP_CIPHER_CTX_free(context: bigint): void;
+  EVP_CIPHER_CTX_set_padding(context: bigint, padding: number): number;
+  EVP_CIPHER_CTX_ctrl(context: bigint, command: number, argument: number, pointer: number): number;
+  EVP_CipherInit_ex(context: bigint, cipher: number, engine: number, key: number, iv: number, encrypt: number): number;
+  EVP_DecryptInit_ex2(context: bigint, cipher: number, key: number, iv: number, parameters: number): number;
+  EVP_CipherUpdate(context: bigint, out: number, outLength: number, input: number, length: number): number;
+  EVP_CipherFinal_ex(context: bigint, out: number, outLength: number): number;
   EVP_MD_fetch(library: number, algorithm: string, properties: number): number;
   HMAC_CTX_new(): number;
-  HMAC_CTX_free(context: number): void;
-  HMAC_Init_ex(context: number, key: number, length: number, digest: number, engine: number): number;
-  HMAC_Update(context: number, data: number, length: number): number;
-  HMAC_Final(context: number, out: number, outLength: number): number;
+  HMAC_CTX_free(context: bigint): void;
+  HMAC_Init_ex(context: bigint, key: number, length: number, digest: number, engine: number): number;
+  HMAC_Update(context: bigint, data: number, length: number): number;
+  HMAC_Final(context: bigint, out: number, outLength: number): number;
   CMAC_CTX_new(): number;
-  CMAC_CTX_free(context: number): void;
-  CMAC_Init(context: number, key: number, length: number, cipher: number, engine: number): number;
-  CMAC_Update(context: number, data: number, length: number): number;
-  CMAC_Final(context: number, out: number, outLength: number): number;
+  CMAC_CTX_free(context: bigint): void;
+  CMAC_Init(context: bigint, key: number, length: number, cipher: number, engine: number): number;
+  CMAC_Update(context: bigint, data: number, length: number): number;
+  CMAC_Final(context: bigint, out: number, outLength: number): number;
   ERR_clear_error(): void;
 }
 

@@ -53,13 +53,13 @@ export class Hmac implements Mac {
   readonly #evp: Evp;
   readonly #arena: Arena;
   readonly #room: MacRoom;
-  readonly #context: number;
+  readonly #context: bigint;
 
   constructor(evp: Evp, arena: Arena, room: MacRoom, digest: number, key: Secret) {
     this.#evp = evp;
     this.#arena = arena;
     this.#room = room;
-    this.#context = evp.HMAC_CTX_new();
+    this.#context = BigInt(evp.HMAC_CTX_new());
     if (
       hold(arena, room.copyAt, key.reveal(), (address) => evp.HMAC_Init_ex(this.#context, address, key.length, digest, 0)) !== 1
     ) {
@@ -87,13 +87,13 @@ export class Cmac implements Mac {
   readonly #evp: Evp;
   readonly #arena: Arena;
   readonly #room: MacRoom;
-  readonly #context: number;
+  readonly #context: bigint;
 
   constructor(evp: Evp, arena: Arena, room: MacRoom, aes128Cbc: number, key: Secret) {
     this.#evp = evp;
     this.#arena = arena;
     this.#room = room;
-    this.#context = evp.CMAC_CTX_new();
+    this.#context = BigInt(evp.CMAC_CTX_new());
     if (
       hold(arena, room.copyAt, key.reveal(), (address) => evp.CMAC_Init(this.#context, address, key.length, aes128Cbc, 0)) !== 1
     ) {
@@ -121,7 +121,7 @@ export class Xcbc implements Mac {
   readonly #evp: Evp;
   readonly #arena: Arena;
   readonly #room: MacRoom;
-  readonly #context: number;
+  readonly #context: bigint;
   /** K2 for whole last blocks, K3 for padded ones. */
   readonly #K2: Uint8Array;
   readonly #K3: Uint8Array;
@@ -130,7 +130,7 @@ export class Xcbc implements Mac {
     this.#evp = evp;
     this.#arena = arena;
     this.#room = room;
-    this.#context = evp.EVP_CIPHER_CTX_new();
+    this.#context = BigInt(evp.EVP_CIPHER_CTX_new());
     this.#use(aes128Cbc, key.reveal());
     const derived = [1, 2, 3].map((n) => {
       arena.bytes.fill(n, room.copyAt, room.copyAt + 16);

@@ -24,7 +24,8 @@ type Kind = 'aead' | 'ctr' | 'cbc' | 'null';
 
 interface Keys {
   readonly kind: Kind;
-  readonly context: number;
+  /** 0 where nothing is encrypted. */
+  readonly context: bigint;
   readonly sealing: boolean;
   /** Its four octets as they lie in memory, read as a little-endian number; 0 where there is none. */
   salt: number;
@@ -61,9 +62,8 @@ function algorithm(encr: EncrName, keyBits: number): string {
 }
 
 /**
- * Five calls seal an AEAD packet and four open it; nothing is allocated but, off the main thread, a number for a context's high
- * address. An AEAD packet that does not authenticate is zeroed, since OpenSSL decrypts before it knows. Make one for each thread,
- * over the arena of its packets (it reserves 64 KiB there).
+ * Five calls seal an AEAD packet and four open it; nothing is allocated. An AEAD packet that does not authenticate is zeroed, since OpenSSL
+ * decrypts before it knows. Make one for each thread, over the arena of its packets (it reserves 64 KiB there).
  */
 export class EvpCipher implements PacketCipher {
   readonly name = 'openssl';
@@ -116,7 +116,7 @@ export class EvpCipher implements PacketCipher {
     const octets = encrKey.reveal();
     const keys: Keys = {
       kind: KIND[encr],
-      context: encr === 'null_enc' ? 0 : this.#context(algorithm(encr, keyBits), octets.subarray(0, want - row.salt), direction),
+      context: encr === 'null_enc' ? 0n : this.#context(algorithm(encr, keyBits), octets.subarray(0, want - row.salt), direction),
       sealing: direction === 'seal',
       salt: row.salt === 0 ? 0 : new DataView(octets.buffer, octets.byteOffset).getUint32(want - row.salt, true),
       ivBytes: row.iv,
@@ -128,7 +128,7 @@ export class EvpCipher implements PacketCipher {
       try {
         keys.mac = this.#mac(suite, integKey);
       } catch (error) {
-        if (keys.context !== 0) this.#evp.EVP_CIPHER_CTX_free(keys.context);
+        if (keys.context !== 0n) this.#evp.EVP_CIPHER_CTX_free(keys.context);
         throw error;
       }
     }
@@ -140,7 +140,7 @@ export class EvpCipher implements PacketCipher {
   destroy(handle: number): void {
     const keys = this.#keys[handle];
     if (keys === undefined) return;
-    if (keys.context !== 0) this.#evp.EVP_CIPHER_CTX_free(keys.context);
+    if (keys.context !== 0n) this.#evp.EVP_CIPHER_CTX_free(keys.context);
     keys.mac?.free();
     keys.salt = 0;
     this.#keys[handle] = undefined;
@@ -213,7 +213,7 @@ export class EvpCipher implements PacketCipher {
   }
 
   /** The AAD of RFC 4106 §5: SPI and sequence number as sent, with the high half between them where there is one. */
-  #authenticateHeader(context: number, espAt: number, sequenceHigh: number, outLength: number): boolean {
+  #authenticateHeader(context: bigint, espAt: number, sequenceHigh: number, outLength: number): boolean {
     const { base, bytes } = this.#arena;
     if (sequenceHigh < 0) return this.#evp.EVP_CipherUpdate(context, 0, outLength, base + espAt, ESP_HEADER_BYTES) === 1;
     const at = this.#aadAt;
@@ -286,10 +286,10 @@ export class EvpCipher implements PacketCipher {
     return digest;
   }
 
-  #context(name: string, key: Uint8Array, direction: 'seal' | 'open'): number {
+  #context(name: string, key: Uint8Array, direction: 'seal' | 'open'): bigint {
     const { base, bytes } = this.#arena;
     const at = this.#room.copyAt;
-    const context = this.#evp.EVP_CIPHER_CTX_new();
+    const context = BigInt(this.#evp.EVP_CIPHER_CTX_new());
     bytes.set(key, at);
     const ready = this.#evp.EVP_CipherInit_ex(context, this.#cipher(name), 0, base + at, 0, direction === 'seal' ? 1 : 0);
     bytes.fill(0, at, at + key.length);
