@@ -62,6 +62,7 @@ function unknown(iked: Admin, name: string): string {
     peer.name,
     ...peer.children.flatMap((child) => [child.name, child.policy.name]),
   ]);
+  if (iked.generation === 0) return 'no configuration is in force yet: ask again in a moment, or see tanuki status';
   return `there is no selector, policy, remote or IKE SA ${name}; known: ${[...new Set(known)].join(', ') || 'none'}`;
 }
 
