@@ -39,6 +39,8 @@ class PacketWorker {
   readonly #ike = new IkeQueue();
   readonly #framer = new EncapFramer();
   readonly #echoes: Echoes;
+  /** PF_KEY's, kept until the host's rules agree with what they say. */
+  #answers: FromWorker[] = [];
   #ikeDropped = 0;
   #stopping = false;
 
@@ -56,8 +58,8 @@ class PacketWorker {
     this.#assembly = assemble(
       { settings, memory: this.#memory, slots: BATCH, coalesce: this.#tun.offloads.tcp },
       {
-        send: (client, bytes) => this.#tell({ kind: 'pfkey', client, bytes }),
-        close: (client) => this.#tell({ kind: 'pfkey-close', client }),
+        send: (client, bytes) => this.#answers.push({ kind: 'pfkey', client, bytes }),
+        close: (client) => this.#answers.push({ kind: 'pfkey-close', client }),
         report: (event) => this.#tell({ kind: 'event', event }),
       },
     );
@@ -95,6 +97,10 @@ class PacketWorker {
     const effects = engine.drain();
     if (effects.length > 0) control.tell(effects, this.#instant());
     this.#diversion.follow(engine.core.spd);
+    if (this.#answers.length > 0) {
+      for (const answer of this.#answers) this.#tell(answer);
+      this.#answers = [];
+    }
     if (this.#echoes.isWaiting) for (const answer of this.#echoes.expire(this.#loop.now().mono)) this.#pong(answer);
     for (let frame = this.#ike.next(); frame !== undefined; frame = this.#ike.next()) {
       this.#tell({ kind: 'encap', frames: frame });

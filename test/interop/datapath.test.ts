@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { DatapathNode, type StaticPair } from './lab/datapath.ts';
+import { DatapathNode, type StaticPair, settings } from './lab/datapath.ts';
 import { Lab, type Namespace, namespacesMissing } from './lab/namespaces.ts';
 import { skipNote } from './lab/skip.ts';
 import { ping, transfer } from './lab/traffic.ts';
@@ -147,9 +147,13 @@ describe.skipIf(missing !== undefined)(`two datapath processes${why}`, () => {
     expect((await ping(lab.a, target(one), 3)).lost).toEqual([]);
   });
 
-  test('leave nothing behind at their end', async () => {
+  test('take other settings while they run, and leave nothing behind at their end', async () => {
     await install(CASES[0]!);
     expect(await networkOf(lab.a)).not.toBe(before[0]);
+    expect(await a.ask('configure', { settings: settings() })).toEqual({ changed: false, problems: [] });
+    expect(await a.ask('configure', { settings: settings({ mtu: 1300 }) })).toEqual({ changed: true, problems: [] });
+    expect((await a.status()).device).toMatchObject({ kind: 'tun', name: 'tanuki0', mtu: 1300 });
+    expect(await networkOf(lab.a)).toBe(idle);
     await Promise.all([a.stop(), b.stop()]);
     expect(await Promise.all([networkOf(lab.a), networkOf(lab.b)])).toEqual(before);
   });
