@@ -3,34 +3,13 @@ import { expect, test } from 'vitest';
 import type { HostEvents } from '../../../src/datapath-process/engine-host.ts';
 import { startEngineHost } from '../../../src/datapath-process/hosts.ts';
 import { packetMemory } from '../../../src/datapath-process/packet-memory.ts';
-import type { DatapathSettings } from '../../../src/datapath-process/ports.ts';
+import { datapathSettings } from './settings.ts';
 
 const events: HostEvents = { onPfkey: () => {}, onPfkeyClose: () => {}, onIke: () => {}, report: () => {} };
 
-function settings(datapath: Partial<DatapathSettings['datapath']>, localAddresses: readonly string[] = []): DatapathSettings {
-  return {
-    datapath: {
-      device: 'memory',
-      name: 'tanuki0',
-      mtu: 0,
-      encapPort: 0,
-      encapsulation: 'auto',
-      addresses: ['10.1.0.1'],
-      cipher: 'auto',
-      dialect: 'tanuki',
-      ...datapath,
-    },
-    limits: { halfOpenSas: 100, cookieThreshold: 50, ikeSas: 1000, childSasPerIkeSa: 10, heldPacketsPerPolicy: 16 },
-    logging: { level: 'info', destination: 'stderr', format: 'text' },
-    keyPorts: [500, 4500],
-    localAddresses,
-    unmatched: 'bypass',
-  };
-}
-
 test('a memory device needs nothing, and answers pings to itself in clear', async () => {
   const problems: string[] = [];
-  const host = await startEngineHost(settings({}), events, problems);
+  const host = await startEngineHost(datapathSettings({}), events, problems);
   expect(problems).toEqual([]);
   expect((await host.status()).device).toMatchObject({ kind: 'memory', name: 'tanuki0' });
   await expect(host.ping({ address: 'nowhere', source: '', sequence: 1, timeoutMs: 10 })).rejects.toThrow('numeric address');
@@ -40,7 +19,7 @@ test('a memory device needs nothing, and answers pings to itself in clear', asyn
 
 test('where there is no TUN device the host runs without one and says what to do', async () => {
   const problems: string[] = [];
-  const host = await startEngineHost(settings({ device: 'tun', name: 'a-name-that-is-too-long' }), events, problems);
+  const host = await startEngineHost(datapathSettings({ device: 'tun', name: 'a-name-that-is-too-long' }), events, problems);
   expect(problems).toHaveLength(1);
   expect(problems[0]).toMatch(/^there is no TUN device: .*device memory/);
   expect((await host.status()).device).toEqual({ kind: 'none', name: '', mtu: 0, offloads: [] });
@@ -50,9 +29,9 @@ test('where there is no TUN device the host runs without one and says what to do
 test('an encapsulation port that is taken is a problem, and the rest runs', async () => {
   const first: string[] = [];
   const port = 20_000 + (process.pid % 20_000);
-  const one = await startEngineHost(settings({ encapPort: port }, ['127.0.0.1']), events, first);
+  const one = await startEngineHost(datapathSettings({ encapPort: port }, ['127.0.0.1']), events, first);
   const second: string[] = [];
-  const two = await startEngineHost(settings({ encapPort: port }, ['127.0.0.1']), events, second);
+  const two = await startEngineHost(datapathSettings({ encapPort: port }, ['127.0.0.1']), events, second);
   expect(first).toEqual([]);
   expect(second).toHaveLength(1);
   expect(second[0]).toContain(`${port}`);
