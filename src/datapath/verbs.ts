@@ -83,6 +83,11 @@ export class EngineVerbs implements Verbs {
     return { auth, encrypt };
   }
 
+  /** Those that are asked already take a second ACQUIRE of the same seq for what it is. */
+  registered(): void {
+    this.#engine.repeatAcquires();
+  }
+
   #hasEncr(encr: keyof typeof ENCR): boolean {
     const row: EncrRow = ENCR[encr];
     return this.#engine.supports({

@@ -32,6 +32,8 @@ export interface Verbs {
   handle(message: SadbMessage, now: Instant): VerbResult;
   /** What REGISTER tells about algorithms. */
   supported(): { readonly auth: SadbMessage['supportedAuth']; readonly encrypt: SadbMessage['supportedEncrypt'] };
+  /** A client has registered that knows of no earlier ACQUIRE: those that are open are to be told again. */
+  registered?(): void;
 }
 
 export type ClientId = number;
@@ -219,6 +221,7 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
       this.#refuse(client, sadbError(request, ERRNO.EEXIST), `registered for SA type ${satype} already`, outputs);
       return;
     }
+    const isFirst = satype !== SADB_SATYPE.UNSPEC && client.registered.size === 0;
     if (satype !== SADB_SATYPE.UNSPEC) client.registered.add(satype);
     const { auth, encrypt } = this.#verbs.supported();
     const reply = sadb('REGISTER', {
@@ -232,6 +235,7 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
     for (const other of this.#clients.values()) {
       if (other !== client && (other.registered.size > 0 || other.promiscuous)) this.#deliver(other, reply, outputs);
     }
+    if (isFirst) this.#verbs.registered?.();
   }
 
   /** §3.1.11. */
