@@ -124,7 +124,7 @@ export class Coalescer {
 
   #single(packet: IpPacket, slot: number): number {
     const output = this.#outputs.pushDevice(packet.at, packet.bytes, slot);
-    this.#bytes.fill(0, packet.at - VNET_HDR_BYTES, packet.at);
+    for (let at = packet.at - VNET_HDR_BYTES; at < packet.at; at++) this.#bytes[at] = 0;
     this.#extra[output] = 0;
     this.#head[output] = NONE;
     this.#tail[output] = NONE;

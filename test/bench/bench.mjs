@@ -8,9 +8,17 @@ import { parseArgs } from 'node:util';
 const LAB = ['throughput', 'handshakes'];
 const ALONE = ['evp', 'engine'];
 
+/** Each option is an environment variable of the benchmarks. */
+const OPTIONS = {
+  json: 'BENCH_JSON',
+  rounds: 'BENCH_ROUNDS',
+  peers: 'BENCH_PEERS',
+  patience: 'BENCH_IDLE_SECONDS',
+};
+
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { json: { type: 'string' }, rounds: { type: 'string' }, peers: { type: 'string' }, patience: { type: 'string' } },
+  options: Object.fromEntries(Object.keys(OPTIONS).map((name) => [name, { type: 'string' }])),
 });
 const which = positionals.length === 0 ? LAB : positionals;
 const unknown = which.filter((name) => ![...LAB, ...ALONE].includes(name));
@@ -18,13 +26,8 @@ if (unknown.length > 0) {
   console.error(`no benchmark ${unknown.join(', ')}; there are ${[...LAB, ...ALONE].join(', ')}`);
   process.exit(64);
 }
-const env = {
-  ...process.env,
-  ...(values.json !== undefined && { BENCH_JSON: values.json }),
-  ...(values.rounds !== undefined && { BENCH_ROUNDS: values.rounds }),
-  ...(values.peers !== undefined && { BENCH_PEERS: values.peers }),
-  ...(values.patience !== undefined && { BENCH_IDLE_SECONDS: values.patience }),
-};
+const env = { ...process.env };
+for (const [name, value] of Object.entries(values)) env[OPTIONS[name]] = value;
 const run = (argv) => spawnSync(process.execPath, argv, { stdio: 'inherit', env }).status ?? 1;
 const failed = which.filter((name) =>
   ALONE.includes(name)
