@@ -32,7 +32,7 @@ export type IkedOptions = DaemonOptions & {
   readonly spmdPassword?: string | undefined;
 };
 
-/** Starts iked: it waits for spmd and the datapath as long as it takes. Throws SystemError where the run directory is of no use. */
+/** Starts iked: it waits for spmd and the datapath as long as it takes. Throws ConfigError where the run directory is of no use. */
 export async function startIked(options: IkedOptions): Promise<Daemon> {
   const daemon = new IkedDaemon(options);
   await daemon.start();
@@ -154,6 +154,7 @@ class IkedDaemon implements Daemon {
   #encapUp(channel: Channel) {
     const framer = new EncapFramer();
     this.#encap = channel;
+    this.#driven.put({ kind: 'encap-link' });
     return {
       onData: (bytes: Uint8Array) => {
         try {

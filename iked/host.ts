@@ -28,6 +28,8 @@ export interface Host {
   readonly generation: number;
   /** The reading of this step. */
   readonly now: Instant;
+  /** Whether the datapath is connected; its sockets and rules may be gone with it. */
+  readonly linked: boolean;
   emit(output: IkedOutput): void;
   report(name: IkedEventName, message: string, details?: Readonly<Record<string, string | number | boolean | undefined>>): void;
   /** Counts under a name that `status` shows. */

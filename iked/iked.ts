@@ -8,7 +8,7 @@ import type { Mode } from '../src/ipsec/sa.ts';
 import { earliest, type Instant, type Machine, type RandomBytes } from '../src/machine.ts';
 import { type IpAddress, type Path, showEndpoint } from '../src/net/address.ts';
 import type { SadbMessage } from '../src/pfkey/message.ts';
-import { ERRNO } from '../src/pfkey/registry.ts';
+import { ERRNO, SADB_SASTATE } from '../src/pfkey/registry.ts';
 import { type Admin, perform } from './admin.ts';
 import { Adoption } from './adoption.ts';
 import { Asks, type Heard } from './asks.ts';
@@ -20,7 +20,7 @@ import type { ChildSa } from './ikev2/child-sa.ts';
 import { redundantIkeSa } from './ikev2/collisions.ts';
 import { Cookies } from './ikev2/cookie.ts';
 import { closeIkeSa, failIkeSa, retire } from './ikev2/endings.ts';
-import { advance, childInstalled, childRefused, passTime, receive, spiArrived } from './ikev2/exchanges.ts';
+import { advance, childInstalled, childRefused, passTime, receive, spiArrived, wayRestored } from './ikev2/exchanges.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
 import { respondIkeSaInit, startIkeSa } from './ikev2/ike-sa-init.ts';
 import { EXCHANGE, type ReadMessage, readMessage, writeMessage } from './ikev2/message.ts';
@@ -122,6 +122,8 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
         return this.heard(this.asks.hear({ kind: 'message', message: input.message }, this.now));
       case 'pfkey-link':
         return this.#link(input.up);
+      case 'encap-link':
+        return this.#wayRestored((sa) => sa.path.encapsulated);
       case 'prepare':
         return this.#prepare(input.generation, input.settings);
       case 'commit':
@@ -279,6 +281,15 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
   #link(up: boolean): void {
     this.report(up ? 'datapath-up' : 'datapath-lost', up ? 'connected to the datapath' : 'the connection to the datapath broke');
     this.heard(this.asks.hear({ kind: up ? 'connected' : 'disconnected' }, this.now));
+    if (up) this.#wayRestored(() => true);
+  }
+
+  #wayRestored(of: (sa: IkeSa) => boolean): void {
+    for (const sa of this.table.all()) if (of(sa)) this.#guard(sa, () => wayRestored(sa));
+  }
+
+  get linked(): boolean {
+    return this.asks.up;
   }
 
   /** What the datapath has and what we think it has: strangers are adopted, what is missing is negotiated anew with new keys. */
@@ -289,6 +300,10 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
         children: lost.length,
       });
     for (const child of lost) this.#renegotiate(child);
+    for (const { sa, destination, lifetimeCurrent } of sas) {
+      const child = sa?.state === SADB_SASTATE.DYING ? this.#childOf(sa.spi, destination?.address) : undefined;
+      if (child !== undefined) this.#softExpired(child, lifetimeCurrent);
+    }
     this.#startAdopted();
     this.#startStanding();
   }
@@ -370,12 +385,19 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Host, Admin {
   #expire(message: SadbMessage): void {
     const { sa, destination, lifetimeHard, lifetimeCurrent } = message;
     if (sa === undefined || destination === undefined) return;
-    const child = this.table.childByInboundSpi(sa.spi) ?? this.table.childByOutboundSpi(sa.spi, destination.address);
+    const child = this.#childOf(sa.spi, destination.address);
     if (child === undefined) return this.#adoption.expired(sa.spi);
-    if (lifetimeHard !== undefined) {
-      if (child.state !== 'gone') this.#hardExpired(child);
-      return;
-    }
+    if (lifetimeHard === undefined) return this.#softExpired(child, lifetimeCurrent);
+    if (child.state !== 'gone') this.#hardExpired(child);
+  }
+
+  #childOf(spi: number, destination: IpAddress | undefined): ChildSa | undefined {
+    const inbound = this.table.childByInboundSpi(spi);
+    return inbound ?? (destination === undefined ? undefined : this.table.childByOutboundSpi(spi, destination));
+  }
+
+  /** An EXPIRE that came while we did not listen is seen in the DUMP: the SA is dying. */
+  #softExpired(child: ChildSa, lifetimeCurrent: SadbMessage['lifetimeCurrent']): void {
     const used =
       (lifetimeCurrent?.allocations ?? 0) > 0 || (lifetimeCurrent?.bytes ?? 0) > 0 || (lifetimeCurrent?.usetime ?? 0) > 0;
     const wanted = used || child.policy.policy.initiate === 'start';

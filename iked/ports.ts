@@ -28,6 +28,8 @@ export type IkedInput =
   | { readonly kind: 'pfkey'; readonly message: SadbMessage }
   /** The PF_KEY connection came up (also after an overrun or a restart of the datapath: the machine registers and resynchronises by DUMP), or was lost. */
   | { readonly kind: 'pfkey-link'; readonly up: boolean }
+  /** The datapath takes IKE messages for the encapsulation port again. */
+  | { readonly kind: 'encap-link' }
   /** A new generation is to be checked. Answered by `configuration` with `prepared` or `rejected`; nothing changes yet. */
   | { readonly kind: 'prepare'; readonly generation: number; readonly settings: IkedSettings }
   /** The generation prepared before takes effect. Answered by `configuration` with `committed`. */

@@ -397,8 +397,9 @@ function spiForRequest(sa: IkeSa, spi: number | undefined): void {
     else launch(sa, task, spi);
     return;
   }
-  if (!moot)
-    abandonChild(sa, task, 'the datapath gave no SPI: is it running, and is its PF_KEY socket the one of this policy file?');
+  if (moot) return;
+  if (task.kind === 'rekey-child' && !sa.host.linked) sa.tasks.unshift(task);
+  else abandonChild(sa, task, 'the datapath gave no SPI: is it running, and is its PF_KEY socket the one of this policy file?');
 }
 
 /** The child's SAs are in the datapath: a response that waited for that leaves. */
@@ -431,14 +432,9 @@ export function releaseHeld(child: ChildSa): void {
 export function passTime(sa: IkeSa): void {
   const { host, window, timers } = sa;
   const { mono } = host.now;
-  const again = window.retransmit(mono, sa.retry, host.random);
+  const again = window.retransmit(mono, sa.retry, host.random, !host.linked && sa.state.name === 'established');
   if (again === 'give-up') return peerSilent(sa);
-  if (again !== undefined) {
-    host.count('requests-repeated');
-    sa.report('retransmitted', `request ${window.outstanding?.messageId} sent again (transmission ${window.outstanding?.tries})`);
-    sa.transmit(again, sa.path);
-    noteSilence(sa);
-  }
+  if (again !== undefined) repeat(sa, again);
   for (const child of [...sa.children]) if (child.outboundAt !== undefined && child.outboundAt <= mono) activate(child);
   for (const name of timers.takeDue(mono)) {
     switch (name) {
@@ -472,11 +468,37 @@ export function passTime(sa: IkeSa): void {
   }
 }
 
+function repeat(sa: IkeSa, octets: Uint8Array): void {
+  const { host, window } = sa;
+  host.count('requests-repeated');
+  sa.report('retransmitted', `request ${window.outstanding?.messageId} sent again (transmission ${window.outstanding?.tries})`);
+  sa.transmit(octets, sa.path);
+  noteSilence(sa);
+}
+
+/**
+ * The datapath is back, and with it the way of our messages through its sockets and past its rules: a request that waits is sent again at
+ * once, since everything else waits behind it, and silence counts from now.
+ */
+export function wayRestored(sa: IkeSa): void {
+  const { host, window, timers } = sa;
+  if (sa.closed) return;
+  const delay = sa.peer?.ikev2.dpdDelay ?? 'infinite';
+  if (delay !== 'infinite' && timers.at('liveness') !== undefined)
+    timers.set('liveness', host.now.mono + Math.min(delay, PROBE_MS));
+  const again = window.resend(host.now.mono, sa.retry, host.random);
+  if (again !== undefined) repeat(sa, again);
+}
+
+/** Liveness is looked at again after this at the latest. Milliseconds. */
+const PROBE_MS = 1_000;
+
 /** RFC 7296 §2.4: an empty INFORMATIONAL where nothing authentic was heard for `dpd_delay`. */
 function checkLiveness(sa: IkeSa): void {
   const delay = sa.peer?.ikev2.dpdDelay ?? 'infinite';
   if (delay === 'infinite' || sa.state.name !== 'established') return;
+  if (!sa.host.linked) return sa.timers.set('liveness', sa.host.now.mono + Math.min(delay, PROBE_MS));
   const due = sa.heard + delay;
   if (due <= sa.host.now.mono && sa.window.open && !sa.has('liveness')) sa.add({ kind: 'liveness' });
-  sa.timers.set('liveness', Math.max(due, sa.host.now.mono + Math.min(delay, 1000)));
+  sa.timers.set('liveness', Math.max(due, sa.host.now.mono + Math.min(delay, PROBE_MS)));
 }

@@ -224,9 +224,10 @@ export class IkeSa {
     this.tasks.push(task);
   }
 
-  /** Before the SA is established only IKE_AUTH may leave, and the end of one that failed. */
+  /** Before the SA is established only IKE_AUTH may leave, and the end of one that failed. A rekey waits for the datapath, which has the SPIs. */
   mayBegin(task: Task): boolean {
     const { name } = this.state;
+    if (task.kind === 'rekey-child' && !this.host.linked) return false;
     return name !== 'awaiting-ike-sa-init' && (name !== 'awaiting-ike-auth' || task.kind === 'ike-auth');
   }
 

@@ -115,10 +115,22 @@ export class Window {
     this.#outstanding = undefined;
   }
 
-  /** The octets to send again, `'give-up'` after the last try, or undefined where nothing is due. */
-  retransmit(mono: number, retry: RetryPolicy, random: RandomBytes): Uint8Array | 'give-up' | undefined {
+  /** The octets to send again now whatever the deadline: what was sent lately may not have left this host. It is no try. */
+  resend(mono: number, retry: RetryPolicy, random: RandomBytes): Uint8Array | undefined {
+    const sent = this.#outstanding;
+    if (sent === undefined) return undefined;
+    sent.deadline = mono + backoff(retry, 1, random);
+    return sent.bytes;
+  }
+
+  /**
+   * The octets to send again, `'give-up'` after the last try, or undefined where nothing is due. What is `free` is no try: silence means
+   * nothing while our own way out is broken.
+   */
+  retransmit(mono: number, retry: RetryPolicy, random: RandomBytes, free = false): Uint8Array | 'give-up' | undefined {
     const sent = this.#outstanding;
     if (sent === undefined || mono < sent.deadline) return undefined;
+    if (free) return this.resend(mono, retry, random);
     if (sent.tries > retry.maxRetries) return 'give-up';
     sent.tries += 1;
     sent.deadline = mono + backoff(retry, sent.tries, random);
