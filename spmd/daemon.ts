@@ -3,7 +3,7 @@
 import { compile } from '../src/config/compile.ts';
 import type { Config } from '../src/config/config.ts';
 import { show } from '../src/config/diagnostics.ts';
-import { SystemError } from '../src/errors.ts';
+import { ConfigError, SystemError } from '../src/errors.ts';
 import { readSadb, SadbError, SadbFramer, writeSadb } from '../src/pfkey/message.ts';
 import { clock } from '../src/runtime/clock.ts';
 import type { ControlRequest } from '../src/runtime/control.ts';
@@ -31,7 +31,7 @@ export interface SpmdHandle extends Daemon {
   reload(confirmSeconds?: number): Promise<Reloaded>;
 }
 
-/** Starts spmd; it waits for the datapath as long as it takes. Throws SystemError where the policy file or the run directory is of no use. */
+/** Starts spmd; it waits for the datapath as long as it takes. Throws ConfigError where the policy file or the run directory is of no use. */
 export async function startSpmd(options: SpmdDaemonOptions): Promise<SpmdHandle> {
   const daemon = new SpmdDaemon(options);
   await daemon.start();
@@ -105,7 +105,7 @@ class SpmdDaemon implements SpmdHandle {
     try {
       next = this.#compile();
     } catch (error) {
-      if (!(error instanceof SystemError)) throw error;
+      if (!(error instanceof ConfigError)) throw error;
       const text = `nothing has changed: ${error.message}`;
       this.#fileProblem = text;
       this.#shell.report({ name: 'configuration-rejected', severity: 'error', message: text });
@@ -115,12 +115,12 @@ class SpmdDaemon implements SpmdHandle {
     return (await this.#ask((id) => ({ kind: 'configure', id, confirmSeconds, ...next }))) as Reloaded;
   }
 
-  /** Throws SystemError with every mistake and its place. */
+  /** Throws ConfigError with every mistake and its place. */
   #compile(): { config: Config; password: Uint8Array | undefined } {
     const { config, diagnostics } = compile(this.#file, sourceFiles);
     if (config === undefined) {
       const errors = diagnostics.filter(({ severity }) => severity === 'error');
-      throw new SystemError(
+      throw new ConfigError(
         `${this.#file} has ${errors.length === 1 ? 'a mistake' : `${errors.length} mistakes`}:\n${errors.map(show).join('\n')}`,
       );
     }
@@ -129,7 +129,7 @@ class SpmdDaemon implements SpmdHandle {
       this.#shell.report({ name: 'policy-file-warning', severity: 'warning', message: `${file}:${line}:${column}: ${message}` });
     }
     const { spmdPassword } = config.interface;
-    return { config, password: spmdPassword === undefined ? undefined : readSecretFile(spmdPassword) };
+    return { config, password: spmdPassword === undefined ? undefined : passwordOf(spmdPassword) };
   }
 
   #perform(output: SpmdOutput): void {
@@ -216,5 +216,15 @@ class SpmdDaemon implements SpmdHandle {
     this.#waiting.delete(output.id);
     if (output.ok) waiting?.resolve(output.result);
     else waiting?.reject(new Error(output.error));
+  }
+}
+
+/** Throws ConfigError that names the word. */
+function passwordOf(path: string): Uint8Array {
+  try {
+    return readSecretFile(path);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    throw new ConfigError(`interface { spmd_password … }: ${error.message}`);
   }
 }

@@ -29,7 +29,10 @@ export class AuthError extends Error {
   override readonly name = 'AuthError';
 }
 
-/** The operator's text is wrong. One problem each; a compile reports all of them (`src/config`). */
+/**
+ * What the operator wrote is of no use: a policy file, the path of a run directory. Trying again does not help; another text does. The mistakes of
+ * a policy file are found all at once (`src/config`), and are one error.
+ */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
 }

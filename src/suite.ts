@@ -17,7 +17,7 @@ export interface SuiteOptions {
   readonly onEvent?: ((daemon: string, event: Event) => void) | undefined;
 }
 
-/** Starts a datapath, spmd and iked joined by links that carry the very bytes their sockets would. Throws SystemError where the file or the run directory is of no use. */
+/** Starts a datapath, spmd and iked joined by links that carry the very bytes their sockets would. Throws ConfigError where the file or the run directory is of no use. */
 export async function startSuite({ file, runDir, logLevel, quiet, onEvent }: SuiteOptions): Promise<Daemon> {
   const doors = linkDoors();
   const common = (daemon: string) => ({ runDir, doors, logLevel, quiet, onEvent: (event: Event) => onEvent?.(daemon, event) });

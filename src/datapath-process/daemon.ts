@@ -13,7 +13,7 @@ import type { EngineHost, HostEvents } from './engine-host.ts';
 import { closedDoors, startEngineHost } from './hosts.ts';
 import type { DatapathSettings, DatapathStatus, PingResult } from './ports.ts';
 
-/** Starts the datapath. Throws SystemError where the run directory is of no use. */
+/** Starts the datapath. Throws ConfigError where the run directory is of no use. */
 export async function startDatapath(options: DaemonOptions): Promise<Daemon> {
   const daemon = new DatapathDaemon(options);
   await daemon.start();

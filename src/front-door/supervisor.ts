@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Event } from '../event.ts';
+import { DAEMON_EXIT } from '../runtime/shell.ts';
 
 export interface ChildSpec {
   readonly name: string;
@@ -38,8 +39,6 @@ const RESTART_LAST_MS = 5_000;
 /** A child that ran this long starts again at once when it dies. */
 const STEADY_MS = 10_000;
 const STOP_LIMIT_MS = 6_000;
-/** Exit code of a daemon that cannot run as it was told (EXIT.usage). */
-const HOPELESS = 2;
 
 class Child {
   readonly spec: ChildSpec;
@@ -71,7 +70,7 @@ class Child {
     this.#lastExit = how;
     if (this.#stopping) return;
     const { name } = this.spec;
-    if (code === HOPELESS && ran < STEADY_MS && this.#restarts === 0) {
+    if (code === DAEMON_EXIT.hopeless && ran < STEADY_MS && this.#restarts === 0) {
       this.#options.onHopeless(name, code);
       return;
     }

@@ -2,7 +2,7 @@
 
 import { chmodSync, lstatSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { SystemError } from '../errors.ts';
+import { ConfigError } from '../errors.ts';
 
 export type DaemonName = 'tanuki' | 'datapath' | 'spmd' | 'iked';
 
@@ -36,10 +36,10 @@ export function runDir(path: string): RunDir {
 /** Longest path of a UNIX socket that the kernel takes, less the longest name that we put behind the directory. */
 const LONGEST_DIRECTORY = 107 - '/datapath.control.sock'.length;
 
-/** Makes the directory, mode 0700, or checks that it is a private one of this user's. */
+/** Makes the directory, mode 0700, or checks that it is a private one of this user's. Throws ConfigError that says what to do. */
 export function prepareRunDir(path: string): RunDir {
   if (Buffer.byteLength(path) > LONGEST_DIRECTORY) {
-    throw new SystemError(
+    throw new ConfigError(
       `run directory ${path} is too long for UNIX sockets: at most ${LONGEST_DIRECTORY} octets; choose a shorter --run-dir`,
     );
   }
@@ -47,12 +47,11 @@ export function prepareRunDir(path: string): RunDir {
     mkdirSync(path, { recursive: true, mode: 0o700 });
     const { uid, mode } = lstatSync(path);
     if (uid !== process.getuid?.())
-      throw new SystemError(`run directory ${path} belongs to user ${uid}; choose another with --run-dir`, 'EPERM');
+      throw new ConfigError(`run directory ${path} belongs to user ${uid}; choose another with --run-dir`);
     if ((mode & 0o077) !== 0) chmodSync(path, 0o700);
   } catch (error) {
-    if (error instanceof SystemError) throw error;
-    const { message, code } = error as NodeJS.ErrnoException;
-    throw new SystemError(`cannot use run directory ${path}: ${message}; choose another with --run-dir`, code);
+    if (error instanceof ConfigError) throw error;
+    throw new ConfigError(`cannot use run directory ${path}: ${(error as Error).message}; choose another with --run-dir`);
   }
   return runDir(path);
 }

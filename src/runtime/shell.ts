@@ -1,6 +1,6 @@
 /** What the shells of all daemons share: doors, log, control socket, and the way to run until told to stop. */
 
-import { SystemError } from '../errors.ts';
+import { ConfigError, SystemError } from '../errors.ts';
 import type { Event, Severity } from '../event.ts';
 import { type Answerer, type ControlServer, serveControl } from './control.ts';
 import { type Door, linkDoor, socketDoor } from './door.ts';
@@ -74,7 +74,17 @@ export function shell(daemon: DaemonName, { runDir, doors, logLevel, quiet, onEv
   };
 }
 
-/** Runs a daemon as a process: until SIGTERM or SIGINT. A daemon that cannot start says why in one line and exits with `failed`. */
+/** How a daemon's process ends. */
+export const DAEMON_EXIT = {
+  /** It was told to. */
+  stopped: 0,
+  /** It could not go on; the next attempt may. */
+  failed: 1,
+  /** What it was told is of no use (ConfigError): no attempt will do better. */
+  hopeless: 2,
+} as const;
+
+/** Runs a daemon as a process: until SIGTERM or SIGINT. One that cannot start says why on standard error; the exit code is one of `DAEMON_EXIT`. */
 export async function runDaemon(daemon: DaemonName, start: () => Promise<Daemon>): Promise<void> {
   const stopping = new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve());
@@ -83,11 +93,11 @@ export async function runDaemon(daemon: DaemonName, start: () => Promise<Daemon>
     const running = await start();
     await stopping;
     await running.stop();
-    process.exitCode = 0;
+    process.exitCode = DAEMON_EXIT.stopped;
   } catch (error) {
-    const text =
-      error instanceof SystemError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
+    const said = error instanceof SystemError || error instanceof ConfigError;
+    const text = said ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error);
     process.stderr.write(`${daemon}: cannot run: ${text}\n`);
-    process.exitCode = 1;
+    process.exitCode = error instanceof ConfigError ? DAEMON_EXIT.hopeless : DAEMON_EXIT.failed;
   }
 }
