@@ -15,7 +15,6 @@ import {
   type KeyObject,
 } from 'node:crypto';
 import { cat } from '../bytes/bytes.ts';
-import type { Aead, AeadName, Engine, HashName, PrivateValue, Unauthenticated, UnauthenticatedName } from './engine.ts';
 import {
   type EcpName,
   isEcp,
@@ -26,6 +25,7 @@ import {
   modpPrime,
   toOctets,
 } from './groups.ts';
+import type { Aead, AeadName, Engine, HashName, PrivateValue, Unauthenticated, UnauthenticatedName } from './primitives.ts';
 import { KE, type KeName } from './transforms.ts';
 
 const HASH = { sha1: 'sha1', sha2_256: 'sha256', sha2_384: 'sha384', sha2_512: 'sha512' } as const;

@@ -9,7 +9,6 @@ import { hmac } from '@noble/hashes/hmac.js';
 import { sha1 } from '@noble/hashes/legacy.js';
 import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js';
 import { cat } from '../bytes/bytes.ts';
-import type { Aead, AeadName, Engine, HashName, PrivateValue, Unauthenticated, UnauthenticatedName } from './engine.ts';
 import {
   type EcpName,
   isEcp,
@@ -21,6 +20,7 @@ import {
   toNumber,
   toOctets,
 } from './groups.ts';
+import type { Aead, AeadName, Engine, HashName, PrivateValue, Unauthenticated, UnauthenticatedName } from './primitives.ts';
 import { KE, type KeName } from './transforms.ts';
 
 const HASH = { sha1, sha2_256: sha256, sha2_384: sha384, sha2_512: sha512 } as const;

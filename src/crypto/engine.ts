@@ -1,52 +1,9 @@
-/** What a crypto engine offers, and which one serves those who name none. */
+/** Which crypto engine serves those who name none. */
 
 import { nativeEngine } from './engine-native.ts';
-import type { KeName } from './transforms.ts';
+import type { Engine } from './primitives.ts';
 
-export type HashName = 'sha1' | 'sha2_256' | 'sha2_384' | 'sha2_512';
-export type AeadName = 'aes_gcm_16' | 'chacha20_poly1305';
-export type UnauthenticatedName = 'aes_cbc' | 'aes_ctr' | '3des_cbc';
-
-/** A combined-mode cipher with its key. Nonces have 12 octets, ICVs 16. */
-export interface Aead {
-  /** Ciphertext and ICV. */
-  seal(nonce: Uint8Array, aad: Uint8Array, text: Uint8Array): Uint8Array;
-  /** The text, or undefined where the ICV (compared in constant time) is wrong. `sealed` is at least 16 octets. */
-  open(nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array): Uint8Array | undefined;
-}
-
-/** A cipher without integrity, with its key. The IV is a full block: for CTR the counter block. No padding is added or removed. */
-export interface Unauthenticated {
-  encrypt(iv: Uint8Array, text: Uint8Array): Uint8Array;
-  decrypt(iv: Uint8Array, text: Uint8Array): Uint8Array;
-}
-
-/** The private half of one key exchange. */
-export interface PrivateValue {
-  /** As a KE payload carries it: MODP padded to the modulus, ECP as x|y, X25519 and X448 as they are. */
-  readonly publicValue: Uint8Array;
-  /**
-   * g^ir: MODP padded to the modulus, ECP as x only, X25519 and X448 as they are. `peer` has the right length and passed the
-   * checks of RFC 6989; undefined where the result is degenerate (the all-zero value of RFC 7748 §6).
-   */
-  agree(peer: Uint8Array): Uint8Array | undefined;
-  /** Forgets the private value, which can agree no more. */
-  wipe(): void;
-}
-
-/** The primitives that the rest of the folder is built of. Every function is deterministic. */
-export interface Engine {
-  readonly name: 'noble' | 'native';
-  hash(hash: HashName, ...data: readonly Uint8Array[]): Uint8Array;
-  hmac(hash: HashName, key: Uint8Array, ...data: readonly Uint8Array[]): Uint8Array;
-  /** AES-CBC-MAC, which XCBC and CMAC are made of: the last block of AES-CBC over whole blocks, one at least, from a zero IV. */
-  cbcMac(key: Uint8Array): (blocks: Uint8Array) => Uint8Array;
-  aead(name: AeadName, key: Uint8Array): Aead;
-  /** Undefined where this engine lacks the cipher. */
-  cipher(name: UnauthenticatedName, key: Uint8Array): Unauthenticated | undefined;
-  /** `secret` is the private value of the group: exponent, scalar in 1..n-1 or the octets of RFC 7748, big-endian where it is a number. */
-  privateValue(group: KeName, secret: Uint8Array): PrivateValue;
-}
+export type * from './primitives.ts';
 
 /**
  * The engine of all who name none. Native wins on every row: X25519 with both steps takes 0.2 ms against noble's 3.5, MODP-2048

@@ -3,9 +3,9 @@
 import { equal } from '../bytes/bytes.ts';
 import type { Secret } from '../bytes/secret.ts';
 import { Fault } from '../errors.ts';
-import type { AeadName, Engine, UnauthenticatedName } from './engine.ts';
 import { macOf } from './mac.ts';
 import type { EspSuite, PacketCipher } from './packet-cipher.ts';
+import type { AeadName, Engine, UnauthenticatedName } from './primitives.ts';
 import { ENCR, type EncrName, encrKeyBytes, INTEG, type IntegName, suiteText } from './transforms.ts';
 
 /** Octets of SPI and sequence number. */

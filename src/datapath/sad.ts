@@ -2,7 +2,7 @@
 
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
 import { ENCR, INTEG } from '../crypto/transforms.ts';
-import type { Template } from '../ipsec/policy.ts';
+import { hasEnds, type Template } from '../ipsec/policy.ts';
 import type { Mode, SaParameters, SaProtocol, Spi } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress } from '../net/address.ts';
@@ -10,7 +10,6 @@ import type { IpPacket } from '../net/ip-packet.ts';
 import { addressWords, SaMatcher } from './matcher.ts';
 import { Paths } from './paths.ts';
 import { ReplayWindow } from './replay.ts';
-import { hasEnds } from './spd.ts';
 
 export type SaState = 'mature' | 'dying' | 'dead';
 

@@ -1,6 +1,13 @@
 /** The Security Policy Database (RFC 4301 §4.4.1): ordered entries by direction. */
 
-import { type Policy, type PolicyDirection, type PolicySelector, samePolicySelector, type Template } from '../ipsec/policy.ts';
+import {
+  hasEnds,
+  type Policy,
+  type PolicyDirection,
+  type PolicySelector,
+  samePolicySelector,
+  type Template,
+} from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
@@ -50,16 +57,6 @@ export class SpdEntry {
       hasEnds(template, parameters.source, parameters.destination)
     );
   }
-}
-
-/**
- * Whether a tunnel template has these endpoints; an unspecified one is any. Transport mode has none. A unique template is bound to its SAs by its
- * reqid alone: they stay with it when a peer has moved, or a NAT has (RFC 7296 §2.23, RFC 4555).
- */
-export function hasEnds({ mode, endpoints, level, reqid }: Template, source: IpAddress, destination: IpAddress): boolean {
-  if (mode === 'transport' || endpoints === undefined || (level === 'unique' && reqid !== 0)) return true;
-  const is = (wanted: IpAddress, address: IpAddress) => wanted.isUnspecified || wanted.equals(address);
-  return is(endpoints.source, source) && is(endpoints.destination, destination);
 }
 
 export class Spd {

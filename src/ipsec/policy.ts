@@ -29,6 +29,16 @@ export interface Template {
   readonly endpoints: { readonly source: IpAddress; readonly destination: IpAddress } | undefined;
 }
 
+/**
+ * Whether a tunnel template has these endpoints; an unspecified one is any. Transport mode has none. A unique template is bound to its SAs by its
+ * reqid alone: they stay with it when a peer has moved, or a NAT has (RFC 7296 §2.23, RFC 4555).
+ */
+export function hasEnds({ mode, endpoints, level, reqid }: Template, source: IpAddress, destination: IpAddress): boolean {
+  if (mode === 'transport' || endpoints === undefined || (level === 'unique' && reqid !== 0)) return true;
+  const is = (wanted: IpAddress, address: IpAddress) => wanted.isUnspecified || wanted.equals(address);
+  return is(endpoints.source, source) && is(endpoints.destination, destination);
+}
+
 export interface Policy {
   /** The number the datapath gave it; 0 before that. */
   readonly id: number;
