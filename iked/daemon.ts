@@ -5,12 +5,12 @@ import type { Config, Ikev2Config } from '../src/config/config.ts';
 import { expandEndpoints, type LocalAddress } from '../src/config/expand.ts';
 import { SystemError, WireError } from '../src/errors.ts';
 import { type Endpoint, type Path, sameEndpoint, showEndpoint } from '../src/net/address.ts';
-import { readSadb, SadbError, SadbFramer, writeSadb } from '../src/pfkey/message.ts';
 import { clock } from '../src/runtime/clock.ts';
 import type { ControlRequest } from '../src/runtime/control.ts';
 import { type Driven, drive } from '../src/runtime/drive.ts';
 import { EncapFramer, writeEncapFrame } from '../src/runtime/encap-frame.ts';
 import { localAddresses, watchLocalAddresses } from '../src/runtime/local-addresses.ts';
+import { type PfkeyLink, pfkeyLink } from '../src/runtime/pfkey-link.ts';
 import { systemRandom } from '../src/runtime/random.ts';
 import { readSecretFile } from '../src/runtime/secret-files.ts';
 import { type Daemon, type DaemonOptions, type Shell, shell } from '../src/runtime/shell.ts';
@@ -46,7 +46,7 @@ class IkedDaemon implements Daemon {
   readonly #links: { close(): void }[] = [];
   readonly #commands = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>();
   #nextCommand = 1;
-  #pfkey: Channel | undefined;
+  #pfkey: PfkeyLink | undefined;
   #encap: Channel | undefined;
   #spmif: { channel: Channel; client: SpmifClient } | undefined;
   #sockets: UdpSocket[] = [];
@@ -71,8 +71,9 @@ class IkedDaemon implements Daemon {
   async start(): Promise<void> {
     const { doors } = this.#shell;
     this.#driven.put({ kind: 'addresses', addresses: localAddresses() });
+    this.#pfkey = pfkeyLink(this.#shell, (input) => this.#driven.put(input));
     this.#links.push(
-      doors.pfkey.dial((channel) => this.#pfkeyUp(channel)),
+      this.#pfkey,
       doors.encap.dial((channel) => this.#encapUp(channel)),
       doors.spmif.dial((channel) => this.#spmifUp(channel)),
       watchLocalAddresses((addresses) => this.#addressesChanged(addresses)),
@@ -96,7 +97,7 @@ class IkedDaemon implements Daemon {
       case 'keepalive':
         return this.#encap?.send(writeEncapFrame({ kind: 'keepalive', path: output.path }));
       case 'pfkey':
-        return this.#pfkey?.send(writeSadb(output.message));
+        return this.#pfkey?.send(output.message);
       case 'configuration':
         return this.#configurationAnswered(output);
       case 'ask':
@@ -120,33 +121,6 @@ class IkedDaemon implements Daemon {
       return this.#shell.report({ name: 'send-failed', severity: 'warning', message });
     }
     socket.send(bytes, path.remote);
-  }
-
-  // PF_KEY
-
-  #pfkeyUp(channel: Channel) {
-    const framer = new SadbFramer();
-    this.#pfkey = channel;
-    this.#driven.put({ kind: 'pfkey-link', up: true });
-    return {
-      onData: (bytes: Uint8Array) => {
-        try {
-          for (const message of framer.push(bytes)) this.#driven.put({ kind: 'pfkey', message: readSadb(message) });
-        } catch (error) {
-          if (!(error instanceof SadbError)) throw error;
-          this.#shell.report({
-            name: 'pfkey-broken',
-            severity: 'error',
-            message: `the datapath does not speak PF_KEY: ${error.message}`,
-          });
-          channel.close();
-        }
-      },
-      onClose: () => {
-        this.#pfkey = undefined;
-        this.#driven.put({ kind: 'pfkey-link', up: false });
-      },
-    };
   }
 
   // IKE on the encapsulation port

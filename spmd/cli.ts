@@ -4,9 +4,9 @@
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
 import type { Severity } from '../src/event.ts';
-import { supervise } from '../src/front-door/supervisor.ts';
 import { defaultRunDir } from '../src/runtime/run-dir.ts';
 import { type Daemon, runDaemon } from '../src/runtime/shell.ts';
+import { supervise } from '../src/runtime/supervisor.ts';
 import { startSpmd } from './daemon.ts';
 
 interface Options {

@@ -4,12 +4,12 @@ import { compile } from '../src/config/compile.ts';
 import type { Config } from '../src/config/config.ts';
 import { show } from '../src/config/diagnostics.ts';
 import { ConfigError, SystemError } from '../src/errors.ts';
-import { readSadb, SadbError, SadbFramer, writeSadb } from '../src/pfkey/message.ts';
 import { clock } from '../src/runtime/clock.ts';
 import type { ControlRequest } from '../src/runtime/control.ts';
 import { type Driven, drive } from '../src/runtime/drive.ts';
 import { sourceFiles } from '../src/runtime/files.ts';
 import { localAddresses, watchLocalAddresses } from '../src/runtime/local-addresses.ts';
+import { type PfkeyLink, pfkeyLink } from '../src/runtime/pfkey-link.ts';
 import { systemRandom } from '../src/runtime/random.ts';
 import { readSecretFile } from '../src/runtime/secret-files.ts';
 import { type Daemon, type DaemonOptions, type Shell, shell } from '../src/runtime/shell.ts';
@@ -53,7 +53,7 @@ class SpmdDaemon implements SpmdHandle {
   readonly #waiting = new Map<number, Waiting>();
   #nextClient = 1;
   #nextId = 1;
-  #pfkey: Channel | undefined;
+  #pfkey: PfkeyLink | undefined;
   /** Why the policy file that was read last is of no use. */
   #fileProblem: string | undefined;
 
@@ -84,7 +84,8 @@ class SpmdDaemon implements SpmdHandle {
       await this.#shell.serveControl((request) => this.#control(request));
       // Its answer comes when datapath and daemons are there; a rejection is an event and shows in `status`.
       void this.#ask((id) => ({ kind: 'configure', id, confirmSeconds: 0, ...first })).catch(() => undefined);
-      this.#links.push(doors.pfkey.dial((channel) => this.#pfkeyUp(channel)));
+      this.#pfkey = pfkeyLink(this.#shell, (input) => this.#driven.put(input));
+      this.#links.push(this.#pfkey);
     } catch (error) {
       await this.stop();
       throw error;
@@ -135,7 +136,7 @@ class SpmdDaemon implements SpmdHandle {
   #perform(output: SpmdOutput): void {
     switch (output.kind) {
       case 'pfkey':
-        return this.#pfkey?.send(writeSadb(output.message));
+        return this.#pfkey?.send(output.message);
       case 'spmif':
         return this.#clients.get(output.client)?.send(output.bytes);
       case 'spmif-close':
@@ -149,28 +150,6 @@ class SpmdDaemon implements SpmdHandle {
       default:
         return this.#answered(output);
     }
-  }
-
-  #pfkeyUp(channel: Channel) {
-    const framer = new SadbFramer();
-    this.#pfkey = channel;
-    this.#driven.put({ kind: 'pfkey-link', up: true });
-    return {
-      onData: (bytes: Uint8Array) => {
-        try {
-          for (const message of framer.push(bytes)) this.#driven.put({ kind: 'pfkey', message: readSadb(message) });
-        } catch (error) {
-          if (!(error instanceof SadbError)) throw error;
-          const message = `the datapath does not speak PF_KEY: ${error.message}`;
-          this.#shell.report({ name: 'pfkey-broken', severity: 'error', message });
-          channel.close();
-        }
-      },
-      onClose: () => {
-        this.#pfkey = undefined;
-        this.#driven.put({ kind: 'pfkey-link', up: false });
-      },
-    };
   }
 
   #spmifConnected(channel: Channel) {

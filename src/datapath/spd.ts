@@ -9,7 +9,6 @@ import {
   type Template,
 } from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
-import type { IpAddress } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
 import { PolicyMatcher } from './matcher.ts';
 import type { Sa } from './sad.ts';

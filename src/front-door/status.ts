@@ -3,9 +3,9 @@
 import type { ChildSaStatus, IkedStatus, IkeSaStatus } from '../../iked/ports.ts';
 import type { DatapathSaStatus, DatapathStatus } from '../datapath-process/ports.ts';
 import type { DaemonName } from '../runtime/run-dir.ts';
+import type { ChildStatus } from '../runtime/supervisor.ts';
 import { ask } from './ask.ts';
 import { Exit } from './exit-codes.ts';
-import type { ChildStatus } from './supervisor.ts';
 
 export interface SuiteStatus {
   readonly daemons: readonly DaemonStatus[];

@@ -4,12 +4,13 @@ import { fileURLToPath } from 'node:url';
 import type { Event, Severity } from '../event.ts';
 import { serveControl } from '../runtime/control.ts';
 import { type LogSink, logSink } from '../runtime/log-sink.ts';
+import { peerCheck } from '../runtime/peer-check.ts';
 import { prepareRunDir } from '../runtime/run-dir.ts';
+import { type ChildStatus, supervise } from '../runtime/supervisor.ts';
 import { startSuite } from '../suite.ts';
 import { ask } from './ask.ts';
 import { EXIT, Exit } from './exit-codes.ts';
 import { lintFile } from './lint.ts';
-import { type ChildStatus, supervise } from './supervisor.ts';
 
 export interface UpOptions {
   readonly file: string;
@@ -32,12 +33,16 @@ export async function up(options: UpOptions): Promise<number> {
   const end = ending(options.confirmSeconds, log);
   let running: Running | undefined;
   // The control socket comes first: where another suite has this run directory, nothing is started.
-  const control = await serveControl(prepareRunDir(path).control('tanuki'), async ({ verb }) => {
-    if (verb === 'status') return { pid: process.pid, daemons: running?.status() ?? [] };
-    if (verb === 'confirm') return { confirmed: end.confirm() };
-    if (verb === 'down') return void setImmediate(() => end.with(EXIT.ok));
-    throw new Error(`unknown verb "${verb}"; expected status, confirm or down`);
-  });
+  const control = await serveControl(
+    prepareRunDir(path).control('tanuki'),
+    async ({ verb }) => {
+      if (verb === 'status') return { pid: process.pid, daemons: running?.status() ?? [] };
+      if (verb === 'confirm') return { confirmed: end.confirm() };
+      if (verb === 'down') return void setImmediate(() => end.with(EXIT.ok));
+      throw new Error(`unknown verb "${verb}"; expected status, confirm or down`);
+    },
+    peerCheck((event) => log.write(event)),
+  );
   try {
     running = options.singleProcess ? await oneProcess(options) : children(options, log, end.with);
   } catch (error) {

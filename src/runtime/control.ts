@@ -3,6 +3,7 @@
 import { SystemError } from '../errors.ts';
 import type { Event } from '../event.ts';
 import { jsonLine, LineSplitter, readJsonLine } from './json-lines.ts';
+import type { PeerCheck } from './peer-check.ts';
 import { type Channel, type ChannelEvents, connect, listen } from './unix-socket.ts';
 
 /** `{"id":1,"verb":"status"}`; further members are the verb's arguments. */
@@ -25,9 +26,9 @@ export interface ControlServer {
 const MOST_OPEN_REQUESTS = 64;
 
 /** Serves `path`. The verb `events` is answered here: from then on the client also receives `{"event":{…}}` lines. */
-export async function serveControl(path: string, answer: Answerer): Promise<ControlServer> {
+export async function serveControl(path: string, answer: Answerer, admits?: PeerCheck): Promise<ControlServer> {
   const listeners = new Set<Channel>();
-  const server = await listen(path, (channel) => client(channel, answer, listeners));
+  const server = await listen(path, (channel) => client(channel, answer, listeners), admits);
   return {
     publish(event) {
       if (listeners.size === 0) return;

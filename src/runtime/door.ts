@@ -2,6 +2,7 @@
 
 import type { Socket } from 'node:net';
 import { link } from './link.ts';
+import type { PeerCheck } from './peer-check.ts';
 import { type Channel, type ChannelEvents, keepConnected, listen } from './unix-socket.ts';
 
 /** What comes of a connection that was accepted; `socket` is there where a kernel is between. */
@@ -14,9 +15,9 @@ export interface Door {
 }
 
 /** A door that is a UNIX socket. */
-export function socketDoor(path: string): Door {
+export function socketDoor(path: string, admits?: PeerCheck): Door {
   return {
-    listen: (accept) => listen(path, accept),
+    listen: (accept) => listen(path, accept, admits),
     dial: (onUp) => keepConnected(path, onUp),
   };
 }

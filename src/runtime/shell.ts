@@ -3,9 +3,11 @@
 import { ConfigError, SystemError } from '../errors.ts';
 import type { Event, Severity } from '../event.ts';
 import { type Answerer, type ControlServer, serveControl } from './control.ts';
-import { type Door, linkDoor, socketDoor } from './door.ts';
+import { type Accept, type Door, linkDoor, socketDoor } from './door.ts';
 import { type LogOptions, logSink } from './log-sink.ts';
+import { type PeerCheck, peerCheck } from './peer-check.ts';
 import { type DaemonName, prepareRunDir, type RunDir } from './run-dir.ts';
+import { listen } from './unix-socket.ts';
 
 /** Where the daemons of one host meet. */
 export interface Doors {
@@ -14,8 +16,8 @@ export interface Doors {
   readonly encap: Door;
 }
 
-export function socketDoors(dir: RunDir): Doors {
-  return { pfkey: socketDoor(dir.pfkey), spmif: socketDoor(dir.spmif), encap: socketDoor(dir.encap) };
+export function socketDoors(dir: RunDir, admits?: PeerCheck): Doors {
+  return { pfkey: socketDoor(dir.pfkey, admits), spmif: socketDoor(dir.spmif, admits), encap: socketDoor(dir.encap, admits) };
 }
 
 /** Doors within one process. */
@@ -48,6 +50,8 @@ export interface Shell {
   /** Follows the policy file's `logging`, unless the command line or an embedder decided. */
   configureLog(options: LogOptions): void;
   serveControl(answer: Answerer): Promise<void>;
+  /** Serves a further socket, which the policy file names. Throws SystemError. */
+  listenAlso(path: string, accept: Accept): Promise<{ close(): Promise<void> }>;
   close(): Promise<void>;
 }
 
@@ -55,17 +59,20 @@ export function shell(daemon: DaemonName, { runDir, doors, logLevel, quiet, onEv
   const dir = prepareRunDir(runDir);
   const log = quiet === true ? undefined : logSink(daemon, { level: logLevel ?? 'info', destination: 'stderr', format: 'text' });
   let control: ControlServer | undefined;
+  const report = (event: Event) => {
+    log?.write(event);
+    control?.publish(event);
+    onEvent?.(event);
+  };
+  const admits = peerCheck(report);
   return {
     dir,
-    doors: doors ?? socketDoors(dir),
-    report(event) {
-      log?.write(event);
-      control?.publish(event);
-      onEvent?.(event);
-    },
+    doors: doors ?? socketDoors(dir, admits),
+    report,
+    listenAlso: (path, accept) => listen(path, accept, admits),
     configureLog: (options) => log?.configure(logLevel === undefined ? options : { ...options, level: logLevel }),
     async serveControl(answer) {
-      control = await serveControl(dir.control(daemon), answer);
+      control = await serveControl(dir.control(daemon), answer, admits);
     },
     async close() {
       await control?.close();

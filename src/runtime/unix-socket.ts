@@ -4,6 +4,7 @@ import { chmodSync, lstatSync, mkdirSync, unlinkSync } from 'node:fs';
 import { createServer, connect as netConnect, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { SystemError } from '../errors.ts';
+import { type PeerCheck, peerCheck } from './peer-check.ts';
 
 /** One end of a byte stream: a socket, or an end of `link()`. */
 export interface Channel {
@@ -22,15 +23,20 @@ export interface ChannelEvents {
 /** What may wait for a reader that does not read. */
 export const QUEUE_BYTES = 8 * 1024 * 1024;
 
-/** Accepts connections at `path`, which is mode 0600 in a directory that is made 0700 where it is missing. */
+/** Accepts connections of this user and of root at `path`, which is mode 0600 in a directory that is made 0700 where it is missing. */
 export async function listen(
   path: string,
   onConnect: (channel: Channel, socket: Socket) => ChannelEvents,
+  admits: PeerCheck = peerCheck(() => {}),
 ): Promise<{ close(): Promise<void> }> {
   mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   await removeStale(path);
   const open = new Set<Socket>();
   const server = createServer((socket) => {
+    if (!admits(socket, path)) {
+      socket.destroy();
+      return;
+    }
     open.add(socket);
     socket.on('close', () => open.delete(socket));
     const channel = channelOf(socket);

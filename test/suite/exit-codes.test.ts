@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Event } from '../../src/event.ts';
-import { supervise } from '../../src/front-door/supervisor.ts';
+import { supervise } from '../../src/runtime/supervisor.ts';
 import { runDir } from '../../src/runtime/run-dir.ts';
 import { listen } from '../../src/runtime/unix-socket.ts';
 
