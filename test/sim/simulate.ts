@@ -24,6 +24,8 @@ export interface RunOptions {
 
 export interface Verdict {
   readonly seed: number;
+  readonly minutes: number;
+  readonly realCrypto: boolean;
   readonly scenario: string;
   /** What was broken, at most a dozen; none: the run is good. */
   readonly breaches: readonly string[];
@@ -112,7 +114,8 @@ class Run {
       send: (wanted, forward) => this.#send(wanted, forward),
       note: (text) => this.#note(text),
     };
-    const end = (this.#options.minutes ?? 30) * MINUTE;
+    const { minutes = 30, realCrypto = false } = this.#options;
+    const end = minutes * MINUTE;
     const watchFrom = end - WATCH_MS;
     const restFrom = watchFrom - 3 * this.#scenario.livenessLimit;
     for (const node of this.#nodes) this.#clock.after(this.#chance.between(0, 3_000), () => node.start());
@@ -131,6 +134,8 @@ class Run {
     this.#search(Number.POSITIVE_INFINITY);
     return {
       seed: this.#seed,
+      minutes,
+      realCrypto,
       scenario: this.#scenario.summary,
       breaches: this.#breaches,
       trace: this.#trace,

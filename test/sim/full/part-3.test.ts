@@ -1,4 +1,4 @@
-/** A quarter of the 2,000 seeds of 30 simulated minutes; `SIM_SEEDS` says how many in all. Every twentieth runs on noble alone. */
+/** A quarter of the 2,000 seeds of 30 simulated minutes; `SIM_SEEDS` says how many in all. Every fiftieth runs on noble alone. */
 
 import { test } from 'vitest';
 import { quarter } from './quarter.ts';
