@@ -4,33 +4,16 @@ import { never } from '../src/errors.ts';
 import { showSelector } from '../src/ipsec/selector.ts';
 import type { Instant } from '../src/machine.ts';
 import { showEndpoint } from '../src/net/address.ts';
-import type { Asks } from './asks.ts';
 import { showIdentity } from './auth/identity.ts';
-import type { Waiter } from './demands.ts';
+import type { Owner } from './host.ts';
 import { type ChildSa, showSpi } from './ikev2/child-sa.ts';
 import { failIkeSa } from './ikev2/endings.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
-import type { ChildPolicy, Peers } from './peers.ts';
-import type { ChildSaStatus, IkedCommand, IkedOutput, IkedStatus, IkeSaStatus } from './ports.ts';
-import type { SaTable } from './sa-table.ts';
+import type { ChildPolicy } from './peers.ts';
+import type { ChildSaStatus, IkedCommand, IkedStatus, IkeSaStatus } from './ports.ts';
 
 /** What commands need of the machine. */
-export interface Admin {
-  readonly table: SaTable;
-  readonly peers: Peers;
-  readonly generation: number;
-  readonly asks: Asks;
-  readonly now: Instant;
-  readonly counters: ReadonlyMap<string, number>;
-  readonly failures: ReadonlyMap<string, { readonly at: number; readonly why: string }>;
-  readonly pendingCommands: Map<number, { left: number; readonly up: string[]; readonly errors: string[] }>;
-  readonly waitingForEnd: Map<number, { readonly sas: Set<IkeSa> }>;
-  emit(output: IkedOutput): void;
-  demand(policy: ChildPolicy, waiter: Waiter, standing: boolean): void;
-  /** `initiate start` does not bring this selector back until it is asked for. */
-  stop(name: string): void;
-  resume(name: string): void;
-}
+export type Admin = Owner & { readonly counters: ReadonlyMap<string, number> };
 
 export function perform(iked: Admin, id: number, command: IkedCommand): void {
   switch (command.verb) {
@@ -74,10 +57,10 @@ function initiate(iked: Admin, id: number, name: string): void {
   const missing = children.filter((policy) => up(policy) === undefined);
   const there = children.flatMap((policy) => up(policy)?.label ?? []);
   if (missing.length === 0) return reply(iked, id, { up: there });
-  iked.pendingCommands.set(id, { left: missing.length, up: there, errors: [] });
+  iked.replies.awaitChildren(id, missing.length, there);
   for (const policy of missing) {
-    iked.resume(policy.name);
-    iked.demand(policy, { command: id }, false);
+    iked.wanted.resume(policy.name);
+    iked.wanted.demand(policy, { command: id }, false);
   }
 }
 
@@ -95,17 +78,17 @@ function terminate(iked: Admin, id: number, name: string): void {
   const children = sas.length > 0 ? [] : childrenNamed(iked, name);
   const policies = iked.peers.childrenNamed(name);
   if (sas.length === 0 && children.length === 0 && policies.length === 0) return refuse(iked, id, unknown(iked, name));
-  for (const policy of policies) iked.stop(policy.name);
+  for (const policy of policies) iked.wanted.stop(policy.name);
   for (const sa of sas) end(iked, sa, 'terminated by command');
   for (const child of children) {
-    iked.stop(child.policy.name);
+    iked.wanted.stop(child.policy.name);
     if (child.state !== 'deleting') child.ike.add({ kind: 'delete-child', children: [child] });
   }
   reply(iked, id, { ikeSas: sas.length, childSas: children.length + sas.reduce((sum, sa) => sum + sa.children.length, 0) });
 }
 
 function end(iked: Admin, sa: IkeSa, why: string): void {
-  for (const child of sa.children) iked.stop(child.policy.name);
+  for (const child of sa.children) iked.wanted.stop(child.policy.name);
   if (!sa.authenticated) return failIkeSa(sa, why);
   if (!sa.has('delete-ike')) sa.tasks.unshift({ kind: 'delete-ike', why });
 }
@@ -129,7 +112,7 @@ function rekey(iked: Admin, id: number, name: string, what: 'ike' | 'child'): vo
 function shutdown(iked: Admin, id: number): void {
   const sas = new Set(iked.table.all().filter((sa) => sa.authenticated));
   if (sas.size === 0) return reply(iked, id, {});
-  iked.waitingForEnd.set(id, { sas });
+  iked.replies.awaitEnd(id, sas);
   for (const sa of iked.table.all()) end(iked, sa, 'this daemon ends');
 }
 
@@ -138,7 +121,7 @@ export function status(iked: Admin): IkedStatus {
     generation: iked.generation,
     datapath: iked.asks.up ? 'up' : 'down',
     ikeSas: iked.table.all().map((sa) => ikeSaStatus(sa, iked.now)),
-    failures: [...iked.failures].map(([subject, { at, why }]) => ({ subject, at, why })).reverse(),
+    failures: [...iked.failures.all].map(([subject, { at, why }]) => ({ subject, at, why })).reverse(),
     counters: Object.fromEntries(iked.counters),
   };
 }

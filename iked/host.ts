@@ -1,16 +1,21 @@
 /** What one IKE SA needs of the machine that owns it: the clock reading of this step, chance, the tables, and somewhere to put what it causes. */
 
+import type { LocalAddress } from '../src/config/expand.ts';
 import type { Engine } from '../src/crypto/engine.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
 import type { Instant, RandomBytes } from '../src/machine.ts';
 import type { Path } from '../src/net/address.ts';
+import type { Asks } from './asks.ts';
 import type { IkedEventName } from './events.ts';
+import type { Failures } from './failures.ts';
 import type { ChildSa } from './ikev2/child-sa.ts';
 import type { Cookies } from './ikev2/cookie.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
 import type { ChildPolicy, Peers } from './peers.ts';
 import type { IkedOutput } from './ports.ts';
+import type { Replies } from './replies.ts';
 import type { SaTable } from './sa-table.ts';
+import type { Wanted } from './wanted.ts';
 
 /** A child SA that is wanted. Who waits for it is known to `demands.ts`. */
 export interface Demand {
@@ -65,4 +70,16 @@ export interface Host {
   closed(sa: IkeSa, why: string, failed: boolean): void;
   /** A child is gone and no other took its place; `wanted` where its traffic is likely to go on. */
   childGone(child: ChildSa, why: string, wanted: boolean): void;
+}
+
+/** What the parts of the machine need of it besides what an IKE SA does. */
+export interface Owner extends Host {
+  readonly asks: Asks;
+  readonly wanted: Wanted;
+  readonly replies: Replies;
+  readonly failures: Failures;
+  /** The host's own addresses. */
+  readonly local: readonly LocalAddress[];
+  /** Does work on behalf of one IKE SA: a fault of ours in it closes that one and leaves the rest alone. */
+  guard(sa: IkeSa, work: () => void): void;
 }

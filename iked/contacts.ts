@@ -1,0 +1,52 @@
+/** Several IKE SAs with one peer: which of them is the past, and which of two that both ends began is closed (RFC 7296 §2.4, §2.8.1). */
+
+import { sameIdentity } from './auth/identity.ts';
+import type { Owner } from './host.ts';
+import { redundantIkeSa } from './ikev2/collisions.ts';
+import { retire } from './ikev2/endings.ts';
+import type { IkeSa } from './ikev2/ike-sa.ts';
+
+/** A redundant IKE SA is deleted this long after it was found to be one, when the children of the other are in. Milliseconds. */
+const YIELD_MS = 2_000;
+
+/** First authentication of this peer since we began: INITIAL_CONTACT is due. */
+export function isFirstContact({ table }: Owner, remote: string): boolean {
+  return !table.ofRemote(remote).some((sa) => sa.state.name === 'established');
+}
+
+/**
+ * With INITIAL_CONTACT the peer says that it has forgotten what it had with us before. What was authenticated only after this IKE SA began
+ * was made at the same time by both ends: that is no past, and one of the two is closed in good order.
+ */
+export function contacted(owner: Owner, sa: IkeSa, initialContact: boolean): void {
+  const remote = sa.peer!.name;
+  owner.failures.mended(remote);
+  owner.failures.mended(`${sa.path.remote.address}`);
+  for (const other of owner.table.ofRemote(remote)) {
+    if (other === sa || !other.authenticated || other.peerId === undefined || other.myId === undefined) continue;
+    if (!sameIdentity(other.peerId, sa.peerId!) || !sameIdentity(other.myId, sa.myId!)) continue;
+    if (initialContact && other.authenticatedAt < sa.born) retire(other, `the peer begins anew (INITIAL_CONTACT in ${sa.name})`);
+    else if (other.state.name === 'established') markRedundant(owner, sa, other);
+  }
+}
+
+/** Both ends began one: the redundant IKE SA goes, when the children of the other are in. */
+function markRedundant({ now }: Owner, sa: IkeSa, other: IkeSa): void {
+  const loser = redundantIkeSa(sa, other);
+  if (loser === undefined || loser.full) return;
+  loser.full = true;
+  loser.timers.set('yield', now.mono + YIELD_MS);
+}
+
+/** What only the redundant IKE SA carries is asked for in the other, then it is deleted. */
+export function yieldTo({ table, wanted, now }: Owner, loser: IkeSa): void {
+  const winner = table.carrierOf(loser.peer!.name);
+  if (winner === undefined || winner === loser || winner.state.name !== 'established') return;
+  const others = table.children().filter((child) => child.ike !== loser && child.usable);
+  const carried = new Set(others.map((child) => child.policy.name));
+  const missing = loser.children.filter((child) => child.usable && !carried.has(child.policy.name));
+  for (const { policy } of missing) if (wanted.claim(policy)) winner.add({ kind: 'create-child', demand: { policy } });
+  const after = now.mono + (missing.length > 0 ? YIELD_MS : 0);
+  if (loser.state.name === 'established' && !loser.has('delete-ike'))
+    loser.add({ kind: 'delete-ike', why: `both ends began one, and ${winner.name} stays`, after });
+}

@@ -1,0 +1,52 @@
+/** What goes wrong and may yet come right: what `status` shows until it does, and which lines of the log were written before. */
+
+import type { IkedEvent } from './events.ts';
+import type { Peers } from './peers.ts';
+
+/** Failures that `status` shows, and subjects whose last line is remembered. */
+const MOST_FAILURES = 64;
+
+export interface Failure {
+  /** `wall`. */
+  readonly at: number;
+  readonly why: string;
+}
+
+export class Failures {
+  /** By remote, selector or address; oldest first. */
+  readonly all = new Map<string, Failure>();
+  /** The last line of the log about what fails, by subject. */
+  readonly #said = new Map<string, string>();
+
+  /** Strangers, whose subject is an address, never push out what is configured. */
+  remember(subject: string, why: string, wall: number, peers: Peers): void {
+    this.all.delete(subject);
+    this.all.set(subject, { at: wall, why });
+    if (this.all.size <= MOST_FAILURES) return;
+    const oldest = [...this.all.keys()];
+    const stranger = oldest.find((name) => peers.byName(name) === undefined && peers.child(name) === undefined);
+    this.all.delete(stranger ?? oldest[0]!);
+  }
+
+  mended(subject: string): void {
+    this.all.delete(subject);
+    this.#said.delete(subject);
+  }
+
+  /**
+   * Takes note of what an event says about failures. True where the same was said of the same subject before: a peer that sends its request
+   * again gets the same answer, and we try again too; the line is written once.
+   */
+  note({ name, message, child, remote, peer }: IkedEvent, wall: number, peers: Peers): boolean {
+    if (name === 'child-sa-up') for (const one of [child, remote]) this.mended(`${one}`);
+    const subject = [child, remote, peer].find((one) => typeof one === 'string');
+    const failed = (name === 'ike-sa-failed' || name === 'child-sa-failed') && subject !== undefined;
+    if (!failed && name !== 'message-refused') return false;
+    const again = this.#said.get(`${subject}`) === message;
+    this.#said.delete(`${subject}`);
+    this.#said.set(`${subject}`, message);
+    if (this.#said.size > MOST_FAILURES) this.#said.delete([...this.#said.keys()][0]!);
+    if (failed) this.remember(subject, message, wall, peers);
+    return again;
+  }
+}

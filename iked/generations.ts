@@ -1,0 +1,75 @@
+/** Configuration by generation: checked at prepare, in force at commit; what did not change keeps its SAs (decisions §3). */
+
+import type { Owner } from './host.ts';
+import { failIkeSa } from './ikev2/endings.ts';
+import type { IkeSa } from './ikev2/ike-sa.ts';
+import { Peers } from './peers.ts';
+import type { IkedSettings } from './ports.ts';
+import { refuseSettings } from './settings.ts';
+
+export class Generations {
+  readonly #owner: Owner;
+  #prepared: { readonly generation: number; readonly peers: Peers } | undefined;
+  /** What is in force, and its number; 0: nothing yet. */
+  peers: Peers = Peers.none;
+  generation = 0;
+
+  constructor(owner: Owner) {
+    this.#owner = owner;
+  }
+
+  prepare(generation: number, settings: IkedSettings): void {
+    const peers = new Peers(settings);
+    const reason = refuseSettings(peers, settings);
+    if (reason !== undefined) {
+      this.#owner.report('configuration-rejected', `generation ${generation} is refused: ${reason}`, { generation });
+      return this.#owner.emit({ kind: 'configuration', generation, state: 'rejected', reason });
+    }
+    this.#prepared = { generation, peers };
+    this.#owner.emit({ kind: 'configuration', generation, state: 'prepared' });
+  }
+
+  abort(generation: number): void {
+    if (this.#prepared?.generation === generation) this.#prepared = undefined;
+  }
+
+  /** True where it is in force now. */
+  commit(generation: number): boolean {
+    if (this.#prepared?.generation !== generation) {
+      const reason = `generation ${generation} was not prepared`;
+      this.#owner.emit({ kind: 'configuration', generation, state: 'rejected', reason });
+      return false;
+    }
+    this.peers = this.#prepared.peers;
+    this.generation = generation;
+    this.#prepared = undefined;
+    for (const sa of this.#owner.table.all()) this.#owner.guard(sa, () => this.#reconcile(sa));
+    const text = `generation ${generation} is in force: ${this.peers.all.length} remotes`;
+    this.#owner.report('configured', text, { generation });
+    this.#owner.emit({ kind: 'configuration', generation, state: 'committed' });
+    return true;
+  }
+
+  /** What did not change keeps its SAs; what did is torn down with a DELETE. */
+  #reconcile(sa: IkeSa): void {
+    const before = sa.peer;
+    if (before === undefined) return;
+    const after = this.peers.byName(before.name);
+    if (after === undefined || after.fingerprint !== before.fingerprint) {
+      const why = after === undefined ? `remote ${before.name} is no longer configured` : `remote ${before.name} was changed`;
+      if (!sa.authenticated) return failIkeSa(sa, why);
+      if (sa.state.name === 'established') sa.add({ kind: 'delete-ike', why });
+      return;
+    }
+    sa.peer = after;
+    const stale = sa.children.filter(
+      (child) => child.state !== 'deleting' && this.peers.child(child.policy.name)?.fingerprint !== child.policy.fingerprint,
+    );
+    if (stale.length > 0) sa.add({ kind: 'delete-child', children: stale });
+    sa.tasks = sa.tasks.filter((task) => {
+      if (task.kind !== 'create-child' || this.peers.child(task.demand.policy.name) !== undefined) return true;
+      this.#owner.failed(task.demand, 'its selector is no longer configured');
+      return false;
+    });
+  }
+}

@@ -1,0 +1,65 @@
+/** Datagrams that belong to no IKE SA: which are answered, with what, and how often at most (RFC 7296 §2.5, §2.21.4). */
+
+import { hex } from '../src/bytes/bytes.ts';
+import { PeerError, WireError } from '../src/errors.ts';
+import { type Path, showEndpoint } from '../src/net/address.ts';
+import type { Host } from './host.ts';
+import { type Header, writeMessage } from './ikev2/message.ts';
+import { type NotifyName, notify } from './ikev2/notify.ts';
+
+/** Unprotected errors a second, to all the world together (RFC 7296 §2.21.4). */
+const COMPLAINTS_PER_SECOND = 20;
+
+export class Strangers {
+  readonly #host: Host;
+  #complaints = { second: 0, count: 0 };
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  /** RFC 7296 §2.5: a higher major version is answered; anything else that is no message is dropped. */
+  unreadable(path: Path, bytes: Uint8Array, error: unknown): void {
+    if (error instanceof WireError) return this.ignore(path, error.message);
+    if (!(error instanceof PeerError)) throw error;
+    const response = (bytes[19]! & 0x20) !== 0;
+    if (response || !this.mayComplain()) return this.ignore(path, error.message);
+    const header = {
+      SPIi: bytes.slice(0, 8),
+      SPIr: bytes.slice(8, 16),
+      exchange: bytes[18]!,
+      initiator: (bytes[19]! & 8) !== 0,
+      response,
+      messageId: 0,
+    };
+    this.#complain(path, header, 'INVALID_MAJOR_VERSION');
+  }
+
+  /** A message of an IKE SA that is not here. */
+  unknown(path: Path, header: Header): void {
+    if (header.response || !this.mayComplain())
+      return this.ignore(path, `there is no IKE SA ${hex(header.SPIi)}/${hex(header.SPIr)}`);
+    this.#complain(path, header, 'INVALID_IKE_SPI');
+  }
+
+  #complain(path: Path, { SPIi, SPIr, exchange, messageId, initiator }: Header, name: NotifyName): void {
+    this.#host.report('message-refused', `a message of no IKE SA from ${showEndpoint(path.remote)} answered with ${name}`, {
+      notify: name,
+    });
+    const payloads = [notify(name)];
+    const answer = { SPIi, SPIr, exchange, initiator: !initiator, response: true, messageId, payloads };
+    this.#host.emit({ kind: 'send', path, bytes: writeMessage(answer) });
+  }
+
+  ignore(path: Path, why: string): void {
+    this.#host.count('messages-dropped');
+    this.#host.report('message-dropped', `a datagram was ignored: ${why}`, { peer: showEndpoint(path.remote) });
+  }
+
+  mayComplain(): boolean {
+    const second = Math.floor(this.#host.now.mono / 1000);
+    if (second !== this.#complaints.second) this.#complaints = { second, count: 0 };
+    this.#complaints.count += 1;
+    return this.#complaints.count <= COMPLAINTS_PER_SECOND;
+  }
+}
