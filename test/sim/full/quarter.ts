@@ -1,7 +1,7 @@
 /** The seeds in four parts, so that as many workers as there are cores can run them. */
 
 import { expect } from 'vitest';
-import { every, FROM_TO, failuresOf, ONLY } from '../seeds.ts';
+import { every, failuresOf } from '../seeds.ts';
 
 const PARTS = 4;
 const SEEDS = Number(process.env.SIM_SEEDS ?? 2000);
