@@ -91,10 +91,12 @@ export const DAEMON_EXIT = {
   hopeless: 2,
 } as const;
 
-/** Runs a daemon as a process: until SIGTERM or SIGINT. One that cannot start says why on standard error; the exit code is one of `DAEMON_EXIT`. */
+/** Runs a daemon as a process: until SIGTERM or SIGINT, or until its supervisor is gone. One that cannot start says why on standard error; the exit code is one of `DAEMON_EXIT`. */
 export async function runDaemon(daemon: DaemonName, start: () => Promise<Daemon>): Promise<void> {
   const stopping = new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => resolve());
+    process.on('disconnect', () => resolve());
+    process.channel?.unref();
   });
   try {
     const running = await start();

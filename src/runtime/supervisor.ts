@@ -57,7 +57,8 @@ class Child {
   }
 
   start(): void {
-    const child = spawn(process.execPath, [...this.spec.argv], { stdio: ['ignore', 'inherit', 'inherit'] });
+    // The channel carries nothing: its end tells a child that the supervisor is gone, however it went.
+    const child = spawn(process.execPath, [...this.spec.argv], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     this.#process = child;
     this.#since = Date.now();
     child.once('error', (error) => this.#ended(`could not be started: ${error.message}`, null));

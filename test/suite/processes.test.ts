@@ -219,9 +219,10 @@ describe('hostile control lines', () => {
     for (const { ok, error } of answers) if (!ok) expect(error).toMatch(/\w{3}/);
   });
 
-  test('a line that does not end is cut off with a sentence, and the daemon goes on', async () => {
+  test('a line that does not end is cut off: a sentence, where it can still be read, and the connection ends', async () => {
     const text = await hostile(runDir(place.b.runDir).control('iked'), 'x'.repeat(3_000_000));
-    expect(text).toMatch(/"ok":false,"error":"/);
+    if (text !== '') expect(text).toMatch(/"ok":false,"error":"/);
+    expect(text).not.toContain('"id":77');
   });
 
   test('nothing of that changed anything', async () => {
@@ -232,6 +233,16 @@ describe('hostile control lines', () => {
     expect((await pingOnce(place.a, B)).answered).toBe(true);
   });
 });
+
+/**
+ * What a machine that is busy with other things is allowed more, in milliseconds: the start of Node takes most of the time, so that is the measure.
+ * Nothing where it takes no longer than on two idle cores.
+ */
+async function slowness(): Promise<number> {
+  const began = Date.now();
+  await tanuki('--version');
+  return 10 * Math.max(0, Date.now() - began - 400);
+}
 
 describe('a daemon is killed', () => {
   test.each([
@@ -280,10 +291,11 @@ describe('a daemon is killed', () => {
     async (side) => {
       const node = place[side];
       const [before, policies] = [await spis(), (await datapath(node)).policies.length];
+      const allowance = await slowness();
       const began = Date.now();
       await killDaemon(node, 'datapath');
       await until('an answered ping', 10_000, async () => (await pingOnce(place.a, B, 250)).answered);
-      expect(Date.now() - began).toBeLessThan(LIMIT_MS);
+      expect(Date.now() - began).toBeLessThan(3_000 + allowance);
       await connected([place.a, place.b]);
       const after = await spis();
       expect(after.split('/').filter((spi) => before.includes(spi))).toEqual([]);
@@ -297,9 +309,6 @@ describe('a daemon is killed', () => {
     40_000,
   );
 });
-
-/** Node's own start takes most of it; two nodes, tests and whatever else runs share the cores. */
-const LIMIT_MS = 3_000;
 
 describe('the way down', () => {
   test('SIGHUP to spmd reads the files again', async () => {
@@ -316,12 +325,30 @@ describe('the way down', () => {
     await until('B has let go', 5_000, async () => (await status(place.b)).ikeSas.length === 0);
     for (const pid of pids) expect(() => process.kill(pid, 0)).toThrow(/ESRCH/);
     const gone = await tanuki('status', '--run-dir', place.a.runDir);
-    expect(gone.code).toBe(3);
+    expect(gone).toMatchObject({ code: 3, stdout: '' });
     expect(gone.stderr).toContain(`start it with: tanuki up --run-dir ${place.a.runDir}`);
     expect(readdirSync(place.a.runDir).filter((name) => name.endsWith('.sock'))).toEqual([]);
   });
 
-  test('SIGTERM ends the other one with 0', async () => {
-    expect(await b.stop()).toBe(0);
-  });
+  test('the supervisor itself is killed: its daemons end with it, in order, and the run directory is free', async () => {
+    const pids = (await status(place.b)).daemons.map(({ pid }) => pid!);
+    b.process.kill('SIGKILL');
+    await until('all its daemons are gone', 10_000, () => pids.every((pid) => !alive(pid)));
+    const again = up(place.b);
+    try {
+      await until('another suite answers there', 20_000, async () =>
+        (await status(place.b)).daemons.every(({ answers }) => answers),
+      );
+    } finally {
+      expect(await again.stop()).toBe(0); // by SIGTERM
+    }
+  }, 40_000);
 });
+
+function alive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
+}
