@@ -11,6 +11,8 @@ import { type PeerName, type RunningPair, startPair } from './pairs.ts';
 
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
 const PEERS = (process.env.BENCH_PEERS ?? 'charon,tanuki').split(',') as PeerName[];
+/** Traffic before anything is measured, for either pair: compilers and caches are as they are in a daemon that has run for a while. */
+const WARM_UP_SECONDS = 2;
 const TCP_SECONDS = 3;
 const UDP_SECONDS = 2;
 const UDP_OCTETS = 64;
@@ -68,6 +70,7 @@ async function measure(lab: Lab, pair: RunningPair, peer: PeerName, round: numbe
   const mtu = await mtuOf(lab.a, pair.device.a);
   const used = () => ({ a: processorSeconds(pair.pids.a), b: processorSeconds(pair.pids.b) });
 
+  await flow(lab, port, WARM_UP_SECONDS);
   const beforeTcp = await waitForIdle();
   const before = used();
   const tcp = await flow(lab, port, TCP_SECONDS);
