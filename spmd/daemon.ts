@@ -9,6 +9,7 @@ import type { ControlRequest } from '../src/runtime/control.ts';
 import { type Driven, drive } from '../src/runtime/drive.ts';
 import { sourceFiles } from '../src/runtime/files.ts';
 import { localAddresses, watchLocalAddresses } from '../src/runtime/local-addresses.ts';
+import { NamedSocket } from '../src/runtime/named-socket.ts';
 import { type PfkeyLink, pfkeyLink } from '../src/runtime/pfkey-link.ts';
 import { systemRandom } from '../src/runtime/random.ts';
 import { readSecretFile } from '../src/runtime/secret-files.ts';
@@ -51,6 +52,8 @@ class SpmdDaemon implements SpmdHandle {
   readonly #links: { close(): void | Promise<void> }[] = [];
   readonly #clients = new Map<number, Channel>();
   readonly #waiting = new Map<number, Waiting>();
+  /** `interface { spmd … }`: spmif for others, who need the password where there is one. */
+  readonly #named: NamedSocket;
   #nextClient = 1;
   #nextId = 1;
   #pfkey: PfkeyLink | undefined;
@@ -60,6 +63,9 @@ class SpmdDaemon implements SpmdHandle {
   constructor(options: SpmdDaemonOptions) {
     this.#file = options.file;
     this.#shell = shell('spmd', options);
+    this.#named = new NamedSocket(this.#shell.dir.spmif, this.#shell.listenAlso, (channel) =>
+      this.#spmifConnected(channel, false),
+    );
     const now = clock();
     this.#datapath = new DatapathLink(this.#shell.dir.control('datapath'), (problem) =>
       this.#driven.put({ kind: 'datapath', problem }),
@@ -79,7 +85,7 @@ class SpmdDaemon implements SpmdHandle {
       const first = this.#compile();
       this.#shell.configureLog(first.config.logging);
       this.#driven.put({ kind: 'addresses', addresses: localAddresses() });
-      this.#links.push(await doors.spmif.listen((channel) => this.#spmifConnected(channel)));
+      this.#links.push(await doors.spmif.listen((channel) => this.#spmifConnected(channel, true)));
       this.#links.push(watchLocalAddresses((addresses) => this.#driven.put({ kind: 'addresses', addresses })));
       await this.#shell.serveControl((request) => this.#control(request));
       // Its answer comes when datapath and daemons are there; a rejection is an event and shows in `status`.
@@ -97,6 +103,7 @@ class SpmdDaemon implements SpmdHandle {
     await Promise.race([this.#command({ verb: 'shutdown' }), limit]);
     this.#driven.stop();
     this.#datapath.close();
+    await this.#named.follow(undefined);
     await Promise.all(this.#links.map((link) => link.close()));
     await this.#shell.close();
   }
@@ -144,7 +151,9 @@ class SpmdDaemon implements SpmdHandle {
       case 'datapath':
         return this.#datapath.configure(output.settings);
       case 'committed':
-        return this.#shell.configureLog(output.config.logging);
+        this.#shell.configureLog(output.config.logging);
+        void this.#serveNamed(output.config.interface.spmd);
+        return;
       case 'event':
         return this.#shell.report(output.event);
       default:
@@ -152,10 +161,16 @@ class SpmdDaemon implements SpmdHandle {
     }
   }
 
-  #spmifConnected(channel: Channel) {
+  async #serveNamed(path: string | undefined): Promise<void> {
+    const problem = await this.#named.follow(path);
+    if (problem === undefined) return;
+    this.#shell.report({ name: 'socket-failed', severity: 'error', message: `interface { spmd … }: ${problem}` });
+  }
+
+  #spmifConnected(channel: Channel, trusted: boolean) {
     const client = this.#nextClient++;
     this.#clients.set(client, channel);
-    this.#driven.put({ kind: 'spmif-connected', client });
+    this.#driven.put({ kind: 'spmif-connected', client, trusted });
     return {
       onData: (bytes: Uint8Array) => this.#driven.put({ kind: 'spmif', client, bytes }),
       onClose: () => {
@@ -170,7 +185,8 @@ class SpmdDaemon implements SpmdHandle {
     if (verb === 'confirm') return this.#command({ verb });
     if (verb === 'status') {
       const status = (await this.#command({ verb })) as SpmdStatus;
-      return this.#fileProblem === undefined ? status : { ...status, problems: [...status.problems, this.#fileProblem] };
+      const named = this.#named.problem === undefined ? undefined : `interface { spmd … }: ${this.#named.problem}`;
+      return { ...status, problems: [...status.problems, this.#fileProblem, named].filter((problem) => problem !== undefined) };
     }
     if (verb !== 'reload') throw new Error(`unknown verb "${verb}"; expected status, reload, confirm or events`);
     if (typeof confirmSeconds !== 'number' || !(confirmSeconds >= 0))

@@ -17,5 +17,6 @@ export function settingsOf({ interface: host, logging, unmatched }: Config, loca
     keyPorts: [...new Set(ports)],
     localAddresses: [...new Set(addresses)],
     unmatched,
+    pfkey: host.pfkey,
   };
 }

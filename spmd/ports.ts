@@ -10,7 +10,8 @@ export type SpmdInput =
   | { readonly kind: 'pfkey'; readonly message: SadbMessage }
   /** The PF_KEY connection came up, also after an overrun or a restart of the datapath, or was lost. */
   | { readonly kind: 'pfkey-link'; readonly up: boolean }
-  | { readonly kind: 'spmif-connected'; readonly client: number }
+  /** `trusted`: it came through the run directory's own socket, and needs no LOGIN. */
+  | { readonly kind: 'spmif-connected'; readonly client: number; readonly trusted?: boolean }
   | { readonly kind: 'spmif'; readonly client: number; readonly bytes: Uint8Array }
   | { readonly kind: 'spmif-closed'; readonly client: number }
   /** The host's own addresses, before the first `configure` and whenever they change. */
@@ -60,6 +61,8 @@ export interface DatapathSettings {
   /** Local addresses that the encapsulation port is served on. */
   readonly localAddresses: readonly string[];
   readonly unmatched: 'bypass' | 'discard';
+  /** A further PF_KEY socket beside the run directory's. */
+  readonly pfkey?: string | undefined;
 }
 
 export interface Reloaded {

@@ -95,7 +95,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
       case 'pfkey-link':
         return this.#link(input.up, now);
       case 'spmif-connected':
-        return this.#served(this.#server.connected(input.client), now);
+        return this.#served(this.#server.connected(input.client, input.trusted), now);
       case 'spmif':
         return this.#served(this.#server.received(input.client, input.bytes), now);
       case 'spmif-closed':

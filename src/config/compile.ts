@@ -69,6 +69,13 @@ function compileInterface(sections: Sections, start: Span, report: Diagnostics):
   const [socket, another] = values.spmd ?? [];
   if (another !== undefined)
     report.warning(another.at, 'spmd listens on the first socket of the list only', 'take the others out');
+  if (values.spmd_password !== undefined && socket === undefined) {
+    report.warning(
+      at('spmd_password'),
+      'the password has no effect: no socket is named that asks for it',
+      'write spmd unix "PATH"; or take it out',
+    );
+  }
   const ike: AddressSpec[] = [];
   for (const { value, at: place } of values.ike) {
     if ((value.port || 500) !== datapath.encap_port) ike.push(value);

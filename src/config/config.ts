@@ -28,11 +28,11 @@ export interface Config {
 export interface InterfaceConfig {
   readonly ike: readonly AddressSpec[];
   readonly kink: readonly AddressSpec[];
-  /** Path of spmif's socket, or undefined for `spmif.sock` in the run directory. */
+  /** Path of a further socket of spmd beside `spmif.sock` in the run directory. */
   readonly spmd: string | undefined;
-  /** File with racoon2's spmif password; undefined: who connects is checked by peer credentials alone. */
+  /** File with racoon2's spmif password, asked for at the socket `spmd`; undefined: who connects is checked by peer credentials alone. */
   readonly spmdPassword: string | undefined;
-  /** Path of the PF_KEY socket, or undefined for `pfkey.sock` in the run directory. */
+  /** Path of a further PF_KEY socket beside `pfkey.sock` in the run directory. */
   readonly pfkey: string | undefined;
   readonly applicationBypass: boolean;
   readonly datapath: DatapathConfig;

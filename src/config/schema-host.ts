@@ -76,15 +76,19 @@ export const INTERFACE = {
     }),
     spmd: directive({
       is: listOf(spmdSocket),
-      by: ['all'],
-      doc: 'Where spmd listens; `spmif.sock` in the run directory unless written.',
+      by: ['spmd'],
+      doc: 'A further socket of spmd, for others than the daemons, which use `spmif.sock` in the run directory. A directory that is missing is made, mode 0700.',
     }),
     spmd_password: directive({
       is: path,
-      by: ['all'],
-      doc: "File with the password of racoon2's LOGIN; without it who connects is checked by the credentials of the process.",
+      by: ['spmd'],
+      doc: "File with the password of racoon2's LOGIN, asked for at the socket that `spmd` names. Whatever the socket, only this user and root may connect.",
     }),
-    pfkey: directive({ is: path, by: ['all'], doc: 'The PF_KEY socket; `pfkey.sock` in the run directory unless written.' }),
+    pfkey: directive({
+      is: path,
+      by: ['datapath'],
+      doc: 'A further PF_KEY socket, for others than the daemons, which use `pfkey.sock` in the run directory. A directory that is missing is made, mode 0700.',
+    }),
     application_bypass: directive({
       is: boolean,
       default: 'on',

@@ -7,6 +7,7 @@ import { WireError } from '../errors.ts';
 import type { Event } from '../event.ts';
 import type { ControlRequest } from '../runtime/control.ts';
 import { EncapFramer, writeEncapFrame } from '../runtime/encap-frame.ts';
+import { NamedSocket } from '../runtime/named-socket.ts';
 import { type Daemon, type DaemonOptions, type Shell, shell } from '../runtime/shell.ts';
 import type { Channel, ChannelEvents } from '../runtime/unix-socket.ts';
 import type { EngineHost, HostEvents } from './engine-host.ts';
@@ -28,6 +29,8 @@ class DatapathDaemon implements Daemon {
   #settings: DatapathSettings | undefined;
   #problems: string[] = [];
   #pfkey: { close(): Promise<void> } | undefined;
+  /** `interface { pfkey … }`. */
+  readonly #named: NamedSocket;
   #encapListener: { close(): Promise<void> } | undefined;
   /** iked's end of encap.sock; the newest connection wins. */
   #encap: Channel | undefined;
@@ -35,6 +38,7 @@ class DatapathDaemon implements Daemon {
 
   constructor(options: DaemonOptions) {
     this.#shell = shell('datapath', options);
+    this.#named = new NamedSocket(this.#shell.dir.pfkey, this.#shell.listenAlso, (channel) => this.#pfkeyConnected(channel));
   }
 
   async start(): Promise<void> {
@@ -44,6 +48,7 @@ class DatapathDaemon implements Daemon {
 
   async stop(): Promise<void> {
     await this.#configuring;
+    await this.#named.follow(undefined);
     await this.#pfkey?.close();
     await this.#encapListener?.close();
     await this.#host?.stop();
@@ -77,7 +82,7 @@ class DatapathDaemon implements Daemon {
       ];
       return { device, cipher: 'none', closed, sas: [], policies: [], drops: {}, clients: 0, problems };
     }
-    return { ...engine, closed, problems: this.#problems };
+    return { ...engine, closed, problems: this.#allProblems };
   }
 
   /** The same settings again change nothing; others replace the host, and every client connects anew and resynchronises. */
@@ -85,8 +90,10 @@ class DatapathDaemon implements Daemon {
     this.#shell.configureLog(settings.logging);
     if (this.#host !== undefined && sameHost(this.#settings, settings)) {
       this.#settings = settings;
-      return { changed: false, problems: this.#problems };
+      await this.#serveNamed(settings.pfkey);
+      return { changed: false, problems: this.#allProblems };
     }
+    await this.#named.follow(undefined);
     await this.#pfkey?.close();
     await this.#host?.stop();
     this.#clients.clear();
@@ -95,11 +102,23 @@ class DatapathDaemon implements Daemon {
     this.#host = await startEngineHost(settings, this.#events(), this.#problems);
     for (const message of this.#problems) this.#shell.report({ name: 'datapath-problem', severity: 'error', message });
     this.#pfkey = await this.#shell.doors.pfkey.listen((channel) => this.#pfkeyConnected(channel));
+    await this.#serveNamed(settings.pfkey);
     const { device, cipher } = await this.#host.status();
     const what = device.kind === 'none' ? 'no device, nothing is protected' : `${device.kind} device ${device.name} is up`;
     const message = `${what}; packets are sealed by ${cipher}`;
     this.#shell.report({ name: 'datapath-up', severity: 'notice', message, device: device.name, cipher });
-    return { changed: true, problems: this.#problems };
+    return { changed: true, problems: this.#allProblems };
+  }
+
+  async #serveNamed(path: string | undefined): Promise<void> {
+    const problem = await this.#named.follow(path);
+    if (problem === undefined) return;
+    this.#shell.report({ name: 'socket-failed', severity: 'error', message: `interface { pfkey … }: ${problem}` });
+  }
+
+  get #allProblems(): readonly string[] {
+    const { problem } = this.#named;
+    return problem === undefined ? this.#problems : [...this.#problems, `interface { pfkey … }: ${problem}`];
   }
 
   #events(): HostEvents {

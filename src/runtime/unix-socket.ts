@@ -29,7 +29,7 @@ export async function listen(
   onConnect: (channel: Channel, socket: Socket) => ChannelEvents,
   admits: PeerCheck = peerCheck(() => {}),
 ): Promise<{ close(): Promise<void> }> {
-  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  attempt('make the directory of', path, () => mkdirSync(dirname(path), { recursive: true, mode: 0o700 }));
   await removeStale(path);
   const open = new Set<Socket>();
   const server = createServer((socket) => {
@@ -42,12 +42,11 @@ export async function listen(
     const channel = channelOf(socket);
     attach(socket, onConnect(channel, socket));
   });
+  // The socket is made within the call: nothing else sees this mask.
   const mask = process.umask(0o177);
-  try {
-    await listening(server, path);
-  } finally {
-    process.umask(mask);
-  }
+  const ready = listening(server, path);
+  process.umask(mask);
+  await ready;
   chmodSync(path, 0o600);
   return {
     close: () =>
@@ -176,7 +175,15 @@ async function removeStale(path: string): Promise<void> {
       `another daemon listens on ${path}; stop it first (tanuki down) or choose another --run-dir`,
       'EADDRINUSE',
     );
-  unlinkSync(path);
+  attempt('take the place of', path, () => unlinkSync(path));
+}
+
+function attempt(what: string, path: string, action: () => void): void {
+  try {
+    action();
+  } catch (error) {
+    throw cannot(what, path, error as NodeJS.ErrnoException);
+  }
 }
 
 function cannot(what: string, path: string, error: NodeJS.ErrnoException): SystemError {

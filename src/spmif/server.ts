@@ -47,12 +47,13 @@ export class SpmifServer {
     this.#password = password;
   }
 
-  connected(client: number): ServerOutput[] {
+  /** `trusted`: no LOGIN is needed, since only this user and root can have connected. */
+  connected(client: number, trusted = false): ServerOutput[] {
     const challenge = hex(this.#random(20)).toUpperCase();
     this.#clients.set(client, {
       lines: new Lines(LONGEST_COMMAND),
       challenge,
-      loggedIn: this.#password === undefined,
+      loggedIn: trusted || this.#password === undefined,
       attempted: false,
       open: [],
     });

@@ -333,3 +333,11 @@ describe('names, quotes and variables', () => {
     expect(run(`setval { ${chain} V30 "xxxxxxxx"; };\n${file({})}`).errors[0]).toMatch(/more than 4096 characters/);
   });
 });
+
+describe('sockets', () => {
+  test('a password that no socket asks for is a warning', () => {
+    const nobodyAsks = 'the password has no effect: no socket is named that asks for it';
+    expect(run('interface { spmd_password "p"; };').warnings).toEqual([nobodyAsks]);
+    expect(run('interface { spmd unix "/x"; spmd_password "p"; };').warnings).toEqual([]);
+  });
+});

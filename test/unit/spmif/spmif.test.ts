@@ -110,6 +110,15 @@ describe('spmif', () => {
     expect(say(`LOGIN ${loginDigest(challenge, password)}`)).toMatch(/^550/);
   });
 
+  test('who came through the door that only we can open needs no LOGIN; another does', () => {
+    const server = new SpmifServer(random, utf8('secret\n'));
+    server.connected(1, true);
+    const kinds = (text: string) => server.received(1, utf8(`${text}\r\n`)).map(({ kind }) => kind);
+    expect(kinds('STAT')).toEqual(['request']);
+    server.connected(2);
+    expect(server.received(2, utf8('STAT\r\n')).map(({ kind }) => kind)).toEqual(['send']);
+  });
+
   test('the digest is racoon2’s: SHA-1 over challenge and upper-case hexadecimal password', () => {
     expect(loginDigest('AB', utf8('k'))).toBe('63C224277189405552A14C69F1AFED5A488C786E');
   });
