@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Event } from '../../src/event.ts';
-import { supervise } from '../../src/runtime/supervisor.ts';
 import { runDir } from '../../src/runtime/run-dir.ts';
+import { supervise } from '../../src/runtime/supervisor.ts';
 import { listen } from '../../src/runtime/unix-socket.ts';
 
 const DAEMONS = {
@@ -51,7 +51,7 @@ describe('a daemon that cannot run as it was told ends with 2', () => {
   });
 
   test('spmd with a password that is not there', async () => {
-    writeFileSync(good, `interface { spmd_password "${join(directory, 'none')}"; };\n`);
+    writeFileSync(good, `interface { spmd unix "/x"; spmd_password "${join(directory, 'none')}"; };\n`);
     const { code, stderr } = await run('spmd', '-f', good, '--no-datapath', '--run-dir', join(directory, 'run'));
     expect([code, stderr]).toEqual([
       2,
