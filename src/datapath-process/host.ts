@@ -9,14 +9,11 @@ import { prefixHolds, showPrefix } from '../net/prefix.ts';
 import type { Libc } from '../runtime/native/index.ts';
 import type { InterfaceAddress, Route, Rule } from '../runtime/netlink/route.ts';
 import { HostMonitor, Rtnetlink } from '../runtime/netlink/rtnetlink.ts';
+import { deviceMtu, LEAST_MTU } from './mtu.ts';
 import { type Plan, PRIORITY, PROTOCOL, planOf, routeKey, ruleKey, sourceFor, TABLE } from './plan.ts';
 import type { DatapathSettings } from './ports.ts';
 
-/** Room left for what protection adds: outer IPv6 header, UDP, ESP with the largest common IV, padding and ICV. */
-const OVERHEAD = 100;
 const USUAL_MTU = 1500;
-/** RFC 8200 §5. */
-const LEAST_MTU = 1280;
 const TABLE_LOCAL = 255;
 const GLOBAL_SCOPE = 0;
 /** IFA_F_DEPRECATED, IFA_F_TENTATIVE, IFA_F_DADFAILED. */
@@ -193,7 +190,7 @@ export class Diversion {
       .links()
       .filter(({ up, loopback, kind }) => up && !loopback && kind !== 'tun' && kind !== 'dummy');
     const least = Math.min(USUAL_MTU, ...links.map(({ mtu }) => mtu).filter((mtu) => mtu >= LEAST_MTU));
-    return Math.max(LEAST_MTU, least - OVERHEAD);
+    return deviceMtu(least);
   }
 }
 

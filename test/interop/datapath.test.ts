@@ -79,7 +79,7 @@ describe.skipIf(missing !== undefined)(`two datapath processes${why}`, () => {
 
   test('say what they are', async () => {
     const { device, cipher, closed, problems } = await a.status();
-    expect(device).toMatchObject({ kind: 'tun', name: 'tanuki0', mtu: 1400 });
+    expect(device).toMatchObject({ kind: 'tun', name: 'tanuki0', mtu: 1390 });
     expect(device.offloads).toEqual(expect.arrayContaining(['checksum', 'tcp-segmentation', 'udp-send-segments']));
     expect({ cipher, closed, problems }).toEqual({ cipher: 'openssl', closed: [], problems: [] });
   });
