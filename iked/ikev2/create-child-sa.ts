@@ -29,7 +29,7 @@ import { chosenOf } from './ike-sa-init.ts';
 import { childKeys, childSuiteOf } from './keys.ts';
 import { proposalsText } from './ladder.ts';
 import { EXCHANGE, find, type Message, type OpenedMessage } from './message.ts';
-import { checkNarrowed, narrowTo, type SelectorPair } from './narrowing.ts';
+import { checkNarrowed, coversPacket, narrowTo, proposedSelectors, type SelectorPair, singlePair } from './narrowing.ts';
 import { explainNotify, findError, findNotify, isNotifyName, notify, notifyName, notifyNumber } from './notify.ts';
 import { type Payload, type PayloadOf, PROTOCOL } from './payloads.ts';
 import { concludeRekeyed, createAnew, retryLater } from './rekey-child.ts';
@@ -86,18 +86,24 @@ export interface ChildSent {
 
 // The initiator.
 
+/** `demand`: what is wanted, for a new child; `like`: the child that it is to replace, whose selectors are proposed again (§2.9.2). */
 export function offerChild(
   sa: IkeSa,
   policy: ChildPolicy,
   spi: number,
   pfs: PerfectForwardSecrecy,
-  group?: KeName,
-  like?: ChildSa,
+  {
+    group,
+    demand,
+    like,
+  }: { readonly group?: KeName | undefined; readonly demand?: Demand | undefined; readonly like?: ChildSa | undefined },
 ): ChildOffer {
   const { proposals, ipsecs } = childProposals(policy, sa.peer!.ikev2, spiBytes(spi), pfs, group);
   const transport = (like?.agreed.mode ?? policy.policy.mode) === 'transport';
-  const TSi = like?.agreed.local ?? policy.local;
-  const TSr = like?.agreed.peer ?? policy.peer;
+  const { TSi, TSr } =
+    like === undefined
+      ? proposedSelectors({ TSi: policy.local, TSr: policy.peer }, demand ?? { policy })
+      : { TSi: like.agreed.local, TSr: like.agreed.peer };
   const payloads: Payload[] = [
     ...(transport ? [notify('USE_TRANSPORT_MODE')] : []),
     { type: 'SA', proposals },
@@ -116,7 +122,7 @@ export function requestChild(sa: IkeSa, task: ChildSent['task'], spi: number): R
   const policy = host.peers.child(old?.policy.name ?? demand!.policy.name) ?? old?.policy ?? demand!.policy;
   const group = ikev2.needPfs ? (task.group ?? groupFor(sa)) : undefined;
   const share = group === undefined ? undefined : generate(group, host.random, host.engine);
-  const offer = offerChild(sa, policy, spi, group === undefined ? 'never' : 'required', group, old);
+  const offer = offerChild(sa, policy, spi, group === undefined ? 'never' : 'required', { group, demand, like: old });
   const Ni = host.random(ikev2.nonceBytes);
   const [first, ...selectors] = splitBefore(offer.payloads, 'TSi');
   const payloads: Payload[] = [
@@ -209,9 +215,7 @@ export function planCreateChild(sa: IkeSa, request: OpenedMessage): ChildPlan {
   const old = rekeyedChild(sa, findNotify(payloads, 'REKEY_SA'));
   checkIkeSaFree(sa);
   if (old !== undefined) checkChildFree(old);
-  const most = sa.host.peers.config.interface.limits.childSasPerIkeSa;
-  if (old === undefined && sa.children.length >= most)
-    throw new PeerError('NO_ADDITIONAL_SAS', `the IKE SA has ${sa.children.length} child SAs, the limit of child_sas_per_ike_sa`);
+  checkRoom(sa, old !== undefined);
   const KEi = find(payloads, 'KE');
   const choice = chooseChild(sa, peer, payloads, peer.ikev2.needPfs ? 'required' : KEi === undefined ? 'never' : 'allowed', old);
   const group = childSuiteOf(choice.proposal).ke;
@@ -225,6 +229,16 @@ export function planCreateChild(sa: IkeSa, request: OpenedMessage): ChildPlan {
   return { for: 'child', choice, old, group, spi: { mode: choice.mode, reqid: choice.policy.reqid } };
 }
 
+/** `child_sas_per_ike_sa`; a rekey finds room for the new beside each old one, until that is deleted. Throws NO_ADDITIONAL_SAS. */
+function checkRoom(sa: IkeSa, rekey: boolean): void {
+  const most = sa.host.peers.config.interface.limits.childSasPerIkeSa * (rekey ? 2 : 1);
+  const count = sa.children.length;
+  if (count < most) return;
+  const why = `the IKE SA has ${count} child SAs, ${rekey ? 'twice ' : ''}the limit of child_sas_per_ike_sa`;
+  sa.report('limit-reached', `a request for a child SA is refused: ${why}`, { limit: 'child_sas_per_ike_sa' });
+  throw new PeerError('NO_ADDITIONAL_SAS', why);
+}
+
 /** The child that N(REKEY_SA) names by the SPI that its sender receives on. Throws CHILD_SA_NOT_FOUND, or TEMPORARY_FAILURE where it may come. */
 function rekeyedChild(sa: IkeSa, rekey: PayloadOf<'Notify'> | undefined): ChildSa | undefined {
   if (rekey === undefined) return undefined;
@@ -233,12 +247,13 @@ function rekeyedChild(sa: IkeSa, rekey: PayloadOf<'Notify'> | undefined): ChildS
     protocol === PROTOCOL.ESP && spi.length === 4 ? sa.children.find((known) => known.spiOut === spiOf(spi)) : undefined;
   if (child !== undefined) return child;
   const making = sa.current?.task.kind;
-  if (making === 'create-child' || making === 'rekey-child') {
-    // It may be the child of our own exchange, whose response the peer's request has overtaken: not found would be the end of it there.
-    throw new PeerError(
-      'TEMPORARY_FAILURE',
-      'the peer rekeys a child SA that is not here, while the response to our own request is on its way',
-    );
+  const moving = sa.host.table
+    .all()
+    .some((old) => old.successor?.sa === sa && old.children.some((known) => known.spiOut === spiOf(spi)));
+  if (making === 'create-child' || making === 'rekey-child' || moving) {
+    // It may be the child of our own exchange, whose response the peer's request has overtaken; or be still with the IKE SA that this one
+    // replaces, while our own rekey of that waits for its response. Not found would be the end of it there.
+    throw new PeerError('TEMPORARY_FAILURE', 'the peer rekeys a child SA that is not here yet: an exchange of ours is under way');
   }
   throw new ChildNotFound(
     protocol,
@@ -358,7 +373,8 @@ export function readChild(
   if (SA === undefined || error !== undefined) {
     sa.host.releaseSpi(spi, sa.path);
     const why = error === undefined ? 'the response holds no SA payload' : explainNotify(error, whatWeSent(offer));
-    if (demand !== undefined) abandonChild(sa, { kind: 'create-child', demand }, why);
+    const single = error !== undefined && notifyName(error.notify) === 'SINGLE_PAIR_REQUIRED';
+    if (demand !== undefined && !(single && askSinglePair(sa, demand))) abandonChild(sa, { kind: 'create-child', demand }, why);
     return undefined;
   }
   const proposal = chosenOf(offer.proposals, SA.proposals);
@@ -391,8 +407,27 @@ export function readChild(
       { notify: 'ADDITIONAL_TS_POSSIBLE' },
     );
   }
-  if (demand !== undefined) sa.host.satisfied(demand, child);
+  if (demand !== undefined) conclude(sa, demand, child);
   return child;
+}
+
+/** A child that does not cover the packet that asked for it is of no use to it: asking again waits for a pause, and a second of the kind goes. */
+function conclude(sa: IkeSa, demand: Demand, child: ChildSa): void {
+  const { local, peer } = child.agreed;
+  if (demand.packet === undefined || coversPacket({ TSi: local, TSr: peer }, demand.packet))
+    return sa.host.satisfied(demand, child);
+  const show = (some: readonly TrafficSelector[]) => some.map(showSelector).join(', ');
+  const { TSi, TSr } = demand.packet;
+  const why = `the peer narrowed it to ${show(local)} and ${show(peer)}, which leaves out the packet from ${show(TSi)} to ${show(TSr)}: correct src and dst on one side`;
+  sa.report('child-sa-failed', `child SA for ${demand.policy.name}: ${why}`, { child: demand.policy.name });
+  sa.host.failed(demand, why);
+}
+
+/** SINGLE_PAIR_REQUIRED: the same for the one pair of addresses that has traffic. False where there is none, or that was asked for already. */
+function askSinglePair(sa: IkeSa, demand: Demand): boolean {
+  if (demand.singlePair || singlePair({ TSi: demand.policy.local, TSr: demand.policy.peer }, demand) === undefined) return false;
+  sa.tasks.unshift({ kind: 'create-child', demand: { ...demand, singlePair: true } });
+  return true;
 }
 
 function answeredMode(sa: IkeSa, offer: ChildOffer, transport: boolean): Mode {
@@ -440,7 +475,7 @@ export function concludeChild(sa: IkeSa, sent: ChildSent, { payloads }: Message)
 }
 
 /** The error notifications of CREATE_CHILD_SA, each with what the RFC wants done about it. */
-function refusedByPeer(sa: IkeSa, { task, offer, share }: ChildSent, error: PayloadOf<'Notify'>): void {
+function refusedByPeer(sa: IkeSa, { task, demand, offer, share }: ChildSent, error: PayloadOf<'Notify'>): void {
   const why = explainNotify(error, whatWeSent(offer));
   switch (notifyName(error.notify)) {
     case 'TEMPORARY_FAILURE':
@@ -457,6 +492,9 @@ function refusedByPeer(sa: IkeSa, { task, offer, share }: ChildSent, error: Payl
       }
       break;
     }
+    case 'SINGLE_PAIR_REQUIRED':
+      if (demand !== undefined && askSinglePair(sa, demand)) return;
+      break;
     case 'NO_ADDITIONAL_SAS':
       // §1.3: a peer that rekeys nothing within the IKE SA wants a new IKE SA instead.
       sa.full = true;
