@@ -19,6 +19,8 @@ export interface Evp {
   EVP_CIPHER_CTX_free(context: bigint): void;
   EVP_CIPHER_CTX_set_padding(context: bigint, padding: number): number;
   EVP_CIPHER_CTX_ctrl(context: bigint, command: number, argument: number, pointer: number): number;
+  EVP_CIPHER_CTX_set_params(context: bigint, parameters: number): number;
+  EVP_CIPHER_CTX_get_params(context: bigint, parameters: number): number;
   EVP_CipherInit_ex(context: bigint, cipher: number, engine: number, key: number, iv: number, encrypt: number): number;
   EVP_DecryptInit_ex2(context: bigint, cipher: number, key: number, iv: number, parameters: number): number;
   EVP_CipherUpdate(context: bigint, out: number, outLength: number, input: number, length: number): number;
@@ -44,6 +46,8 @@ const SIGNATURES = {
   EVP_CIPHER_CTX_free: ['void', [P]],
   EVP_CIPHER_CTX_set_padding: ['int', [P, 'int']],
   EVP_CIPHER_CTX_ctrl: ['int', [P, 'int', 'int', P]],
+  EVP_CIPHER_CTX_set_params: ['int', [P, P]],
+  EVP_CIPHER_CTX_get_params: ['int', [P, P]],
   EVP_CipherInit_ex: ['int', [P, P, P, P, P, 'int']],
   EVP_DecryptInit_ex2: ['int', [P, P, P, P, P]],
   EVP_CipherUpdate: ['int', [P, P, P, P, 'int']],
