@@ -13,6 +13,7 @@ import type { Channel, ChannelEvents } from '../runtime/unix-socket.ts';
 import type { EngineHost, HostEvents } from './engine-host.ts';
 import { closedDoors, startEngineHost } from './hosts.ts';
 import type { DatapathSettings, DatapathStatus, PingResult } from './ports.ts';
+import { readSettings } from './settings.ts';
 
 /** Starts the datapath. Throws ConfigError where the run directory is of no use. */
 export async function startDatapath(options: DaemonOptions): Promise<Daemon> {
@@ -60,7 +61,8 @@ class DatapathDaemon implements Daemon {
       case 'status':
         return this.#status();
       case 'configure': {
-        const next = this.#configuring.then(() => this.#configure(request.settings as DatapathSettings));
+        const settings = readSettings(request.settings);
+        const next = this.#configuring.then(() => this.#configure(settings));
         this.#configuring = next.catch(() => undefined);
         return next;
       }
@@ -96,6 +98,7 @@ class DatapathDaemon implements Daemon {
     await this.#named.follow(undefined);
     await this.#pfkey?.close();
     await this.#host?.stop();
+    this.#host = undefined;
     this.#clients.clear();
     this.#problems = [];
     this.#settings = settings;

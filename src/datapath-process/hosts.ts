@@ -27,13 +27,13 @@ export async function startEngineHost(settings: DatapathSettings, events: HostEv
   }
 }
 
-function memoryHost(
+async function memoryHost(
   settings: DatapathSettings,
   events: HostEvents,
   problems: string[],
   kind: 'memory' | 'none',
 ): Promise<EngineHost> {
-  const memory = packetMemory(settings.datapath.cipher, MEMORY_OCTETS, problems);
+  const memory = await packetMemory(settings.datapath.cipher, MEMORY_OCTETS, problems);
   const { engine, control, snapshot } = assemble(
     { settings, memory, slots: MEMORY_SLOTS, coalesce: false },
     { send: events.onPfkey, close: events.onPfkeyClose, report: events.report },

@@ -1,7 +1,6 @@
 /** The engine's memory and cipher: an arena outside the JavaScript heap with OpenSSL on it where the doors are open, else ordinary ones. */
 
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
-import { noblePacketCipher } from '../crypto/packet-cipher-noble.ts';
 import { nodePacketCipher } from '../crypto/packet-cipher-node.ts';
 import { type Reserve, reserveIn } from '../datapath/slots.ts';
 import type { MonotonicClock } from '../runtime/clock.ts';
@@ -23,40 +22,44 @@ export interface NativeMemory extends PacketMemory {
 }
 
 /** `octets` of memory, wherever it can be had. What the settings asked for and is not there is told in `problems`. */
-export function packetMemory(choice: DatapathSettings['datapath']['cipher'], octets: number, problems: string[]): PacketMemory {
+export async function packetMemory(
+  choice: DatapathSettings['datapath']['cipher'],
+  octets: number,
+  problems: string[],
+): Promise<PacketMemory> {
   const { open: libc, why } = libcDoor();
   if (libc !== undefined) return nativeMemory(libc, choice, octets, problems);
   const bytes = new Uint8Array(octets);
-  const cipher = choice === 'noble' ? noblePacketCipher(bytes) : nodePacketCipher(bytes);
+  const cipher = choice === 'noble' ? await nobleCipher(bytes) : nodePacketCipher(bytes);
   if (choice === 'openssl') problems.push(insteadOfOpenssl(why, cipher));
   return { bytes, reserve: reserveIn(bytes), cipher, boottime: undefined };
 }
 
 /** The same outside the heap, for system calls too. Throws SystemError where the host has no memory. */
-export function nativeMemory(
+export async function nativeMemory(
   libc: Libc,
   choice: DatapathSettings['datapath']['cipher'],
   octets: number,
   problems: string[],
-): NativeMemory {
+): Promise<NativeMemory> {
   const arena = new Arena(libc, octets);
   return {
     libc,
     arena,
     bytes: arena.bytes,
     reserve: (length, align) => arena.reserve(length, align),
-    cipher: chooseCipher(libc, arena, choice, problems),
+    cipher: choice === 'noble' ? await nobleCipher(arena.bytes) : nativeCipher(libc, arena, problems),
     boottime: () => bootMilliseconds(libc),
   };
 }
 
-function chooseCipher(
-  libc: Libc,
-  arena: Arena,
-  choice: DatapathSettings['datapath']['cipher'],
-  problems: string[],
-): PacketCipher {
-  if (choice === 'noble') return noblePacketCipher(arena.bytes);
+/** Loaded only where it is asked for: noble's tables take longer than all the rest of a start. */
+async function nobleCipher(bytes: Uint8Array): Promise<PacketCipher> {
+  const { noblePacketCipher } = await import('../crypto/packet-cipher-noble.ts');
+  return noblePacketCipher(bytes);
+}
+
+function nativeCipher(libc: Libc, arena: Arena, problems: string[]): PacketCipher {
   const { open, why } = packetCipher(libc, arena);
   if (open !== undefined) return open;
   const instead = nodePacketCipher(arena.bytes);

@@ -45,14 +45,13 @@ class PacketWorker {
   #stopping = false;
 
   /** Throws SystemError where there is no device; sockets and routes that cannot be had are told in `problems`. */
-  constructor(start: WorkerStart, problems: string[]) {
+  constructor(start: WorkerStart, memory: NativeMemory, problems: string[]) {
     const { settings, wakeFd } = start;
     const { datapath } = settings;
-    const { open: libc, why } = libcDoor();
-    if (libc === undefined) throw new SystemError(why);
+    const { libc } = memory;
     this.#start = start;
     this.#libc = libc;
-    this.#memory = nativeMemory(libc, datapath.cipher, ARENA_OCTETS, problems);
+    this.#memory = memory;
     this.#tun = openTun(libc, this.#memory.arena, datapath.name);
     this.#sockets = openSockets(libc, settings, problems);
     this.#assembly = assemble(
@@ -222,12 +221,15 @@ class PacketWorker {
   }
 }
 
-function main(start: WorkerStart): void {
+async function main(start: WorkerStart): Promise<void> {
   const problems: string[] = [];
   const tell = (message: FromWorker) => start.port.postMessage(message);
   let worker: PacketWorker;
   try {
-    worker = new PacketWorker(start, problems);
+    const { open: libc, why } = libcDoor();
+    if (libc === undefined) throw new SystemError(why);
+    const memory = await nativeMemory(libc, start.settings.datapath.cipher, ARENA_OCTETS, problems);
+    worker = new PacketWorker(start, memory, problems);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     tell({ kind: 'failed', why: error.message });
@@ -240,4 +242,4 @@ function main(start: WorkerStart): void {
   start.port.close();
 }
 
-main(workerData as WorkerStart);
+await main(workerData as WorkerStart);

@@ -10,8 +10,8 @@ import { at, ip, NOW, policyOf, templateOf, udpPacket } from '../datapath/pair.t
 import { datapathSettings } from './settings.ts';
 
 /** One packet waits for an SA and is answered by nobody. */
-function rig() {
-  const memory = packetMemory('noble', 4 * 1024 * 1024, []);
+async function rig() {
+  const memory = await packetMemory('noble', 4 * 1024 * 1024, []);
   const heard = new Map<number, SadbMessage[]>();
   const { engine, control } = assemble(
     { settings: datapathSettings(), memory, slots: 2, coalesce: false },
@@ -45,15 +45,15 @@ function rig() {
 
 const acquires = (messages: readonly SadbMessage[]) => messages.filter(({ type }) => type === 'ACQUIRE').map(({ seq }) => seq);
 
-test('an ACQUIRE that nobody heard is told to the key daemon that registers afterwards, behind the answer to REGISTER', () => {
-  const { say, take } = rig();
+test('an ACQUIRE that nobody heard is told to the key daemon that registers afterwards, behind the answer to REGISTER', async () => {
+  const { say, take } = await rig();
   expect(take(2)).toEqual([expect.objectContaining({ type: 'X_SPDADD' })]);
   say(2, sadb('REGISTER', { satype: SADB_SATYPE.ESP }));
   expect(take(2).map(({ type }) => type)).toEqual(['REGISTER', 'ACQUIRE']);
 });
 
-test('a key daemon that was started anew hears of it under the same seq; who only asks for extensions hears nothing', () => {
-  const { control, say, take } = rig();
+test('a key daemon that was started anew hears of it under the same seq; who only asks for extensions hears nothing', async () => {
+  const { control, say, take } = await rig();
   say(2, sadb('REGISTER', { satype: SADB_SATYPE.ESP }));
   const [seq] = acquires(take(2));
   control.handle({ kind: 'disconnect', client: 2 }, NOW);
@@ -66,15 +66,15 @@ test('a key daemon that was started anew hears of it under the same seq; who onl
   expect(acquires(take(3))).toEqual([]);
 });
 
-test('what was refused, or has waited too long, is not told again', () => {
-  const refused = rig();
+test('what was refused, or has waited too long, is not told again', async () => {
+  const refused = await rig();
   refused.say(1, sadb('REGISTER', { satype: SADB_SATYPE.ESP }));
   const [seq] = acquires(refused.take(1));
   refused.say(1, acquireFailed({ seq: seq!, protocol: 'esp' }, ERRNO.ECONNREFUSED));
   refused.say(2, sadb('REGISTER', { satype: SADB_SATYPE.ESP }));
   expect(acquires(refused.take(2))).toEqual([]);
 
-  const late = rig();
+  const late = await rig();
   late.engine.tick(at(60_000));
   late.say(2, sadb('REGISTER', { satype: SADB_SATYPE.ESP }));
   expect(acquires(late.take(2))).toEqual([]);

@@ -38,10 +38,10 @@ test('an encapsulation port that is taken is a problem, and the rest runs', asyn
   await Promise.all([one.stop(), two.stop()]);
 });
 
-test('the cipher that was asked for is the one that serves', () => {
+test('the cipher that was asked for is the one that serves', async () => {
   const problems: string[] = [];
-  expect(packetMemory('noble', 1 << 20, problems).cipher.name).toBe('noble');
+  expect((await packetMemory('noble', 1 << 20, problems)).cipher.name).toBe('noble');
   expect(problems).toEqual([]);
-  const { cipher } = packetMemory('openssl', 1 << 20, problems);
+  const { cipher } = await packetMemory('openssl', 1 << 20, problems);
   expect(cipher.name === 'openssl' || problems.length === 1).toBe(true);
 });
