@@ -1,11 +1,11 @@
 /**
- * `npm run bench -- [WHICH ...] [--rounds N] [--peers charon,tanuki] [--patience SECONDS] [--json FILE]`: with no name, what needs two namespaces (`throughput` and `handshakes`); `evp` and `engine` are
- * micro-benchmarks without I/O. Nothing here passes or fails by a time. See docs/performance.md.
+ * `npm run bench -- [WHICH ...] [--rounds N] [--peers charon,tanuki] [--patience SECONDS] [--json FILE]`: `throughput` needs two namespaces and is
+ * what runs without a name; `evp` and `engine` are micro-benchmarks without I/O. Nothing here passes or fails by a time. See docs/performance.md.
  */
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 
-const LAB = ['throughput', 'handshakes'];
+const LAB = ['throughput'];
 const ALONE = ['evp', 'engine'];
 
 /** Each option is an environment variable of the benchmarks. */
