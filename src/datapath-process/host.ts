@@ -1,4 +1,4 @@
-/** Makes the host agree with the plan (`plan.ts`) by rtnetlink, and undoes all of it at the end; leftovers of a crash are undone at the next start. */
+/** Makes the host agree with the plan (`plan.ts`) by rtnetlink, and undoes all of it at the end; leftovers of a crash hold until policies are there again. */
 
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import type { Spd } from '../datapath/spd.ts';
@@ -21,6 +21,9 @@ const UNUSABLE = 0x20 | 0x40 | 0x08;
 const NOTHING: Plan = { rules: [], routes: [], localMoved: { 4: false, 6: false } };
 /** A kernel without IPv6 answers so. */
 const NO_FAMILY = ['EAFNOSUPPORT', 'EOPNOTSUPP'];
+/** How long a predecessor's leftovers may stay where no policy comes, and how long after the last policy that came. */
+const HOLD_MS = 10_000;
+const QUIET_MS = 300;
 /** What is gone already needs no undoing. */
 const GONE = ['ENOENT', 'ESRCH', 'ENODEV'];
 
@@ -39,8 +42,14 @@ export class Diversion {
   /** The host's own, without the device's. */
   #addresses: readonly InterfaceAddress[] = [];
 
-  /** Brings the device up and removes what a predecessor has left. Throws SystemError. */
-  constructor(libc: Libc, settings: DatapathSettings, name: string, problems: string[], report: (event: Event) => void) {
+  /**
+   * Until then (`mono`) what a crashed predecessor has left stays: it holds protected traffic back while spmd puts the policies one by one.
+   * Infinity before the first turn, 0 once it is gone.
+   */
+  #holdUntil = Number.POSITIVE_INFINITY;
+
+  /** Brings the device up. Throws SystemError. */
+  constructor(libc: Libc, settings: DatapathSettings, name: string, report: (event: Event) => void) {
     this.#rtnetlink = new Rtnetlink(libc);
     this.#monitor = new HostMonitor(libc, ['LINK', 'IPV4_IFADDR', 'IPV6_IFADDR']);
     this.#settings = settings;
@@ -54,7 +63,6 @@ export class Diversion {
     setSetting(`ipv6/conf/${name}/addr_gen_mode`, '1');
     this.#rtnetlink.setLink(device.index, { up: true, mtu: this.mtu });
     this.#addresses = this.#localAddresses();
-    for (const { message } of this.#agree(NOTHING)) problems.push(message);
   }
 
   /** Readable when links or addresses of the host have changed: then call `hostChanged`. */
@@ -71,9 +79,19 @@ export class Diversion {
     this.#generation = -1;
   }
 
+  /** When `follow` is due although the SPD has not changed. */
+  wakeAt(): number | undefined {
+    return this.#holdUntil > 0 && Number.isFinite(this.#holdUntil) ? this.#holdUntil : undefined;
+  }
+
   /** Brings the host up to the SPD, if that has changed. */
-  follow(spd: Spd): void {
-    if (spd.generation === this.#generation) return;
+  follow(spd: Spd, mono: number): void {
+    const changed = spd.generation !== this.#generation;
+    if (this.#holdUntil === Number.POSITIVE_INFINITY) this.#holdUntil = mono + HOLD_MS;
+    else if (changed && spd.size > 0) this.#holdUntil = Math.min(this.#holdUntil, mono + QUIET_MS);
+    const released = this.#holdUntil > 0 && mono >= this.#holdUntil;
+    if (!changed && !released) return;
+    if (released) this.#holdUntil = 0;
     this.#generation = spd.generation;
     const policies = (direction: 'inbound' | 'outbound' | 'forward') => spd.ordered(direction).map(({ policy }) => policy);
     const plan = planOf({
@@ -84,7 +102,7 @@ export class Diversion {
       keyPorts: this.#settings.keyPorts,
       device: this.#device,
     });
-    for (const { message } of this.#agree(plan)) {
+    for (const { message } of this.#agree(plan, this.#holdUntil > 0)) {
       const consequence = 'policies are not wholly in force on this host';
       this.#report({ name: 'routes-failed', severity: 'error', message: `${message}; ${consequence}` });
     }
@@ -125,8 +143,8 @@ export class Diversion {
     this.#rtnetlink.close();
   }
 
-  /** The difference between the plan and what the kernel has of ours. Returns what could not be done. */
-  #agree(plan: Plan): SystemError[] {
+  /** The difference between the plan and what the kernel has of ours; `hold`: nothing is taken away yet. Returns what could not be done. */
+  #agree(plan: Plan, hold = false): SystemError[] {
     const failures: SystemError[] = [];
     const attempt = (change: () => void, harmless: readonly string[]) => {
       try {
@@ -143,13 +161,13 @@ export class Diversion {
         this.#ownRules(family),
         ruleKey,
       );
-      for (const route of routes.extra) attempt(() => this.#rtnetlink.deleteRoute(route), GONE);
+      for (const route of hold ? [] : routes.extra) attempt(() => this.#rtnetlink.deleteRoute(route), GONE);
       for (const route of routes.missing) attempt(() => this.#rtnetlink.addRoute(route), ['EEXIST']);
       // The host's own addresses can be looked up at every moment.
-      if (!plan.localMoved[family]) attempt(() => this.#lookUpLocalFirst(family), ['EEXIST', 'EAFNOSUPPORT']);
+      if (!plan.localMoved[family] && !hold) attempt(() => this.#lookUpLocalFirst(family), ['EEXIST', 'EAFNOSUPPORT']);
       for (const rule of rules.missing) attempt(() => this.#rtnetlink.addRule(rule), ['EEXIST']);
       if (plan.localMoved[family]) attempt(() => this.#rtnetlink.deleteRule(localFirst(family)), GONE);
-      for (const rule of rules.extra) attempt(() => this.#rtnetlink.deleteRule(rule), GONE);
+      for (const rule of hold ? [] : rules.extra) attempt(() => this.#rtnetlink.deleteRule(rule), GONE);
     }
     return failures;
   }

@@ -64,7 +64,7 @@ class PacketWorker {
     );
     const { engine } = this.#assembly;
     this.#sender = new Sender(this.#memory, engine, this.#sockets);
-    this.#diversion = new Diversion(libc, settings, this.#tun.name, problems, (event) => this.#tell({ kind: 'event', event }));
+    this.#diversion = new Diversion(libc, settings, this.#tun.name, (event) => this.#tell({ kind: 'event', event }));
     const others = [wakeFd, this.#diversion.monitorFd];
     this.#loop = new PacketLoop(this.#memory, engine, this.#tun, this.#sockets, this.#sender, datapath.encapPort, others, {
       onIke: (slot, at, length) => this.#ikeArrived(slot, at, length),
@@ -79,7 +79,7 @@ class PacketWorker {
   run(): void {
     const { engine } = this.#assembly;
     while (!this.#stopping) {
-      this.#loop.turn(earliest(engine.wakeAt(), this.#echoes.wakeAt()));
+      this.#loop.turn(earliest(engine.wakeAt(), this.#echoes.wakeAt(), this.#diversion.wakeAt()));
       if (this.#loop.has(0) && drain(this.#libc, this.#start.wakeFd)) this.#takeMessages();
       if (this.#loop.has(1)) this.#diversion.hostChanged();
       this.#settle();
@@ -95,7 +95,7 @@ class PacketWorker {
     this.#loop.release();
     const effects = engine.drain();
     if (effects.length > 0) control.tell(effects, this.#instant());
-    this.#diversion.follow(engine.core.spd);
+    this.#diversion.follow(engine.core.spd, this.#loop.now().mono);
     if (this.#answers.length > 0) {
       for (const answer of this.#answers) this.#tell(answer);
       this.#answers = [];
