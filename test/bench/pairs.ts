@@ -29,8 +29,17 @@ export type RunningPair = {
   readonly stop: () => Promise<void>;
 };
 
-/** Starts both sides, side A on processor 0 and B on 1 with all their threads, and negotiates the child. */
+/** Starts both sides, side A on processor 0 and B on 1 with all their threads, and negotiates the child. What fails leaves nothing running. */
 export async function startPair(lab: Lab, peer: PeerName, round: number): Promise<RunningPair> {
+  try {
+    return await start(lab, peer, round);
+  } catch (error) {
+    await Promise.all([lab.a.endPrograms(), lab.b.endPrograms()]);
+    throw error;
+  }
+}
+
+async function start(lab: Lab, peer: PeerName, round: number): Promise<RunningPair> {
   const before = { a: await devices(lab.a), b: await devices(lab.b) };
   const stop = await (peer === 'charon' ? startCharons(lab, round) : startTanukis(lab, round));
   const pids = { a: await daemons(lab.a), b: await daemons(lab.b) };
