@@ -21,6 +21,8 @@ import { Spmd } from './spmd.ts';
 
 /** How long SIGTERM waits for the datapath to remove our policies. */
 const SHUTDOWN_MS = 2_500;
+/** A day: what is not confirmed stands in the way of every other reload. */
+const LONGEST_CONFIRM_SECONDS = 86_400;
 
 export type SpmdDaemonOptions = DaemonOptions & {
   /** The policy file. */
@@ -189,8 +191,8 @@ class SpmdDaemon implements SpmdHandle {
       return { ...status, problems: [...status.problems, this.#fileProblem, named].filter((problem) => problem !== undefined) };
     }
     if (verb !== 'reload') throw new Error(`unknown verb "${verb}"; expected status, reload, confirm or events`);
-    if (typeof confirmSeconds !== 'number' || !(confirmSeconds >= 0))
-      throw new Error('reload: expected "confirmSeconds": a number of seconds, or 0');
+    if (typeof confirmSeconds !== 'number' || !(confirmSeconds >= 0 && confirmSeconds <= LONGEST_CONFIRM_SECONDS))
+      throw new Error(`reload: expected "confirmSeconds": a number of seconds, at most ${LONGEST_CONFIRM_SECONDS}, or 0`);
     return this.reload(confirmSeconds);
   }
 

@@ -1,6 +1,6 @@
 /**
  * Hostile policy files: well-formed ones, mutated. Nothing escapes, every finding is in the file, and no file takes long.
- * FUZZ_COUNT is the number of files (3000 unless it is set), FUZZ_SEED the first seed.
+ * FUZZ_SEED is the first seed.
  */
 
 import { readdirSync, readFileSync } from 'node:fs';
@@ -8,8 +8,8 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { compile, memoryFiles, show } from '../../../src/config/index.ts';
 import { Dice, ENVIRONMENT, randomPolicy } from '../../property/config/policy-text.ts';
+import { COUNT, LIMIT, MemoryBound } from '../../support/fuzz.ts';
 
-const COUNT = Number(process.env.FUZZ_COUNT ?? 3000);
 const FIRST = Number(process.env.FUZZ_SEED ?? 1);
 const SLOWEST_MS = 1500;
 
@@ -101,10 +101,12 @@ function mutated(seed: number): string {
   return text;
 }
 
-test(`${COUNT} mutated files: no exception, findings in place, bounded time`, { timeout: 60_000 + COUNT * 20 }, () => {
+test(`${COUNT} mutated files: no exception, findings in place, bounded time`, LIMIT, () => {
   let refused = 0;
   let slowest = 0;
+  const memory = new MemoryBound();
   for (let seed = FIRST; seed < FIRST + COUNT; seed++) {
+    memory.mutant();
     const text = mutated(seed);
     const start = performance.now();
     const { config, diagnostics } = compile('/t.conf', memoryFiles({ '/t.conf': text }, ENVIRONMENT));
@@ -121,6 +123,7 @@ test(`${COUNT} mutated files: no exception, findings in place, bounded time`, { 
       if (show(finding).length > 2000) expect.fail(`seed ${seed}: a finding of ${show(finding).length} characters`);
     }
   }
+  memory.end();
   expect(slowest).toBeLessThan(SLOWEST_MS);
   // Mutations that leave a file valid, and such that do not, are both common enough for the test to mean something.
   expect(refused).toBeGreaterThan(COUNT / 3);

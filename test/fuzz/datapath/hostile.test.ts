@@ -1,9 +1,7 @@
 import { expect, test } from 'vitest';
 import { INPUT } from '../../../src/datapath/slots.ts';
+import { COUNT, LIMIT, MemoryBound } from '../../support/fuzz.ts';
 import { at, NOW, type Node, pair, rawIpv4, saOf, seeded, tcpPacket, udpPacket, type Wire } from '../../unit/datapath/pair.ts';
-
-/** 3,000 of each kind in `npm test`; FUZZ_COUNT sets another number. */
-const COUNT = Number(process.env.FUZZ_COUNT ?? 3000);
 
 /** Flips, cuts, inserts and repeats octets. */
 function mutate(bytes: Uint8Array, number: (below: number) => number): Uint8Array {
@@ -35,7 +33,8 @@ function expectAccounted(node: Node, before: number): void {
   if (dropped === 1) expect(node.drop(0)).not.toBe('none');
 }
 
-test(`${COUNT} mutated ESP packets give named drops, move no window and tell nothing`, () => {
+test(`${COUNT} mutated ESP packets give named drops, move no window and tell nothing`, LIMIT, () => {
+  const memory = new MemoryBound();
   const number = numbers(11);
   for (const [sa, kind] of [
     [saOf(), INPUT.rawWithHeader],
@@ -48,6 +47,7 @@ test(`${COUNT} mutated ESP packets give named drops, move no window and tell not
     const valid = kind === INPUT.rawWithHeader ? rawIpv4(wire.bytes, sa) : wire.bytes;
     const [receiver] = [...b.engine.core.sad.all];
     for (let i = 0; i < COUNT / 3; i++) {
+      memory.mutant();
       const bytes = mutate(valid, number);
       const before = b.engine.drops.total;
       const frames = b.unprotect([{ ...wire, bytes }], kind, undefined, at(i));
@@ -59,9 +59,11 @@ test(`${COUNT} mutated ESP packets give named drops, move no window and tell not
     expect(b.engine.drain()).toEqual([]);
     expect(receiver!.packets).toBeLessThanOrEqual(1);
   }
+  memory.end();
 });
 
-test(`${COUNT} mutated inner packets, properly sealed, give named drops`, () => {
+test(`${COUNT} mutated inner packets, properly sealed, give named drops`, LIMIT, () => {
+  const memory = new MemoryBound();
   const number = numbers(12);
   const { a, b } = pair();
   // An entry of its own for everything: what the sender's engine refuses to protect never reaches the receiver.
@@ -73,6 +75,7 @@ test(`${COUNT} mutated inner packets, properly sealed, give named drops`, () => 
   const { esp, sad, outputs } = a.engine.core;
   const [sender] = [...sad.all];
   for (let i = 0; i < COUNT; i++) {
+    memory.mutant();
     const inner = mutate(seeds[i % seeds.length]!, number);
     outputs.clear();
     a.arena.set(inner, esp.payloadAt(sender!, outputs.at));
@@ -83,9 +86,11 @@ test(`${COUNT} mutated inner packets, properly sealed, give named drops`, () => 
     expectAccounted(b, before);
     if (b.engine.drops.total === before) expect(frames).toHaveLength(1);
   }
+  memory.end();
 });
 
-test(`${COUNT} mutated frames from the device give packets or named drops`, () => {
+test(`${COUNT} mutated frames from the device give packets or named drops`, LIMIT, () => {
+  const memory = new MemoryBound();
   const number = numbers(13);
   const { a } = pair();
   const seeds = [
@@ -94,6 +99,7 @@ test(`${COUNT} mutated frames from the device give packets or named drops`, () =
     tcpPacket(1, new Uint8Array(900), { source: 'fd00:1::1', destination: 'fd00:2::2' }),
   ];
   for (let i = 0; i < COUNT; i++) {
+    memory.mutant();
     const packet = mutate(seeds[i % seeds.length]!, number);
     const header = Uint8Array.of(
       number(3),
@@ -112,6 +118,7 @@ test(`${COUNT} mutated frames from the device give packets or named drops`, () =
     expectAccounted(a, before);
     if (a.engine.drops.total === before) expect(wires.length + a.clears().length).toBeGreaterThan(0);
   }
+  memory.end();
 });
 
 test('runs of ESP with impossible segment sizes give named drops', () => {

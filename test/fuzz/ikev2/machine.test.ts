@@ -5,14 +5,10 @@ import { EXCHANGE, writeMessage } from '../../../iked/ikev2/message.ts';
 import { notify } from '../../../iked/ikev2/notify.ts';
 import type { Payload } from '../../../iked/ikev2/payloads.ts';
 import { u32be } from '../../../src/bytes/bytes.ts';
+import { COUNT, LIMIT, MemoryBound } from '../../support/fuzz.ts';
 import { type IkeNode, pair } from '../../support/ike-pair.ts';
 import { mutate, type Numbers, numbers } from '../../support/mutate.ts';
 import { childPayloads, IKE_PROPOSAL, Stranger } from './stranger.ts';
-
-/** Datagrams of each test. */
-const COUNT = Number(process.env.FUZZ_COUNT ?? 3000);
-/** Milliseconds; a mutant takes one or two. */
-const LIMIT = 20_000 + 10 * COUNT;
 
 /** Everything about a node's SAs that does not change by itself. */
 function snapshot(node: IkeNode): unknown {
@@ -42,7 +38,7 @@ function expectBounded(node: IkeNode): void {
   expect(Object.keys(counters).length).toBeLessThanOrEqual(64);
 }
 
-test(`${COUNT} mutants of every message of a negotiation, to a node with an established SA`, { timeout: LIMIT }, () => {
+test(`${COUNT} mutants of every message of a negotiation, to a node with an established SA`, LIMIT, () => {
   const { a, b, net } = pair().established();
   for (const what of ['child', 'ike'] as const) {
     a.command({ verb: 'rekey', name: what === 'child' ? 'lan' : 'peer', what });
@@ -53,7 +49,9 @@ test(`${COUNT} mutants of every message of a negotiation, to a node with an esta
   const random = numbers(1);
   const before = snapshot(b);
   const pfkeyBefore = b.datapath.everInstalled;
+  const memory = new MemoryBound();
   for (let i = 0; i < COUNT; i++) {
+    memory.mutant();
     const { path, bytes } = recorded[random(recorded.length)]!;
     const mutant = mutate(bytes, random);
     const arriving = { local: path.remote, remote: path.local, encapsulated: path.encapsulated };
@@ -67,18 +65,21 @@ test(`${COUNT} mutants of every message of a negotiation, to a node with an esta
       net.run(500);
     }
   }
+  memory.end();
   expect(b.datapath.everInstalled).toBe(pfkeyBefore);
   expect(snapshot(b)).toEqual(before);
   expectWhole(a, b);
 });
 
-test(`${COUNT} mutants of IKE_AUTH, rightly sealed by a stranger that does not know the key`, { timeout: LIMIT }, () => {
+test(`${COUNT} mutants of IKE_AUTH, rightly sealed by a stranger that does not know the key`, LIMIT, () => {
   const patient = { ikev2: { negotiationLimit: 20_000 }, limits: { cookieThreshold: 95 } };
   const { a, b, net } = pair({ a: patient, b: patient }).established();
   const before = snapshot(b);
   const random = numbers(2);
   let reached = 0;
+  const memory = new MemoryBound();
   for (let i = 0; i < COUNT; i++) {
+    memory.mutant();
     const stranger = new Stranger(b, i);
     if (stranger.open()) {
       reached++;
@@ -93,17 +94,20 @@ test(`${COUNT} mutants of IKE_AUTH, rightly sealed by a stranger that does not k
       expectBounded(b);
     }
   }
+  memory.end();
   expect(reached).toBeGreaterThan(COUNT / 10);
   expect(snapshot(b)).toEqual(before);
   expectWhole(a, b);
 });
 
-test(`${COUNT} mutants of every request of an authenticated peer`, { timeout: LIMIT }, () => {
+test(`${COUNT} mutants of every request of an authenticated peer`, LIMIT, () => {
   const random = numbers(3);
   let authenticated = 0;
   let node: IkeNode | undefined;
   let stranger: Stranger | undefined;
+  const memory = new MemoryBound();
   for (let i = 0; i < COUNT; i++) {
+    memory.mutant();
     if (node === undefined || i % 500 === 0) node = pair({ seed: 1 + i }).b;
     if (stranger === undefined || node.machine.table.bySpi(stranger.SPIr) === undefined) {
       stranger = new Stranger(node, i);
@@ -125,6 +129,7 @@ test(`${COUNT} mutants of every request of an authenticated peer`, { timeout: LI
     node.events.length = 0;
     if (i % 50 === 49) node.net.run(1_000);
   }
+  memory.end();
   expect(authenticated).toBeGreaterThan(3);
 });
 

@@ -1,6 +1,6 @@
 /**
  * Mutated PF_KEY messages: reading ends in a message or a SadbError and in nothing else, what was read can be written and read again, and a
- * server under fire keeps its bounds. FUZZ_COUNT says how many (3,000 unless set).
+ * server under fire keeps its bounds.
  */
 
 import { expect, test } from 'vitest';
@@ -12,8 +12,8 @@ import { addToSa, saToAdd, saToGetspi } from '../../../src/pfkey/convert.ts';
 import { policyToSpdAdd, readAcquire, readExpire, readNewMapping, spdToPolicy } from '../../../src/pfkey/convert-policy.ts';
 import { readSadb, SadbError, type SadbMessage, sadb, writeSadb } from '../../../src/pfkey/message.ts';
 import { PfkeyServer } from '../../../src/pfkey/server.ts';
+import { COUNT, LIMIT, MemoryBound } from '../../support/fuzz.ts';
 
-const COUNT = Number(process.env.FUZZ_COUNT ?? 3000);
 const ip = (text: string) => IpAddress.parse(text)!;
 
 /** A generator of numbers below `n` (mulberry32), the same in every run. */
@@ -116,10 +116,12 @@ function tolerate(run: () => void): boolean {
   }
 }
 
-test(`${COUNT} mutated messages are read or refused`, { timeout: 600_000 }, () => {
+test(`${COUNT} mutated messages are read or refused`, LIMIT, () => {
   const random = generator(20_250_101);
   let read = 0;
+  const memory = new MemoryBound();
   for (let i = 0; i < COUNT; i++) {
+    memory.mutant();
     const bytes = mutate(random);
     try {
       tolerate(() => {
@@ -133,16 +135,17 @@ test(`${COUNT} mutated messages are read or refused`, { timeout: 600_000 }, () =
       throw new Error(`message ${i}: ${hex(bytes)}`, { cause: error });
     }
   }
+  memory.end();
   expect(read).toBeGreaterThan(COUNT / 20);
 });
 
-test(`a server under ${COUNT} mutated chunks throws nothing, serves the others and keeps its bound`, { timeout: 600_000 }, () => {
+test(`a server under ${COUNT} mutated chunks throws nothing, serves the others and keeps its bound`, LIMIT, () => {
   const random = generator(7);
-  const handled: SadbMessage[] = [];
+  let handled = 0;
   const server = new PfkeyServer(
     {
       handle(message) {
-        handled.push(message);
+        handled++;
         addToSa(message);
         return { broadcast: [message] };
       },
@@ -154,7 +157,9 @@ test(`a server under ${COUNT} mutated chunks throws nothing, serves the others a
   let closed = 0;
   let honest = 0;
   server.handle({ kind: 'connect', client: 1 }, now);
+  const memory = new MemoryBound();
   for (let i = 0; i < COUNT; i++) {
+    memory.mutant();
     if (i % 10 === 0) server.handle({ kind: 'connect', client: 2 }, now);
     for (const output of server.handle({ kind: 'bytes', client: 2, bytes: mutate(random) }, now))
       if (output.kind === 'close') closed++;
@@ -162,7 +167,8 @@ test(`a server under ${COUNT} mutated chunks throws nothing, serves the others a
     const answers = server.handle({ kind: 'bytes', client: 1, bytes: SEEDS[0]! }, now);
     if (answers.some((output) => output.kind === 'send' && output.client === 1)) honest++;
   }
+  memory.end();
   expect(closed).toBeGreaterThan(0);
-  expect(handled.length).toBeGreaterThan(COUNT);
+  expect(handled).toBeGreaterThan(COUNT);
   expect(honest).toBe(COUNT);
 });

@@ -1,11 +1,11 @@
-/** Hostile spmif lines against the machine of spmd: no exception, no change before LOGIN, bounded answers. FUZZ_COUNT says how many (3,000 unless set). */
+/** Hostile spmif lines against the machine of spmd: no exception, no change before LOGIN, bounded answers. */
 
 import { expect, test } from 'vitest';
 import { utf8 } from '../../../src/bytes/bytes.ts';
 import { CODE } from '../../../src/spmif/protocol.ts';
+import { COUNT, LIMIT, MemoryBound } from '../../support/fuzz.ts';
 import { configOf, Rig } from '../../unit/spmd/rig.ts';
 
-const COUNT = Number(process.env.FUZZ_COUNT ?? 3000);
 const POLICIES = `
   interface { ike { 192.0.2.1 port 500; }; application_bypass off; };
   remote peer { acceptable_kmp ikev2; ikev2 { peers_ipaddr 198.51.100.1; my_id fqdn "a"; peers_id fqdn "b"; kmp_auth_method psk; pre_shared_key "/x"; }; };
@@ -50,7 +50,7 @@ function mutate(random: (n: number) => number): Uint8Array {
 test.each([
   ['without', undefined],
   ['with', utf8('secret')],
-] as const)(`${COUNT} mutated lines, %s a password`, { timeout: 600_000 }, (_, password) => {
+] as const)(`${COUNT} mutated lines, %s a password`, LIMIT, (_, password) => {
   const rig = new Rig();
   rig.connect();
   rig.put({ kind: 'configure', id: 1, config: configOf(POLICIES), password, confirmSeconds: 0 });
@@ -60,12 +60,15 @@ test.each([
     codes.add(new TextDecoder().decode(bytes.subarray(0, 3)));
     expect(bytes.length).toBeLessThan(8_000);
   };
+  const memory = new MemoryBound();
   for (let i = 0; i < COUNT; i++) {
+    memory.mutant();
     const client = 1_000_000 + Math.floor(i / 20);
     if (i % 20 === 0) rig.put({ kind: 'spmif-connected', client });
     rig.put({ kind: 'spmif', client, bytes: mutate(random) });
     if (i % 20 === 19) rig.put({ kind: 'spmif-closed', client });
   }
+  memory.end();
   expect(codes.has(String(CODE.syntax)) || codes.has(String(CODE.unknownCommand))).toBe(true);
   expect(rig.spd.log.length > 0).toBe(password === undefined);
   expect(rig.status().generation).toBe(1);

@@ -1,0 +1,43 @@
+/** What all tests with hostile input share: how many, how long, and how much memory may stay behind. */
+
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { expect } from 'vitest';
+
+/** Mutants of each test: 3,000 in `npm test`, 100,000 in `npm run test:long`. */
+export const COUNT = Number(process.env.FUZZ_COUNT ?? 3000);
+
+/** Options of a test that takes `COUNT` mutants of at most 20 ms each. */
+export const LIMIT = { timeout: 60_000 + 20 * COUNT } as const;
+
+/** What may stay behind however many mutants there are, in octets. */
+const GROWTH = 24 * 1024 * 1024;
+/** Mutants after which every table and cache that has a bound is at it. */
+const WARM = Math.min(1000, COUNT / 4);
+
+setFlagsFromString('--expose-gc');
+const collect = runInNewContext('gc') as () => void;
+
+function octets(): number {
+  collect();
+  const { heapUsed, external, arrayBuffers } = process.memoryUsage();
+  return heapUsed + external + arrayBuffers;
+}
+
+/** Watches what is in use: told of each mutant, and of the end. */
+export class MemoryBound {
+  #seen = 0;
+  #warm: number | undefined;
+
+  mutant(more = 1): void {
+    this.#seen += more;
+    if (this.#seen >= WARM) this.#warm ??= octets();
+  }
+
+  end(): void {
+    const growth = octets() - this.#warm!;
+    if (COUNT >= 100_000)
+      process.stdout.write(`${expect.getState().currentTestName}: ${(growth / 2 ** 20).toFixed(1)} MiB more\n`);
+    expect(growth).toBeLessThan(GROWTH);
+  }
+}
