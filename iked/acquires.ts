@@ -4,6 +4,8 @@ import { earliest, type Instant } from '../src/machine.ts';
 import type { SadbMessage } from '../src/pfkey/message.ts';
 import { ERRNO } from '../src/pfkey/registry.ts';
 import type { Owner } from './host.ts';
+import { coversPacket } from './ikev2/narrowing.ts';
+import { selectorsOfPacket } from './trigger.ts';
 
 /** spmd answers within this, or an ACQUIRE is refused. Milliseconds. */
 const SLID_MS = 5_000;
@@ -68,15 +70,17 @@ export class Acquires {
       this.#owner.report('acquire-refused', why, { child: policy.name });
       return this.#refuse(message, ERRNO.EACCES);
     }
+    const packet = message.packet === undefined ? undefined : selectorsOfPacket(message.packet);
     // It asked before it had what is there by now: the packet goes through that.
-    const fresh = table
-      .children()
-      .some(
-        (child) =>
-          child.policy.name === policy.name && child.usable && !child.superseded && now.mono - child.since < JUST_MADE_MS,
+    const fresh = table.children().some((child) => {
+      const { local, peer } = child.agreed;
+      const takes = packet === undefined || coversPacket({ TSi: local, TSr: peer }, packet);
+      return (
+        child.policy.name === policy.name && child.usable && !child.superseded && takes && now.mono - child.since < JUST_MADE_MS
       );
+    });
     if (fresh) return;
-    const acquire = { seq: message.seq, satype: message.satype };
+    const acquire = { seq: message.seq, satype: message.satype, packet };
     wanted.demand(policy, { acquire }, false, { local: message.source?.address, remote: message.destination?.address });
   }
 

@@ -19,6 +19,7 @@ type Purpose =
   /** An SPI for what an IKE SA is about to request (`request`) or to answer (`response`). */
   | { readonly for: 'spi'; readonly sa: IkeSa; readonly role: 'request' | 'response'; readonly path: Path }
   | { readonly for: 'install'; readonly child: ChildSa; readonly direction: 'inbound' | 'outbound' }
+  | { readonly for: 'life'; readonly sa: IkeSa; readonly child: ChildSa }
   | { readonly for: 'nothing' };
 
 /** What the datapath says, in the terms of the machine. */
@@ -26,6 +27,8 @@ export type Heard =
   | { readonly kind: 'spi'; readonly sa: IkeSa; readonly role: 'request' | 'response'; readonly spi: number | undefined }
   | { readonly kind: 'installed'; readonly child: ChildSa }
   | { readonly kind: 'refused'; readonly child: ChildSa; readonly why: string }
+  /** Packets that an inbound SA has authenticated so far; undefined: it is not there. */
+  | { readonly kind: 'counted'; readonly sa: IkeSa; readonly child: ChildSa; readonly packets: number | undefined }
   | { readonly kind: 'acquire'; readonly message: SadbMessage }
   | { readonly kind: 'expire'; readonly message: SadbMessage }
   | { readonly kind: 'synchronised'; readonly sas: readonly SadbMessage[] }
@@ -109,6 +112,13 @@ export class Asks {
     return heard;
   }
 
+  /** GET of a child's inbound SA, for its counters. */
+  countInbound(sa: IkeSa, child: ChildSa, now: Instant): Heard[] {
+    const { path } = child;
+    const id = { spi: child.spiIn, protocol: 'esp', destination: path.local.address } as const;
+    return this.#ask(saIdTo('GET', id, path.remote.address), { for: 'life', sa, child }, now);
+  }
+
   /** DELETE of one SA, larval ones included. */
   remove(
     { spi, protocol, source, destination }: Pick<SaParameters, 'spi' | 'protocol' | 'source' | 'destination'>,
@@ -168,6 +178,12 @@ export class Asks {
         if (errno !== 0 && child.state !== 'gone')
           return [{ kind: 'refused', child, why: `the datapath refused the ${direction} SA: ${errnoName(errno)}` }];
         return child.pending === 0 ? [{ kind: 'installed', child }] : [];
+      }
+      case 'life': {
+        reply?.keyEncrypt?.key.wipe();
+        reply?.keyAuth?.key.wipe();
+        const packets = errno === 0 ? reply?.lifetimeCurrent?.allocations : undefined;
+        return [{ kind: 'counted', sa: purpose.sa, child: purpose.child, packets }];
       }
       default:
         return [];

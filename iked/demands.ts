@@ -1,11 +1,12 @@
 /** Which child SAs are wanted and by whom: ACQUIREs, commands, `initiate start`; and the pause between attempts while a peer is away. */
 
+import type { SelectorPair } from './ikev2/narrowing.ts';
 import type { ChildPolicy } from './peers.ts';
 
 /** Who is to be told how an attempt ended. */
 export interface Waiter {
   readonly command?: number;
-  readonly acquire?: { readonly seq: number; readonly satype: number };
+  readonly acquire?: { readonly seq: number; readonly satype: number; readonly packet: SelectorPair | undefined };
 }
 
 /** The first pause after a failure, doubled with each further one up to the last. Milliseconds. */
@@ -53,6 +54,11 @@ export class Demands {
     entry.trying = true;
     entry.notBefore = undefined;
     return true;
+  }
+
+  /** A packet that waits for it, as selectors. */
+  packetFor(name: string): SelectorPair | undefined {
+    return this.#entries.get(name)?.waiters.find(({ acquire }) => acquire?.packet !== undefined)?.acquire?.packet;
   }
 
   /** It is there. Returns who waited. */

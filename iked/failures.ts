@@ -6,6 +6,9 @@ import type { Peers } from './peers.ts';
 /** Failures that `status` shows, and subjects whose last line is remembered. */
 const MOST_FAILURES = 64;
 
+/** A limit that is hit again is told of again after this. Milliseconds. */
+const LIMIT_PAUSE_MS = 10_000;
+
 export interface Failure {
   /** `wall`. */
   readonly at: number;
@@ -17,6 +20,8 @@ export class Failures {
   readonly all = new Map<string, Failure>();
   /** The last line of the log about what fails, by subject. */
   readonly #said = new Map<string, string>();
+  /** When a limit was told of last, `wall`. */
+  readonly #limits = new Map<string, number>();
 
   /** Strangers, whose subject is an address, never push out what is configured. */
   remember(subject: string, why: string, wall: number, peers: Peers): void {
@@ -37,7 +42,8 @@ export class Failures {
    * Takes note of what an event says about failures. True where the same was said of the same subject before: a peer that sends its request
    * again gets the same answer, and we try again too; the line is written once.
    */
-  note({ name, message, child, remote, peer }: IkedEvent, wall: number, peers: Peers): boolean {
+  note({ name, message, child, remote, peer, limit }: IkedEvent, wall: number, peers: Peers): boolean {
+    if (name === 'limit-reached') return this.#limitSaid(`${limit}`, wall);
     if (name === 'child-sa-up') for (const one of [child, remote]) this.mended(`${one}`);
     const subject = [child, remote, peer].find((one) => typeof one === 'string');
     const failed = (name === 'ike-sa-failed' || name === 'child-sa-failed') && subject !== undefined;
@@ -48,5 +54,13 @@ export class Failures {
     if (this.#said.size > MOST_FAILURES) this.#said.delete([...this.#said.keys()][0]!);
     if (failed) this.remember(subject, message, wall, peers);
     return again;
+  }
+
+  /** Strangers decide how often a limit is hit: one line of the log in a while is enough. */
+  #limitSaid(limit: string, wall: number): boolean {
+    const last = this.#limits.get(limit);
+    if (last !== undefined && Math.abs(wall - last) < LIMIT_PAUSE_MS) return true;
+    this.#limits.set(limit, wall);
+    return false;
   }
 }

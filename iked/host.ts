@@ -11,6 +11,7 @@ import type { Failures } from './failures.ts';
 import type { ChildSa } from './ikev2/child-sa.ts';
 import type { Cookies } from './ikev2/cookie.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
+import type { SelectorPair } from './ikev2/narrowing.ts';
 import type { ChildPolicy, Peers } from './peers.ts';
 import type { IkedOutput } from './ports.ts';
 import type { Replies } from './replies.ts';
@@ -20,6 +21,10 @@ import type { Wanted } from './wanted.ts';
 /** A child SA that is wanted. Who waits for it is known to `demands.ts`. */
 export interface Demand {
   readonly policy: ChildPolicy;
+  /** The packet that asks for it, as selectors. */
+  readonly packet?: SelectorPair | undefined;
+  /** The peer makes child SAs for single pairs of addresses only (SINGLE_PAIR_REQUIRED). */
+  readonly singlePair?: boolean;
 }
 
 export interface Host {
@@ -53,6 +58,8 @@ export interface Host {
   installOutbound(child: ChildSa): void;
   /** DELETE of both SAs: the outbound one now, the inbound one after `drainMs`. */
   uninstall(child: ChildSa, drainMs: number): void;
+  /** How many packets came in through a child, for liveness. Ends in `trafficCounted`. */
+  countInbound(sa: IkeSa, child: ChildSa): void;
   /** First authentication of this peer since we began: INITIAL_CONTACT is due. */
   isFirstContact(remote: string): boolean;
   /** An IKE SA came up, by whichever role. `initialContact`: the peer says it has no other with us. */

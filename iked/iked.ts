@@ -20,10 +20,11 @@ import type { Demand } from './host.ts';
 import type { ChildSa } from './ikev2/child-sa.ts';
 import { Cookies } from './ikev2/cookie.ts';
 import { closeIkeSa } from './ikev2/endings.ts';
-import { advance, childInstalled, childRefused, passTime, receive, spiArrived, wayRestored } from './ikev2/exchanges.ts';
+import { advance, childInstalled, childRefused, receive, spiArrived } from './ikev2/exchanges.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
 import { respondIkeSaInit } from './ikev2/ike-sa-init.ts';
 import { EXCHANGE, type ReadMessage, readMessage } from './ikev2/message.ts';
+import { passTime, trafficCounted, wayRestored } from './ikev2/timing.ts';
 import type { Peers } from './peers.ts';
 import type { IkedInput, IkedOutput } from './ports.ts';
 import { Replies } from './replies.ts';
@@ -201,10 +202,13 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
         case 'installed':
           this.guard(one.child.ike, () => childInstalled(one.child));
           this.#adoption.carried(one.child, this.now);
-          if (one.child.state === 'installed') this.wanted.arrived(one.child);
+          if (one.child.state === 'installed' && !one.child.agreed.initiator) this.wanted.arrived(one.child);
           break;
         case 'refused':
           this.guard(one.child.ike, () => childRefused(one.child, one.why));
+          break;
+        case 'counted':
+          this.guard(one.sa, () => trafficCounted(one.sa, one.child, one.packets));
           break;
         case 'acquire':
           this.#acquires.asked(one.message);
@@ -321,6 +325,10 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
     this.heard(this.asks.uninstall(child, drainMs, this.now));
   }
 
+  countInbound(sa: IkeSa, child: ChildSa): void {
+    this.heard(this.asks.countInbound(sa, child, this.now));
+  }
+
   #commit(generation: number): void {
     if (!this.#generations.commit(generation)) return;
     this.wanted.resumeAll();
@@ -331,8 +339,8 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
 
   // What IKE SAs tell.
 
-  demandElsewhere({ policy }: Demand): void {
-    this.wanted.begin(policy);
+  demandElsewhere(demand: Demand): void {
+    this.wanted.begin(demand);
   }
 
   satisfied(demand: Demand, child: ChildSa): void {

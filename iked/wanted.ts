@@ -37,8 +37,9 @@ export class Wanted {
   demand(policy: ChildPolicy, waiter: Waiter, standing: boolean, asked?: AskedEnds): void {
     if (!this.#demands.want(policy, waiter, standing, this.#owner.now.mono)) return;
     const carrier = this.#owner.table.carrierOf(policy.remote);
-    if (carrier !== undefined) return carrier.add({ kind: 'create-child', demand: { policy } });
-    this.begin(policy, asked);
+    const demand = { policy, packet: this.#demands.packetFor(policy.name) };
+    if (carrier !== undefined) return carrier.add({ kind: 'create-child', demand });
+    this.begin(demand, asked);
   }
 
   /** Takes it on as an attempt; false where one is under way or a pause is to be waited out. */
@@ -47,9 +48,10 @@ export class Wanted {
   }
 
   /** A new IKE SA for it. */
-  begin(policy: ChildPolicy, asked?: AskedEnds): void {
+  begin(demand: Demand, asked?: AskedEnds): void {
+    const { policy } = demand;
     const { peers, local: ours, table } = this.#owner;
-    const refuse = (why: string) => this.failed({ policy }, why);
+    const refuse = (why: string) => this.failed(demand, why);
     const peer = peers.byName(policy.remote);
     if (peer === undefined) return refuse(`remote ${policy.remote} has no ikev2 block that acceptable_kmp names`);
     const own = ours.map(({ address }) => address);
@@ -58,10 +60,13 @@ export class Wanted {
     const local = peers.localAddress(remote.address, policy, asked?.local, own);
     if (local === undefined)
       return refuse(`no address of ours to reach ${remote.address} from: write one in interface { ike } or my_sa_ipaddr`);
-    if (table.size >= peers.config.interface.limits.ikeSas)
-      return refuse(`there are ${table.size} IKE SAs, the limit of ike_sas`);
+    if (table.size >= peers.config.interface.limits.ikeSas) {
+      const why = `there are ${table.size} IKE SAs, the limit of ike_sas`;
+      this.#owner.report('limit-reached', `no IKE SA for ${policy.name}: ${why}`, { child: policy.name, limit: 'ike_sas' });
+      return refuse(why);
+    }
     const path: Path = { local: { address: local, port: peers.ikePort(local) }, remote, encapsulated: false };
-    startIkeSa(this.#owner, peer, path, { policy });
+    startIkeSa(this.#owner, peer, path, demand);
   }
 
   satisfied({ policy }: Demand, child: ChildSa): void {
@@ -70,7 +75,7 @@ export class Wanted {
     this.#tell(this.#demands.met(policy.name), child);
   }
 
-  /** A child is in the datapath, whoever asked for it. */
+  /** A child of the peer's making is in the datapath. */
   arrived(child: ChildSa): void {
     this.#tell(this.#demands.arrived(child.policy.name), child);
   }

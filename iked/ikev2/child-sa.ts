@@ -68,6 +68,8 @@ export class ChildSa {
   superseded = false;
   /** The IKE SA whose response waits for its installation. */
   heldBy: IkeSa | undefined;
+  /** Packets that its inbound SA had authenticated when liveness was looked at last. */
+  packetsSeen = 0;
   /** Whether `child-sa-up` was reported of it, so that its end is too. */
   announced = false;
 

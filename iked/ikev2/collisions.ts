@@ -26,12 +26,15 @@ function lower({ Ni, Nr }: Nonces): Uint8Array {
  * goes, closed by whom created it; nothing is closed that the peer created, since it may want both.
  */
 export function redundantChild(child: ChildSa): ChildSa | undefined {
-  const twin = child.ike.children.find(
-    (other) => other !== child && other.state === 'installed' && free(other) && sameTraffic(child, other),
-  );
+  const twin = twinsOf(child).find((other) => other.state === 'installed' && free(other));
   if (twin === undefined || child.state !== 'installed' || !free(child)) return undefined;
   const loser = oursIsRedundant(child.agreed.nonces, twin.agreed.nonces) ? child : twin;
   return loser.agreed.initiator ? loser : undefined;
+}
+
+/** Other children of the IKE SA that are for the same traffic. */
+export function twinsOf(child: ChildSa): ChildSa[] {
+  return child.ike.children.filter((other) => other !== child && sameTraffic(child, other));
 }
 
 /** Not on its way to be replaced, nor here to replace another that is still there. */

@@ -21,7 +21,7 @@ import {
   spiBytes,
   spiOf,
 } from './child-sa.ts';
-import { checkChildFree, checkIkeSaFree } from './collisions.ts';
+import { checkChildFree, checkIkeSaFree, twinsOf } from './collisions.ts';
 import { abandonChild } from './endings.ts';
 import { ChildNotFound, type Committed, type Requested, type SpiAsk } from './exchanges.ts';
 import type { IkeSa, Task } from './ike-sa.ts';
@@ -421,6 +421,9 @@ function conclude(sa: IkeSa, demand: Demand, child: ChildSa): void {
   const why = `the peer narrowed it to ${show(local)} and ${show(peer)}, which leaves out the packet from ${show(TSi)} to ${show(TSr)}: correct src and dst on one side`;
   sa.report('child-sa-failed', `child SA for ${demand.policy.name}: ${why}`, { child: demand.policy.name });
   sa.host.failed(demand, why);
+  if (!twinsOf(child).some((twin) => twin.usable)) return;
+  child.superseded = true;
+  sa.add({ kind: 'delete-child', children: [child] });
 }
 
 /** SINGLE_PAIR_REQUIRED: the same for the one pair of addresses that has traffic. False where there is none, or that was asked for already. */

@@ -6,7 +6,7 @@ import { type Path, samePath, showEndpoint } from '../../src/net/address.ts';
 import { nameOf } from '../../src/wire/registry.ts';
 import type { ChildSa } from './child-sa.ts';
 import { type ChildPlan, type ChildSent, commitChild, concludeChild, planCreateChild, requestChild } from './create-child-sa.ts';
-import { abandonChild, activate, closeIkeSa, failIkeSa, noteSilence, peerSilent } from './endings.ts';
+import { abandonChild, closeIkeSa, failIkeSa } from './endings.ts';
 import { type AuthPlan, type AuthSent, commitIkeAuth, concludeIkeAuth, planIkeAuth, requestIkeAuth } from './ike-auth.ts';
 import type { IkeSa, Task } from './ike-sa.ts';
 import { concludeIkeSaInit } from './ike-sa-init.ts';
@@ -31,7 +31,7 @@ import {
   type RekeyIkeSent,
   requestRekeyIke,
 } from './rekey-ike-sa.ts';
-import { checkRules } from './rules.ts';
+import { checkCritical, checkRules } from './rules.ts';
 
 /** What the initiator of an exchange remembers until the response is there. */
 export type Sent = AuthSent | ChildSent | RekeyIkeSent | InformationalSent;
@@ -125,6 +125,7 @@ function hearRequest(sa: IkeSa, message: OpenedMessage, bytes: Uint8Array, path:
 function plan(sa: IkeSa, message: OpenedMessage, path: Path): void {
   let chosen: Plan;
   try {
+    checkCritical(message.outer ?? []);
     checkRules(message.exchange, 'request', message.payloads);
     chosen = planOf(sa, message);
   } catch (error) {
@@ -235,6 +236,7 @@ function hearResponse(sa: IkeSa, message: OpenedMessage, path: Path): void {
   sa.current = undefined;
   noteWindow(sa, message);
   try {
+    checkCritical(message.outer ?? []);
     checkRules(message.exchange, 'response', message.payloads);
     conclude(sa, current.sent, message);
   } catch (error) {
@@ -426,79 +428,4 @@ export function releaseHeld(child: ChildSa): void {
   heldBy.held = undefined;
   heldBy.window.answer(bytes);
   heldBy.transmit(bytes, path);
-}
-
-/** Everything of one IKE SA whose time has come. */
-export function passTime(sa: IkeSa): void {
-  const { host, window, timers } = sa;
-  const { mono } = host.now;
-  const again = window.retransmit(mono, sa.retry, host.random, !host.linked && sa.state.name === 'established');
-  if (again === 'give-up') return peerSilent(sa);
-  if (again !== undefined) repeat(sa, again);
-  for (const child of [...sa.children]) if (child.outboundAt !== undefined && child.outboundAt <= mono) activate(child);
-  for (const name of timers.takeDue(mono)) {
-    switch (name) {
-      case 'negotiation':
-        failIkeSa(sa, `not established within ${Math.round((mono - sa.since) / 1000)} s`);
-        break;
-      case 'linger':
-        closeIkeSa(sa, 'the peer did not come back to it', false);
-        break;
-      case 'rekey':
-        if (sa.state.name === 'established' && !sa.has('rekey-ike')) sa.add({ kind: 'rekey-ike' });
-        break;
-      case 'expire':
-        sa.add({ kind: 'delete-ike', why: 'its lifetime ended before it could be rekeyed' });
-        break;
-      case 'grace':
-        if (sa.children.length === 0 && sa.tasks.length === 0)
-          sa.add({ kind: 'delete-ike', why: 'it has had no child SA for kmp_sa_grace_period' });
-        break;
-      case 'yield':
-        host.yields(sa);
-        break;
-      case 'keepalive':
-        host.emit({ kind: 'keepalive', path: sa.path });
-        timers.set('keepalive', mono + 20_000);
-        break;
-      default:
-        checkLiveness(sa);
-    }
-    if (sa.closed) return;
-  }
-}
-
-function repeat(sa: IkeSa, octets: Uint8Array): void {
-  const { host, window } = sa;
-  host.count('requests-repeated');
-  sa.report('retransmitted', `request ${window.outstanding?.messageId} sent again (transmission ${window.outstanding?.tries})`);
-  sa.transmit(octets, sa.path);
-  noteSilence(sa);
-}
-
-/**
- * The datapath is back, and with it the way of our messages through its sockets and past its rules: a request that waits is sent again at
- * once, since everything else waits behind it, and silence counts from now.
- */
-export function wayRestored(sa: IkeSa): void {
-  const { host, window, timers } = sa;
-  if (sa.closed) return;
-  const delay = sa.peer?.ikev2.dpdDelay ?? 'infinite';
-  if (delay !== 'infinite' && timers.at('liveness') !== undefined)
-    timers.set('liveness', host.now.mono + Math.min(delay, PROBE_MS));
-  const again = window.resend(host.now.mono, sa.retry, host.random);
-  if (again !== undefined) repeat(sa, again);
-}
-
-/** Liveness is looked at again after this at the latest. Milliseconds. */
-const PROBE_MS = 1_000;
-
-/** RFC 7296 §2.4: an empty INFORMATIONAL where nothing authentic was heard for `dpd_delay`. */
-function checkLiveness(sa: IkeSa): void {
-  const delay = sa.peer?.ikev2.dpdDelay ?? 'infinite';
-  if (delay === 'infinite' || sa.state.name !== 'established') return;
-  if (!sa.host.linked) return sa.timers.set('liveness', sa.host.now.mono + Math.min(delay, PROBE_MS));
-  const due = sa.heard + delay;
-  if (due <= sa.host.now.mono && sa.window.open && !sa.has('liveness')) sa.add({ kind: 'liveness' });
-  sa.timers.set('liveness', Math.max(due, sa.host.now.mono + Math.min(delay, PROBE_MS)));
 }

@@ -52,7 +52,7 @@ export function requestIkeAuth(sa: IkeSa, demand: Demand, spi: number): Requeste
   const myId = peer.myId ?? identityOfAddress(sa.path.local.address);
   const IDi: PayloadOf<'IDi'> = { type: 'IDi', ...myId };
   const IDr = peer.ikev2.sendPeersId ? peer.peersId[0] : undefined;
-  const offer = offerChild(sa, demand.policy, spi, 'never');
+  const offer = offerChild(sa, demand.policy, spi, 'never', { demand });
   const octets = ownOctets(sa, factsOf(sa), payloadBody(IDi));
   const AUTH = sharedKeyPayload(sa.prf, peer, octets);
   sa.myId = myId;

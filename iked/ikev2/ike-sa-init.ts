@@ -16,7 +16,7 @@ import { IkeSa, type InitSent } from './ike-sa.ts';
 import { type IkeSuite, ikeKeys, ikeSuiteOf, skeyseed } from './keys.ts';
 import { ladder, proposalsText } from './ladder.ts';
 import { all, EXCHANGE, find, type Message, type ReadMessage, writeMessage } from './message.ts';
-import { explainNotify, findError, findNotify, isNotifyName, NOTIFY, notify, notifyNumber } from './notify.ts';
+import { checkNotifyData, explainNotify, findError, findNotify, isNotifyName, NOTIFY, notify, notifyNumber } from './notify.ts';
 import type { Payload } from './payloads.ts';
 import { checkRules } from './rules.ts';
 
@@ -129,7 +129,8 @@ function retry(sa: IkeSa, init: InitSent, { payloads }: Message): void {
   const may = init.retries < MOST_RETRIES;
   const cookie = findNotify(payloads, 'COOKIE');
   if (cookie !== undefined) {
-    if (may && cookie.data.length >= 1 && cookie.data.length <= 64) request(sa, { ...again, cookie: cookie.data });
+    checkNotifyData(cookie.notify, cookie.data);
+    if (may) request(sa, { ...again, cookie: cookie.data });
     else
       refused(sa, init, `the peer asked for a cookie ${again.retries} times: something between us changes our address or port`);
     return;
@@ -272,15 +273,11 @@ function respond(host: Host, message: Message, bytes: Uint8Array, path: Path): v
   }
   const invalid = checkPublicValue(suite.ke, KEi.data);
   if (invalid !== undefined) throw new PeerError('INVALID_SYNTAX', `KE payload of ${from}: ${invalid}`);
-  if (
-    host.table.halfOpen >= host.peers.config.interface.limits.halfOpenSas ||
-    host.table.size >= host.peers.config.interface.limits.ikeSas
-  ) {
-    host.report(
-      'limit-reached',
-      `IKE_SA_INIT of ${from} ignored: ${host.table.halfOpen} half-open of ${host.table.size} IKE SAs (limits { half_open_sas, ike_sas })`,
-    );
-    return;
+  const { halfOpenSas, ikeSas } = host.peers.config.interface.limits;
+  const limit = host.table.halfOpen >= halfOpenSas ? 'half_open_sas' : host.table.size >= ikeSas ? 'ike_sas' : undefined;
+  if (limit !== undefined) {
+    const there = `${host.table.halfOpen} half-open of ${host.table.size} IKE SAs`;
+    return host.report('limit-reached', `IKE_SA_INIT of ${from} ignored: there are ${there}, the limit of ${limit}`, { limit });
   }
   const share = generate(suite.ke, host.random, host.engine);
   const g_ir = share.agree(KEi.data);

@@ -120,7 +120,7 @@ export class IkeSa {
   /** The nonces of that authentication, and whether we had begun it: what IKE SAs that both ends began at once are told apart by. */
   nonces: Nonces | undefined;
   begunByUs = false;
-  /** `mono` of its birth, and of the last authentic message. */
+  /** `mono` of its birth, and of the last sign of life: an authentic message, or ESP. */
   since: number;
   heard: number;
   tasks: Task[] = [];
@@ -137,6 +137,8 @@ export class IkeSa {
   successor: { readonly sa: IkeSa; readonly Ni: Uint8Array; readonly Nr: Uint8Array } | undefined;
   /** Since when the peer answers TEMPORARY_FAILURE without a success between, `mono`. */
   failingSince: number | undefined;
+  /** Children whose counters are being asked for before a liveness check, and whether any has moved. */
+  counting: { left: number; moved: boolean } | undefined;
   /** The peer wants no more children in this SA (NO_ADDITIONAL_SAS). */
   full = false;
   #keys: IkeKeys | undefined;
@@ -247,11 +249,11 @@ export class IkeSa {
     return openMessage(sealed, sealKeys(this.keys, this.#cipher, this.originalInitiator ? 'responder' : 'initiator'));
   }
 
-  /** Sends a request of ours for the first time, sealed once there are keys. */
-  send(exchange: number, payloads: readonly Payload[]): Uint8Array {
+  /** Sends a request of ours for the first time, sealed once there are keys. `outer` stands in front of what is sealed. */
+  send(exchange: number, payloads: readonly Payload[], outer: readonly Payload[] = []): Uint8Array {
     const { host, window, path } = this;
     const messageId = this.keyed ? window.nextMessageId : 0;
-    const bytes = this.#write({ ...this.#header(exchange, false, messageId), payloads });
+    const bytes = this.#write({ ...this.#header(exchange, false, messageId), payloads, outer });
     window.send(messageId, bytes, host.now.mono, this.retry, host.random);
     this.transmit(bytes, path);
     return bytes;

@@ -1,7 +1,7 @@
 /** Traffic selector narrowing, RFC 7296 §2.9: what the responder grants of what was asked, and what the initiator may accept. */
 
 import { PeerError } from '../../src/errors.ts';
-import { intersect, isSubset, showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
+import { ANY_PORT, intersect, isSubset, sameSelector, showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
 
 /** Both ends of a child SA's traffic: TSi is the initiator's of this exchange. */
 export interface SelectorPair {
@@ -54,6 +54,44 @@ export function checkNarrowed(offer: SelectorPair, answer: SelectorPair): Select
     }
   }
   return answer;
+}
+
+/** The packet that wants a child, where there is one, and whether a peer asked for single pairs of addresses. */
+export interface Wish {
+  readonly packet?: SelectorPair | undefined;
+  readonly singlePair?: boolean;
+}
+
+/** What an initiator proposes under a policy: the selectors of the packet first, so that the responder knows which part is needed (§2.9). */
+export function proposedSelectors(policy: SelectorPair, wish: Wish): SelectorPair {
+  if (wish.singlePair) return singlePair(policy, wish) ?? policy;
+  const { packet } = wish;
+  if (packet === undefined || !covers(packet, policy)) return policy;
+  const before = (first: readonly TrafficSelector[], all: readonly TrafficSelector[]) => [
+    ...first.filter((ts) => !all.some((own) => sameSelector(ts, own))),
+    ...all,
+  ];
+  return { TSi: before(packet.TSi, policy.TSi), TSr: before(packet.TSr, policy.TSr) };
+}
+
+/** The part of a policy that is for one pair of addresses: the packet's, or the policy's own where it names no more. */
+export function singlePair(policy: SelectorPair, { packet }: Wish): SelectorPair | undefined {
+  const hosts = packet === undefined ? policy : { TSi: packet.TSi.map(hostOnly), TSr: packet.TSr.map(hostOnly) };
+  const pair = common(hosts, policy);
+  if (pair === undefined) return undefined;
+  const single = (some: readonly TrafficSelector[]) =>
+    some.every((ts) => ts.start.equals(ts.end) && ts.start.equals(some[0]!.start));
+  return single(pair.TSi) && single(pair.TSr) ? pair : undefined;
+}
+
+/** All traffic of the addresses. */
+function hostOnly({ start, end }: TrafficSelector): TrafficSelector {
+  return { protocol: 0, ...ANY_PORT, start, end };
+}
+
+/** Whether a child with these selectors takes the packet. */
+export function coversPacket(child: SelectorPair, packet: SelectorPair): boolean {
+  return covers(packet, child);
 }
 
 /** What both have in common, on both sides, or undefined where one side is empty. */

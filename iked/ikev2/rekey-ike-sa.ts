@@ -59,6 +59,7 @@ export function requestRekeyIke(sa: IkeSa, task: RekeyTask): Requested {
 
 export function planRekeyIke(sa: IkeSa, { payloads }: OpenedMessage): RekeyIkePlan {
   checkIkeSaRekeyable(sa);
+  checkRoom(sa);
   const { ikev2, name } = sa.peer!;
   const offered = find(payloads, 'SA')!.proposals;
   const ours = ikeProposals(ikev2, new Uint8Array(8), sa.suite!.ke);
@@ -82,6 +83,15 @@ export function planRekeyIke(sa: IkeSa, { payloads }: OpenedMessage): RekeyIkePl
   const invalid = checkPublicValue(suite.ke, KEi.data);
   if (invalid !== undefined) throw new PeerError('INVALID_SYNTAX', `KE payload: ${invalid}`);
   return { for: 'ike', proposal, suite };
+}
+
+/** `ike_sas`, and as many again that are replaced and not deleted yet: a peer that rekeys without end gets no further. */
+function checkRoom(sa: IkeSa): void {
+  const { table, peers } = sa.host;
+  if (table.size < 2 * peers.config.interface.limits.ikeSas) return;
+  const why = `there are ${table.size} IKE SAs, twice the limit of ike_sas`;
+  sa.report('limit-reached', `a rekey of the IKE SA is put off: ${why}`, { limit: 'ike_sas' });
+  throw new PeerError('TEMPORARY_FAILURE', why);
 }
 
 function checkSpi({ spi }: Proposal): void {

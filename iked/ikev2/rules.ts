@@ -138,15 +138,7 @@ export function checkRules(
   payloads: readonly Payload[],
   { eap = false }: { readonly eap?: boolean } = {},
 ): string {
-  for (const payload of payloads) {
-    if (payload.type === 'unknown' && payload.critical) {
-      throw new PeerError(
-        'UNSUPPORTED_CRITICAL_PAYLOAD',
-        `payload type ${payloadName(payload.number)} is marked critical and is not supported here`,
-        Uint8Array.of(payload.number),
-      );
-    }
-  }
+  checkCritical(payloads);
   const name = nameOf(EXCHANGE, exchange);
   if (!isExchange(name))
     throw refused(`exchange type ${exchange} is none of RFC 7296 (expected ${Object.values(EXCHANGE).join(', ')})`);
@@ -163,6 +155,18 @@ export function checkRules(
   }
   if (form.proposals !== undefined) checkProposals(what, form.proposals, find(payloads, 'SA')?.proposals ?? [], role);
   return form.name;
+}
+
+/** RFC 7296 §2.5, also for what stands in front of SK. Throws PeerError UNSUPPORTED_CRITICAL_PAYLOAD. */
+export function checkCritical(payloads: readonly Payload[]): void {
+  for (const payload of payloads) {
+    if (payload.type !== 'unknown' || !payload.critical) continue;
+    throw new PeerError(
+      'UNSUPPORTED_CRITICAL_PAYLOAD',
+      `payload type ${payloadName(payload.number)} is marked critical and is not supported here`,
+      Uint8Array.of(payload.number),
+    );
+  }
 }
 
 function isExchange(name: string): name is ExchangeName {

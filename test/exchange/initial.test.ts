@@ -29,6 +29,21 @@ describe('IKE_SA_INIT', () => {
     up(a, b);
   });
 
+  test('a cookie of more than 64 octets, or of none, is not echoed', () => {
+    for (const size of [0, 65]) {
+      const { a, b, net } = pair();
+      a.initiate();
+      const init = net.flights.at(-1)!;
+      const cookie = [notify('COOKIE', new Uint8Array(size))];
+      const forged = writeMessage({ ...readHeader(init.bytes), initiator: false, response: true, payloads: cookie });
+      a.put({ kind: 'datagram', path: init.path, bytes: forged });
+      expect(net.flights).toHaveLength(1);
+      expect(a.named('notify-received')[0]).toMatch(/COOKIE carries .* expected 1 to 64/);
+      net.run();
+      up(a, b);
+    }
+  });
+
   test('INVALID_KE_PAYLOAD is answered with the group that is wanted, also after a cookie, which stays (§2.6.1)', () => {
     const { a, b, net } = pair({
       a: { ikev2: { ke: ['x25519', 'ecp256'] } },

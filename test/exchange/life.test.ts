@@ -29,6 +29,26 @@ describe('liveness (§2.4)', () => {
     whole(a, b);
   });
 
+  test('ESP that comes in is a sign of life: no check while it flows, and one once it stops', () => {
+    const { a, b, net } = pair({ a: dpd }).established();
+    net.run(10_000);
+    const before = a.ladder().length;
+    for (let at = 0; at < 60_000; at += 500) net.after(at, () => b.packet(a));
+    net.run(60_000);
+    expect(a.ladder().slice(before)).toEqual([]);
+    net.run(5_000);
+    expect(a.ladder().slice(before)).toContain('INFORMATIONAL { } -->');
+    whole(a, b);
+  });
+
+  test('what we send ourselves is no sign of life', () => {
+    const { a, b, net } = pair({ a: dpd }).established();
+    const before = a.ladder().length;
+    for (let at = 0; at < 10_000; at += 500) net.after(at, () => a.packet(b));
+    net.run(10_000);
+    expect(a.ladder().slice(before)).toContain('INFORMATIONAL { } -->');
+  });
+
   test('a silent peer: its SAs are given up; the next packet negotiates anew once it is back', () => {
     const { a, b, net } = pair({ a: dpd, b: dpd }).established();
     net.lose(() => true);
@@ -305,6 +325,20 @@ describe('what a peer may not do', () => {
     const { a, b, net } = pair().established();
     inject(a, EXCHANGE.INFORMATIONAL, [{ type: 'unknown', number: 77, critical: true, body: new Uint8Array(3) }]);
     net.run();
+    expect(a.ladder().at(-1)).toContain('N(UNSUPPORTED_CRITICAL_PAYLOAD');
+    whole(a, b);
+  });
+
+  test('so is one in front of the encrypted payload, in requests and in responses', () => {
+    const outer = [{ type: 'unknown', number: 77, critical: true, body: new Uint8Array(3) }] as const;
+    const { a, b, net } = pair().established();
+    const [sa] = a.machine.table.all();
+    const seal = sa!.window;
+    const task = { kind: 'liveness' } as const;
+    sa!.current = { task, sent: { for: 'informational', task } };
+    net.send(a, sa!.path, sa!.send(EXCHANGE.INFORMATIONAL, [], outer));
+    net.run();
+    expect(seal.open).toBe(true);
     expect(a.ladder().at(-1)).toContain('N(UNSUPPORTED_CRITICAL_PAYLOAD');
     whole(a, b);
   });

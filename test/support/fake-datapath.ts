@@ -71,6 +71,8 @@ export class FakeDatapath {
         return [this.#add(message)];
       case 'DELETE':
         return [this.#delete(message)];
+      case 'GET':
+        return [this.#get(message)];
       case 'DUMP':
         return this.#dump(message);
       case 'ACQUIRE':
@@ -132,6 +134,13 @@ export class FakeDatapath {
     return found ? { ...message } : sadbError(message, ERRNO.ESRCH);
   }
 
+  #get(message: SadbMessage): SadbMessage {
+    const sa = (`${message.destination!.address}` === this.address ? this.sas : this.outbound).get(message.sa!.spi);
+    if (sa === undefined) return sadbError(message, ERRNO.ESRCH);
+    const current = { allocations: sa.packets, bytes: sa.packets * 100, addtime: 1, usetime: sa.packets > 0 ? 1 : 0 };
+    return { ...sa.message, type: 'GET', seq: message.seq, pid: message.pid, lifetimeCurrent: current };
+  }
+
   #dump(message: SadbMessage): SadbMessage[] {
     const all = [...this.sas.values(), ...this.outbound.values()];
     if (all.length === 0) return [sadbError(message, ERRNO.ENOENT)];
@@ -147,6 +156,7 @@ export class FakeDatapath {
     policyId: number,
     source: FakeSa['source'] | undefined,
     addresses: Pick<SadbMessage, 'source' | 'destination'>,
+    packet?: Uint8Array,
   ): SadbMessage {
     void source;
     this.#acquire += 1;
@@ -155,6 +165,7 @@ export class FakeDatapath {
       satype: SADB_SATYPE.ESP,
       policy: { type: 2, direction: 2, id: policyId, priority: 0, requests: [] },
       ...addresses,
+      packet,
     });
   }
 

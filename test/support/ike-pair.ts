@@ -251,13 +251,13 @@ export class IkeNode {
   }
 
   /** A packet matches a policy that has no SA. */
-  acquire(name = 'lan'): void {
+  acquire(name = 'lan', packet?: Uint8Array): void {
     const id = this.selectors.indexOf(name) + 1;
     const addresses = {
       source: hostAddress(IpAddress.parse(this.setting.address)!),
       destination: hostAddress(IpAddress.parse(this.setting.peer)!),
     };
-    this.pfkey(this.datapath.acquire(id, undefined, addresses));
+    this.pfkey(this.datapath.acquire(id, undefined, addresses, packet));
   }
 
   pfkey(message: SadbMessage): void {
