@@ -6,11 +6,12 @@ import type { IpsecConfig } from '../../src/config/config.ts';
 import { generate, type KeyShare } from '../../src/crypto/dh.ts';
 import { KE, type KeName, keByIkev2, keText } from '../../src/crypto/transforms.ts';
 import { PeerError } from '../../src/errors.ts';
-import { choose, type Proposal } from '../../src/ipsec/proposal.ts';
+import type { Proposal } from '../../src/ipsec/proposal.ts';
 import type { Mode } from '../../src/ipsec/sa.ts';
 import { showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
 import type { Demand } from '../host.ts';
-import type { ChildPolicy, Peer } from '../peers.ts';
+import type { ChildPolicy } from '../peers.ts';
+import { type ChildChoice, checkRoom, chooseChild } from './child-choice.ts';
 import {
   type Agreement,
   ChildSa,
@@ -29,7 +30,7 @@ import { chosenOf } from './ike-sa-init.ts';
 import { childKeys, childSuiteOf } from './keys.ts';
 import { proposalsText } from './ladder.ts';
 import { EXCHANGE, find, type Message, type OpenedMessage } from './message.ts';
-import { checkNarrowed, coversPacket, narrowTo, proposedSelectors, type SelectorPair, singlePair } from './narrowing.ts';
+import { checkNarrowed, coversPacket, proposedSelectors, type SelectorPair, singlePair } from './narrowing.ts';
 import { explainNotify, findError, findNotify, isNotifyName, notify, notifyName, notifyNumber } from './notify.ts';
 import { type Payload, type PayloadOf, PROTOCOL } from './payloads.ts';
 import { concludeRekeyed, createAnew, retryLater } from './rekey-child.ts';
@@ -50,17 +51,6 @@ export interface ChildOffer extends SelectorPair {
   readonly transport: boolean;
   /** [N(USE_TRANSPORT_MODE)], SA, TSi, TSr. */
   readonly payloads: readonly Payload[];
-}
-
-/** What a responder chose, seen from itself. */
-export interface ChildChoice {
-  readonly policy: ChildPolicy;
-  readonly mode: Mode;
-  readonly proposal: Proposal;
-  readonly ipsec: IpsecConfig;
-  readonly TSi: readonly TrafficSelector[];
-  readonly TSr: readonly TrafficSelector[];
-  readonly additional: boolean;
 }
 
 export interface ChildPlan {
@@ -152,63 +142,6 @@ function groupFor(sa: IkeSa): KeName {
 
 // The responder.
 
-/** What may be had of what the peer asks for, under the policies that name it. Throws PeerError. */
-export function chooseChild(
-  sa: IkeSa,
-  peer: Peer,
-  payloads: readonly Payload[],
-  pfs: PerfectForwardSecrecy,
-  like?: ChildSa,
-): ChildChoice {
-  const offered: SelectorPair = { TSi: find(payloads, 'TSi')!.selectors, TSr: find(payloads, 'TSr')!.selectors };
-  const policies = peer.children.map((policy) => ({ policy, TSi: policy.peer, TSr: policy.local }));
-  const same = policies.filter(({ policy }) => policy.name === like?.policy.name);
-  const narrowed = narrowTo(offered, same.length > 0 ? same : policies) ?? narrowTo(offered, policies);
-  if (narrowed === undefined) throw unacceptable(sa, peer, offered);
-  const { policy } = narrowed.policy;
-  const mode = chooseMode(peer, policy, findNotify(payloads, 'USE_TRANSPORT_MODE') !== undefined);
-  const mine = childProposals(policy, peer.ikev2, spiBytes(0), pfs);
-  const theirs = find(payloads, 'SA')!.proposals;
-  const comparable = pfs === 'never' ? theirs.map(withoutKe) : theirs;
-  const proposal = choose(mine.proposals, comparable);
-  if (proposal === undefined) {
-    throw new PeerError(
-      'NO_PROPOSAL_CHOSEN',
-      `the peer offered ${proposalsText(theirs)}; policy ${policy.policy.name} accepts ${proposalsText(mine.proposals)}: give esp_enc_alg, esp_auth_alg, ext_sequence${pfs === 'required' ? ' or need_pfs and kmp_dh_group' : ''} something in common`,
-    );
-  }
-  if (spiOf(proposal.spi) < 256)
-    throw new PeerError(
-      'INVALID_SYNTAX',
-      `the proposal's SPI is ${showSpi(spiOf(proposal.spi))}; 0 to 255 are reserved (RFC 4303 §2.1)`,
-    );
-  const { TSi, TSr, additional } = narrowed;
-  return { policy, mode, proposal, ipsec: ipsecOf(proposal, mine), TSi, TSr, additional };
-}
-
-function withoutKe(proposal: Proposal): Proposal {
-  return { ...proposal, transforms: proposal.transforms.filter((transform) => transform.type !== 'KE') };
-}
-
-function unacceptable(sa: IkeSa, peer: Peer, { TSi, TSr }: SelectorPair): PeerError {
-  const show = (some: readonly TrafficSelector[]) => some.map(showSelector).join(', ');
-  const known = peer.children.map((child) => `selector ${child.name} has ${show(child.peer)} to ${show(child.local)}`).join('; ');
-  return new PeerError(
-    'TS_UNACCEPTABLE',
-    `the peer proposed ${show(TSi)} to ${show(TSr)}; ${known || `no selector's policy names remote ${peer.name}`}: correct src and dst on one side${sa.nat === 'none' ? '' : ' (a NAT is between the peers)'}`,
-  );
-}
-
-/** `selector_check`: the peer's wish must be the policy's (`exact`), or is followed (`obey`). */
-function chooseMode(peer: Peer, policy: ChildPolicy, transport: boolean): Mode {
-  const wished: Mode = transport ? 'transport' : 'tunnel';
-  if (policy.policy.mode === wished || peer.ikev2.selectorCheck === 'obey') return wished;
-  throw new PeerError(
-    'NO_PROPOSAL_CHOSEN',
-    `the peer wants ${wished} mode; policy ${policy.policy.name} says ${policy.policy.mode}: correct ipsec_mode on one side, or set selector_check obey`,
-  );
-}
-
 export function planCreateChild(sa: IkeSa, request: OpenedMessage): ChildPlan {
   const { payloads } = request;
   const peer = sa.peer!;
@@ -227,16 +160,6 @@ export function planCreateChild(sa: IkeSa, request: OpenedMessage): ChildPlan {
     );
   }
   return { for: 'child', choice, old, group, spi: { mode: choice.mode, reqid: choice.policy.reqid } };
-}
-
-/** `child_sas_per_ike_sa`; a rekey finds room for the new beside each old one, until that is deleted. Throws NO_ADDITIONAL_SAS. */
-function checkRoom(sa: IkeSa, rekey: boolean): void {
-  const most = sa.host.peers.config.interface.limits.childSasPerIkeSa * (rekey ? 2 : 1);
-  const count = sa.children.length;
-  if (count < most) return;
-  const why = `the IKE SA has ${count} child SAs, ${rekey ? 'twice ' : ''}the limit of child_sas_per_ike_sa`;
-  sa.report('limit-reached', `a request for a child SA is refused: ${why}`, { limit: 'child_sas_per_ike_sa' });
-  throw new PeerError('NO_ADDITIONAL_SAS', why);
 }
 
 /** The child that N(REKEY_SA) names by the SPI that its sender receives on. Throws CHILD_SA_NOT_FOUND, or TEMPORARY_FAILURE where it may come. */

@@ -6,16 +6,8 @@ import { type Identity, identityOfAddress, sameIdentity, showIdentity } from '..
 import { checkAuth, sharedKeyPayload } from '../auth/shared-key.ts';
 import type { Demand } from '../host.ts';
 import { type Peer, refuseIdentity } from '../peers.ts';
-import {
-  type ChildChoice,
-  type ChildOffer,
-  chooseChild,
-  makeChild,
-  offerChild,
-  type Rejected,
-  readChild,
-  refusedChild,
-} from './create-child-sa.ts';
+import { type ChildChoice, chooseChild } from './child-choice.ts';
+import { type ChildOffer, makeChild, offerChild, type Rejected, readChild, refusedChild } from './create-child-sa.ts';
 import { failIkeSa } from './endings.ts';
 import type { Committed, Requested, SpiAsk } from './exchanges.ts';
 import type { IkeSa, InitFacts } from './ike-sa.ts';
