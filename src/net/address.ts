@@ -40,7 +40,9 @@ export class IpAddress {
   }
 
   get isLinkLocal(): boolean {
-    return this.family === 6 ? this.bytes[0] === 0xfe && (this.bytes[1]! & 0xc0) === 0x80 : this.bytes[0] === 169 && this.bytes[1] === 254;
+    return this.family === 6
+      ? this.bytes[0] === 0xfe && (this.bytes[1]! & 0xc0) === 0x80
+      : this.bytes[0] === 169 && this.bytes[1] === 254;
   }
 
   get isMulticast(): boolean {

@@ -81,7 +81,11 @@ export function rangeToPrefixes(start: IpAddress, end: IpAddress): Prefix[] {
 /** The smallest prefix that holds both ends of a range. */
 export function rangeToCoveringPrefix(start: IpAddress, end: IpAddress): Prefix {
   let length = bitsOf(start.family);
-  while (length > 0 && compare(firstAddress({ address: start, length }).bytes, firstAddress({ address: end, length }).bytes) !== 0) length--;
+  while (
+    length > 0 &&
+    compare(firstAddress({ address: start, length }).bytes, firstAddress({ address: end, length }).bytes) !== 0
+  )
+    length--;
   return { address: firstAddress({ address: start, length }), length };
 }
 
