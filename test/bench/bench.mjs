@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- [WHICH ...] [--rounds N] [--peers charon,tanuki] [--patience SECONDS] [--json FILE]`: `throughput` needs two namespaces and is
- * what runs without a name; `evp` and `engine` are micro-benchmarks without I/O. Nothing here passes or fails by a time. See docs/performance.md.
+ * what runs without a name; `evp` and `engine` (`--free`: without a real cipher) are micro-benchmarks without I/O. Nothing here passes or fails by a
+ * time. See docs/performance.md.
  */
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
@@ -18,7 +19,7 @@ const OPTIONS = {
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: Object.fromEntries(Object.keys(OPTIONS).map((name) => [name, { type: 'string' }])),
+  options: { free: { type: 'boolean' }, ...Object.fromEntries(Object.keys(OPTIONS).map((name) => [name, { type: 'string' }])) },
 });
 const which = positionals.length === 0 ? LAB : positionals;
 const unknown = which.filter((name) => ![...LAB, ...ALONE].includes(name));
@@ -27,11 +28,11 @@ if (unknown.length > 0) {
   process.exit(64);
 }
 const env = { ...process.env };
-for (const [name, value] of Object.entries(values)) env[OPTIONS[name]] = value;
+for (const [name, variable] of Object.entries(OPTIONS)) if (values[name] !== undefined) env[variable] = values[name];
 const run = (argv) => spawnSync(process.execPath, argv, { stdio: 'inherit', env }).status ?? 1;
 const failed = which.filter((name) =>
   ALONE.includes(name)
-    ? run([`test/bench/${name}.mjs`]) !== 0
+    ? run([`test/bench/${name}.mjs`, ...(values.free ? ['--free'] : [])]) !== 0
     : run(['node_modules/vitest/vitest.mjs', 'run', '--config', 'test/bench/vitest.config.ts', `${name}.bench`]) !== 0,
 );
 process.exitCode = failed.length === 0 ? 0 : 1;

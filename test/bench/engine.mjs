@@ -10,7 +10,7 @@ import { Checksum, fold } from '../../dist/src/net/checksum.js';
 import { everything } from '../../dist/src/net/prefix.js';
 import { Arena, libcDoor, packetCipher } from '../../dist/src/runtime/native/index.js';
 
-const MILLISECONDS = Number(process.argv[2] ?? 1000);
+const MILLISECONDS = Number(process.argv.slice(2).find((word) => /^\d+$/.test(word)) ?? 1000);
 const NOW = { mono: 0, wall: 0 };
 const PACKET = 1400;
 const BATCH = 64;
