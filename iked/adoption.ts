@@ -12,7 +12,6 @@ import type { Peers } from './peers.ts';
 export class Adoption {
   readonly #asks: Asks;
   #old: SaParameters[] = [];
-  readonly #named = new Set<number>();
   /** Reqids whose SAs were told of since the last DUMP. */
   readonly #told = new Set<number>();
 
@@ -46,10 +45,13 @@ export class Adoption {
   /** A new child is in: the old SAs of the same policy go, the inbound ones after what is on its way has come. */
   carried(child: ChildSa, now: Instant): void {
     const { reqid } = child.policy;
-    if (child.outboundState !== 'installed' || !this.#old.some((sa) => sa.reqid === reqid)) return;
-    for (const sa of this.#old.filter((old) => old.reqid === reqid)) this.#asks.remove(sa, DRAIN_MS, now);
-    this.#old = this.#old.filter((sa) => sa.reqid !== reqid);
-    this.#named.delete(reqid);
+    const { remote } = child.path;
+    // One selector may serve many peers (`IP_RW`): those of others stay.
+    const replaced = (sa: SaParameters) =>
+      sa.reqid === reqid && (sa.source.equals(remote.address) || sa.destination.equals(remote.address));
+    if (child.outboundState !== 'installed') return;
+    for (const sa of this.#old.filter(replaced)) this.#asks.remove(sa, DRAIN_MS, now);
+    this.#old = this.#old.filter((sa) => !replaced(sa));
   }
 
   /** One of them reached its lifetime. */

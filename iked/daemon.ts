@@ -102,6 +102,8 @@ class IkedDaemon implements Daemon {
         return this.#configurationAnswered(output);
       case 'ask':
         return this.#askSpmd(output.id, output.question.policyId);
+      case 'spmd':
+        return this.#tell(output.command, this.#orderTag(output.command));
       case 'event':
         return this.#shell.report(output.event);
       default:
@@ -160,6 +162,7 @@ class IkedDaemon implements Daemon {
         this.#spmif = undefined;
         for (const id of this.#asked) this.#driven.put({ kind: 'answer', id, selector: undefined });
         this.#asked.clear();
+        this.#orders.clear();
       },
     };
   }
@@ -186,7 +189,10 @@ class IkedDaemon implements Daemon {
   }
 
   #tell(command: string, tag = IkedDaemon.#NO_TAG): void {
-    if (this.#spmif === undefined) return;
+    if (this.#spmif === undefined) {
+      this.#orders.delete(tag);
+      return;
+    }
     const { channel, client } = this.#spmif;
     const output = client.command(tag, command);
     if (output.kind === 'send') channel.send(output.bytes);
@@ -198,7 +204,26 @@ class IkedDaemon implements Daemon {
     this.#tell(`SLID ${policyId}`, id);
   }
 
+  /** Commands of the machine whose success is taken for granted, by their tags, which are none of its questions'. */
+  readonly #orders = new Map<number, string>();
+  #nextOrder = 2 ** 40;
+
+  #orderTag(command: string): number {
+    this.#orders.set(++this.#nextOrder, command);
+    return this.#nextOrder;
+  }
+
+  #orderReplied(command: string, { code, lines }: Reply): void {
+    if (code === CODE.done || code === CODE.noSuch) return;
+    this.#shell.report({ name: 'policy-refused', severity: 'error', message: `spmd refused ${command}: ${lines.join('; ')}` });
+  }
+
   #spmdReplied(tag: number, reply: Reply): void {
+    const order = this.#orders.get(tag);
+    if (order !== undefined) {
+      this.#orders.delete(tag);
+      return this.#orderReplied(order, reply);
+    }
     if (!this.#asked.delete(tag)) return;
     this.#driven.put({ kind: 'answer', id: tag, selector: reply.code === CODE.done ? reply.lines[0] : undefined });
   }

@@ -1,15 +1,17 @@
 /** Configuration by generation: checked at prepare, in force at commit; what did not change keeps its SAs (decisions §3). */
 
+import type { LocalAddress } from '../src/config/expand.ts';
 import type { Owner } from './host.ts';
 import { failIkeSa } from './ikev2/endings.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
-import { Peers } from './peers.ts';
+import { type ChildPolicy, Peers } from './peers.ts';
 import type { IkedSettings } from './ports.ts';
 import { refuseSettings } from './settings.ts';
 
 export class Generations {
   readonly #owner: Owner;
-  #prepared: { readonly generation: number; readonly peers: Peers } | undefined;
+  #prepared: { readonly generation: number; readonly peers: Peers; readonly settings: IkedSettings } | undefined;
+  #settings: IkedSettings | undefined;
   /** What is in force, and its number; 0: nothing yet. */
   peers: Peers = Peers.none;
   generation = 0;
@@ -19,13 +21,13 @@ export class Generations {
   }
 
   prepare(generation: number, settings: IkedSettings): void {
-    const peers = new Peers(settings);
+    const peers = new Peers(settings, this.#owner.local);
     const reason = refuseSettings(peers, settings);
     if (reason !== undefined) {
       this.#owner.report('configuration-rejected', `generation ${generation} is refused: ${reason}`, { generation });
       return this.#owner.emit({ kind: 'configuration', generation, state: 'rejected', reason });
     }
-    this.#prepared = { generation, peers };
+    this.#prepared = { generation, peers, settings };
     this.#owner.emit({ kind: 'configuration', generation, state: 'prepared' });
   }
 
@@ -41,6 +43,7 @@ export class Generations {
       return false;
     }
     this.peers = this.#prepared.peers;
+    this.#settings = this.#prepared.settings;
     this.generation = generation;
     this.#prepared = undefined;
     for (const sa of this.#owner.table.all()) this.#owner.guard(sa, () => this.#reconcile(sa));
@@ -48,6 +51,18 @@ export class Generations {
     this.#owner.report('configured', text, { generation });
     this.#owner.emit({ kind: 'configuration', generation, state: 'committed' });
     return true;
+  }
+
+  /** The host's addresses changed: what the `MY_` macros mean may be something else now. */
+  relocate(local: readonly LocalAddress[]): void {
+    if (this.#settings === undefined) return;
+    const peers = new Peers(this.#settings, local);
+    const same = peers.all.every((peer) =>
+      peer.children.every(({ name, fingerprint }) => this.peers.child(name)?.fingerprint === fingerprint),
+    );
+    if (same) return;
+    this.peers = peers;
+    for (const sa of this.#owner.table.all()) this.#owner.guard(sa, () => this.#reconcile(sa));
   }
 
   /** What did not change keeps its SAs; what did is torn down with a DELETE. */
@@ -67,9 +82,13 @@ export class Generations {
     );
     if (stale.length > 0) sa.add({ kind: 'delete-child', children: stale });
     sa.tasks = sa.tasks.filter((task) => {
-      if (task.kind !== 'create-child' || this.peers.child(task.demand.policy.name) !== undefined) return true;
-      this.#owner.failed(task.demand, 'its selector is no longer configured');
+      if (task.kind !== 'create-child' || usable(this.peers.child(task.demand.policy.name))) return true;
+      this.#owner.failed(task.demand, 'its selector is no longer configured, or has no address here');
       return false;
     });
   }
+}
+
+function usable(policy: ChildPolicy | undefined): boolean {
+  return policy !== undefined && policy.local.length > 0 && policy.peer.length > 0;
 }

@@ -15,6 +15,7 @@ import { Asks, type Heard } from './asks.ts';
 import { contacted, isFirstContact, yieldTo } from './contacts.ts';
 import { event, type IkedEventName } from './events.ts';
 import { Failures } from './failures.ts';
+import { addPolicies, deletePolicies, isGenerated } from './generated.ts';
 import { Generations } from './generations.ts';
 import type { Demand } from './host.ts';
 import type { ChildSa } from './ikev2/child-sa.ts';
@@ -126,7 +127,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
         return this.#generations.abort(input.generation);
       case 'addresses':
         this.local = input.addresses;
-        return;
+        return this.#generations.relocate(input.addresses);
       case 'answer':
         return this.#acquires.answered(input.id, input.selector);
       case 'command':
@@ -314,6 +315,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
   }
 
   install(child: ChildSa, outbound: boolean): void {
+    if (isGenerated(child.policy.policy)) for (const command of addPolicies(child)) this.emit({ kind: 'spmd', command });
     this.heard(this.asks.install(child, outbound, this.now));
   }
 
@@ -322,6 +324,9 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
   }
 
   uninstall(child: ChildSa, drainMs: number): void {
+    const others = this.table.children().filter((other) => other !== child);
+    if (isGenerated(child.policy.policy))
+      for (const command of deletePolicies(child, others)) this.emit({ kind: 'spmd', command });
     this.heard(this.asks.uninstall(child, drainMs, this.now));
   }
 

@@ -2,7 +2,8 @@
 
 import type { Secret } from '../src/bytes/secret.ts';
 import type { AddressSpec, Config, Ikev2Config, PolicyConfig, RemoteConfig, SelectorConfig } from '../src/config/config.ts';
-import { ANY_PORT, everythingOf, selectorOf, type TrafficSelector } from '../src/ipsec/selector.ts';
+import { expandEndpoints, expandPrefixes, type LocalAddress } from '../src/config/expand.ts';
+import { ANY_PORT, selectorOf, showSelector, type TrafficSelector } from '../src/ipsec/selector.ts';
 import { type Endpoint, IpAddress } from '../src/net/address.ts';
 import { bitsOf, host, prefixHolds } from '../src/net/prefix.ts';
 import { type Identity, identityOf, identityOfAddress, sameIdentity, showIdentity } from './auth/identity.ts';
@@ -72,15 +73,16 @@ const NOBODY: Config = {
 
 /** One generation, looked up by address, identity, name and policy. */
 export class Peers {
-  static readonly none = new Peers({ config: NOBODY, psks: new Map() });
+  static readonly none = new Peers({ config: NOBODY, psks: new Map() }, []);
   readonly config: Config;
   readonly #peers: readonly Peer[];
   readonly #byName: ReadonlyMap<string, Peer>;
   readonly #children: ReadonlyMap<string, ChildPolicy>;
 
-  constructor(settings: IkedSettings) {
+  /** `local` are the host's addresses, which the `MY_` macros stand for. */
+  constructor(settings: IkedSettings, local: readonly LocalAddress[]) {
     this.config = settings.config;
-    const children = settings.config.selectors.flatMap((selector) => childPolicy(selector) ?? []);
+    const children = settings.config.selectors.flatMap((selector) => childPolicy(selector, local) ?? []);
     this.#children = new Map(children.map((child) => [child.name, child]));
     this.#peers = settings.config.remotes.flatMap((remote) => peerOf(remote, children, settings) ?? []);
     this.#byName = new Map(this.#peers.map((peer) => [peer.name, peer]));
@@ -130,14 +132,14 @@ export class Peers {
     peer: Peer,
     child: ChildPolicy | undefined,
     asked: IpAddress | undefined,
-    local: readonly IpAddress[],
+    local: readonly LocalAddress[],
   ): Endpoint | undefined {
     const port = peer.ikev2.peersIpaddr.find((spec) => spec.port !== 0)?.port;
     const literal = literals(peer.ikev2.peersIpaddr)[0] ?? literals([child?.policy.peersSaAddress])[0];
     const only = child?.peer.length === 1 && child.peer[0]!.start.equals(child.peer[0]!.end) ? child.peer[0]!.start : undefined;
     const address = literal ?? asked ?? (child?.policy.mode === 'transport' ? only : undefined);
     if (address === undefined || address.isUnspecified || address.isMulticast) return undefined;
-    const own = local[0] ?? IpAddress.unspecified(address.family);
+    const own = local[0]?.address ?? IpAddress.unspecified(address.family);
     return { address, port: port ?? this.ikePort(own) };
   }
 
@@ -146,19 +148,24 @@ export class Peers {
     remote: IpAddress,
     child: ChildPolicy | undefined,
     asked: IpAddress | undefined,
-    local: readonly IpAddress[],
+    local: readonly LocalAddress[],
   ): IpAddress | undefined {
     const usable = (address: IpAddress | undefined) =>
       address !== undefined && address.family === remote.family && !address.isUnspecified;
-    const said = [...literals([child?.policy.mySaAddress]), ...literals(this.config.interface.ike)].find(usable);
+    const [mine, ...ike] = [child?.policy.mySaAddress, ...this.config.interface.ike];
+    const said = [...literals([mine]), ...(mine === undefined ? literals(ike) : [])].find(usable);
     if (said !== undefined) return said;
-    if (usable(asked)) return asked;
+    const addresses = local.map(({ address }) => address);
+    const meant = (mine === undefined ? addresses : expandEndpoints(mine, local).map(({ address }) => address)).filter(usable);
+    const listening = ike.flatMap((spec) => expandEndpoints(spec, local)).map(({ address }) => address);
+    const own = meant.filter((address) => listening.some((one) => one.isUnspecified || one.equals(address)));
+    if (asked !== undefined && usable(asked) && (own.length === 0 || own.some((one) => one.equals(asked)))) return asked;
     const only = child?.policy.mode === 'transport' && child.local.length === 1 ? child.local[0]! : undefined;
     if (only?.start.equals(only.end) && usable(only.start)) return only.start;
-    const own = local.filter(usable);
-    return (
-      own.find((address) => address.isLoopback === remote.isLoopback && address.isLinkLocal === remote.isLinkLocal) ?? own[0]
-    );
+    const candidates = own.length > 0 ? own : meant;
+    // As spmd chooses the tunnel's end.
+    const alike = (address: IpAddress) => address.isLoopback === remote.isLoopback && address.isLinkLocal === remote.isLinkLocal;
+    return candidates.find(alike) ?? candidates[0] ?? literals(ike).find(usable);
   }
 }
 
@@ -211,17 +218,19 @@ function peerOf(remote: RemoteConfig, children: readonly ChildPolicy[], { psks, 
   };
 }
 
-function childPolicy(selector: SelectorConfig): ChildPolicy | undefined {
-  const { policy } = selector;
+function childPolicy(selector: SelectorConfig, ours: readonly LocalAddress[]): ChildPolicy | undefined {
+  const { policy, source, destination, protocol } = selector;
   if (selector.direction !== 'outbound' || policy.action !== 'protect' || policy.remote === undefined) return undefined;
+  const local = trafficSelectors(source, destination, protocol, localPorts(selector), ours);
+  const peer = trafficSelectors(destination, source, protocol, peerPorts(selector), ours);
   return {
     name: selector.name,
     remote: policy.remote,
     policy,
     reqid: selector.reqid,
-    local: trafficSelectors(selector.source, selector.destination, selector.protocol, localPorts(selector)),
-    peer: trafficSelectors(selector.destination, selector.source, selector.protocol, peerPorts(selector)),
-    fingerprint: JSON.stringify(selector),
+    local,
+    peer,
+    fingerprint: `${JSON.stringify(selector)} ${[...local, ...peer].map(showSelector).join(' ')}`,
   };
 }
 
@@ -246,16 +255,18 @@ function peerPorts({ protocol, destinationPort }: SelectorConfig): Ports {
   return { startPort: destinationPort, endPort: destinationPort };
 }
 
-/** A macro (`IP_ANY`, `IP_RW`) is everything of the other side's family; of both where that is a macro too. */
-function trafficSelectors(spec: AddressSpec, other: AddressSpec, protocol: number, ports: Ports): TrafficSelector[] {
-  if (spec.kind === 'literal') {
-    const address = IpAddress.parse(spec.address);
-    return address === undefined ? [] : [selectorOf({ address, length: spec.prefixLength }, protocol, ports)];
-  }
-  if (spec.kind === 'fqdn') return [];
-  const family = other.kind === 'literal' ? IpAddress.parse(other.address)?.family : undefined;
-  const families = family === undefined ? ([4, 6] as const) : [family];
-  return families.map((each) => ({ ...everythingOf(each), protocol, ...ports }));
+/** What a specification selects, in the families that the other side has too: a `MY_` macro each address of ours, `IP_ANY` and `IP_RW` everything. */
+function trafficSelectors(
+  spec: AddressSpec,
+  other: AddressSpec,
+  protocol: number,
+  ports: Ports,
+  ours: readonly LocalAddress[],
+): TrafficSelector[] {
+  const families = new Set(expandPrefixes(other, ours).map(({ address }) => address.family));
+  return expandPrefixes(spec, ours)
+    .filter(({ address }) => families.has(address.family))
+    .map((prefix) => selectorOf(prefix, protocol, ports));
 }
 
 /** The prefix that holds one address only, as a selector. */

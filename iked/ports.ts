@@ -52,6 +52,8 @@ export type IkedOutput =
   | { readonly kind: 'configuration'; readonly generation: number; readonly state: 'rejected'; readonly reason: string }
   /** `SLID policyId` on spmif. */
   | { readonly kind: 'ask'; readonly id: number; readonly question: { readonly about: 'selector-of'; readonly policyId: number } }
+  /** A command on spmif whose outcome the machine does not wait for: POLICY ADD, POLICY DELETE. */
+  | { readonly kind: 'spmd'; readonly command: string }
   | { readonly kind: 'event'; readonly event: IkedEvent }
   | { readonly kind: 'reply'; readonly id: number; readonly ok: true; readonly result: unknown }
   | { readonly kind: 'reply'; readonly id: number; readonly ok: false; readonly error: string };

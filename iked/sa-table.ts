@@ -76,9 +76,9 @@ export class SaTable {
     return this.all().filter((sa) => sa.peer?.name === name);
   }
 
-  /** The one that a remote's next child is negotiated in: established first, else one on its way. */
-  carrierOf(name: string): IkeSa | undefined {
-    const able = this.ofRemote(name).filter((sa) => sa.takesChildren);
+  /** The one that the next child of a remote (of the peer `at` an address, where a remote stands for many) is negotiated in: established first, else one on its way. */
+  carrierOf(name: string, at?: Endpoint['address']): IkeSa | undefined {
+    const able = this.ofRemote(name).filter((sa) => sa.takesChildren && (at === undefined || sa.path.remote.address.equals(at)));
     return able.findLast((sa) => sa.state.name === 'established') ?? able.at(-1);
   }
 

@@ -3,6 +3,7 @@
 import type { IpAddress, Path } from '../src/net/address.ts';
 import { ERRNO } from '../src/pfkey/registry.ts';
 import { Demands, type Waiter } from './demands.ts';
+import { isGenerated } from './generated.ts';
 import type { Demand, Owner } from './host.ts';
 import type { ChildSa } from './ikev2/child-sa.ts';
 import { startIkeSa } from './ikev2/ike-sa-init.ts';
@@ -13,6 +14,9 @@ export interface AskedEnds {
   readonly local: IpAddress | undefined;
   readonly remote: IpAddress | undefined;
 }
+
+const NO_ADDRESSES =
+  'its src and dst have no address family in common on this host: a MY_ macro found no address, or a name is not resolved';
 
 export class Wanted {
   readonly #owner: Owner;
@@ -35,9 +39,13 @@ export class Wanted {
 
   /** Someone wants a child: it is negotiated in the IKE SA at hand, or in a new one. */
   demand(policy: ChildPolicy, waiter: Waiter, standing: boolean, asked?: AskedEnds): void {
-    if (!this.#demands.want(policy, waiter, standing, this.#owner.now.mono)) return;
-    const carrier = this.#owner.table.carrierOf(policy.remote);
+    const { table, now } = this.#owner;
+    if (!this.#demands.want(policy, waiter, standing, now.mono)) return;
+    const anywhere = isGenerated(policy.policy);
+    const carrier =
+      anywhere && asked?.remote === undefined ? undefined : table.carrierOf(policy.remote, anywhere ? asked?.remote : undefined);
     const demand = { policy, packet: this.#demands.packetFor(policy.name) };
+    if (policy.local.length === 0 || policy.peer.length === 0) return this.failed(demand, NO_ADDRESSES);
     if (carrier !== undefined) return carrier.add({ kind: 'create-child', demand });
     this.begin(demand, asked);
   }
@@ -50,11 +58,10 @@ export class Wanted {
   /** A new IKE SA for it. */
   begin(demand: Demand, asked?: AskedEnds): void {
     const { policy } = demand;
-    const { peers, local: ours, table } = this.#owner;
+    const { peers, local: own, table } = this.#owner;
     const refuse = (why: string) => this.failed(demand, why);
     const peer = peers.byName(policy.remote);
     if (peer === undefined) return refuse(`remote ${policy.remote} has no ikev2 block that acceptable_kmp names`);
-    const own = ours.map(({ address }) => address);
     const remote = peers.remoteEndpoint(peer, policy, asked?.remote, own);
     if (remote === undefined) return refuse(`remote ${peer.name} has no address to begin with: write one in peers_ipaddr`);
     const local = peers.localAddress(remote.address, policy, asked?.local, own);

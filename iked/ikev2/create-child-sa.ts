@@ -30,7 +30,7 @@ import { chosenOf } from './ike-sa-init.ts';
 import { childKeys, childSuiteOf } from './keys.ts';
 import { proposalsText } from './ladder.ts';
 import { EXCHANGE, find, type Message, type OpenedMessage } from './message.ts';
-import { checkNarrowed, coversPacket, proposedSelectors, type SelectorPair, singlePair } from './narrowing.ts';
+import { betweenHosts, checkNarrowed, coversPacket, proposedSelectors, type SelectorPair, singlePair } from './narrowing.ts';
 import { explainNotify, findError, findNotify, isNotifyName, notify, notifyName, notifyNumber } from './notify.ts';
 import { type Payload, type PayloadOf, PROTOCOL } from './payloads.ts';
 import { concludeRekeyed, createAnew, retryLater } from './rekey-child.ts';
@@ -92,7 +92,7 @@ export function offerChild(
   const transport = (like?.agreed.mode ?? policy.policy.mode) === 'transport';
   const { TSi, TSr } =
     like === undefined
-      ? proposedSelectors({ TSi: policy.local, TSr: policy.peer }, demand ?? { policy })
+      ? proposedSelectors(policySelectors(sa, policy, transport), demand ?? { policy })
       : { TSi: like.agreed.local, TSr: like.agreed.peer };
   const payloads: Payload[] = [
     ...(transport ? [notify('USE_TRANSPORT_MODE')] : []),
@@ -101,6 +101,12 @@ export function offerChild(
     { type: 'TSr', selectors: TSr },
   ];
   return { policy, proposals, ipsecs, transport, TSi, TSr, payloads };
+}
+
+/** A transport-mode SA is for the two hosts that negotiate it: of several addresses only theirs are proposed (§2.9, §1.3.1). */
+function policySelectors({ path }: IkeSa, { local, peer }: ChildPolicy, transport: boolean): SelectorPair {
+  const policy = { TSi: local, TSr: peer };
+  return (transport && betweenHosts(policy, path.local.address, path.remote.address)) || policy;
 }
 
 /** HDR, SK {[N(REKEY_SA)], [N(USE_TRANSPORT_MODE)], SA, Ni, [KEi], TSi, TSr}. */

@@ -1,5 +1,6 @@
 /** How children and IKE SAs end, and what follows: what is taken out of the datapath, who is told, what is tried again (RFC 7296 §1.4.1, §2.4). */
 
+import { sameIdentity } from '../auth/identity.ts';
 import type { ChildSa } from './child-sa.ts';
 import type { IkeSa, Task } from './ike-sa.ts';
 
@@ -32,11 +33,12 @@ export function dropChild(child: ChildSa, why: string, wanted: boolean): void {
   if (!child.superseded) ike.host.childGone(child, why, wanted);
 }
 
-/** Whether another child does the same work, and is not about to go with the same IKE SA. */
+/** Whether another child does the same work for the same peer (one selector may serve many, `IP_RW`), and is not about to go with the same IKE SA. */
 function serves(other: ChildSa, child: ChildSa): boolean {
-  return (
-    other !== child && other.policy.name === child.policy.name && other.usable && (other.ike !== child.ike || !child.ike.ending)
-  );
+  const { peerId } = child.ike;
+  const samePeer = peerId === undefined || other.ike.peerId === undefined || sameIdentity(peerId, other.ike.peerId);
+  if (other === child || other.policy.name !== child.policy.name || !samePeer) return false;
+  return other.usable && (other.ike !== child.ike || !child.ike.ending);
 }
 
 /** Closes an IKE SA at once, with all its children and without a message. */

@@ -238,6 +238,8 @@ export class SimNode {
       case 'configuration':
         if (output.state === 'rejected') this.#doors.breach(this, `iked rejected the configuration: ${output.reason}`);
         return this.#tell(`CONFIG ${output.state.toUpperCase()} ${output.generation}`, 0);
+      case 'spmd':
+        return this.#tell(output.command, 0);
       case 'ask':
         return this.#ask(output.id, output.question.policyId);
       case 'event':

@@ -4,6 +4,7 @@ import type { IkedSettings } from '../../iked/ports.ts';
 import { utf8 } from '../../src/bytes/bytes.ts';
 import { Secret } from '../../src/bytes/secret.ts';
 import type {
+  AddressMacro,
   AddressSpec,
   Config,
   Ikev2Config,
@@ -14,7 +15,9 @@ import type {
   SelectorConfig,
 } from '../../src/config/config.ts';
 
+/** `192.0.2.1`, `10.1.0.0/24`, or a macro by its name. */
 export function literal(text: string, port = 0): AddressSpec {
+  if (/^(MY|IP)_/.test(text)) return { kind: 'macro', macro: text as AddressMacro, interface: undefined, prefixLength: 0, port };
   const [address = '', length] = text.split('/');
   return {
     kind: 'literal',

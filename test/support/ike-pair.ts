@@ -136,6 +136,8 @@ export class IkeNode {
   readonly events: IkedEvent[] = [];
   readonly replies = new Map<number, Extract<IkedOutput, { kind: 'reply' }>>();
   readonly configurations: Extract<IkedOutput, { kind: 'configuration' }>[] = [];
+  /** What was asked of spmd. */
+  readonly orders: string[] = [];
   keepalives = 0;
   /** Packets given up by this node for want of an SA, and packets that arrived. */
   lost = 0;
@@ -203,6 +205,9 @@ export class IkeNode {
         return;
       case 'ask':
         return later({ kind: 'answer', id: output.id, selector: this.selectors[output.question.policyId - 1] });
+      case 'spmd':
+        this.orders.push(output.command);
+        return;
       case 'event':
         this.events.push(output.event);
         return;
