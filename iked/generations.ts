@@ -42,8 +42,11 @@ export class Generations {
       this.#owner.emit({ kind: 'configuration', generation, state: 'rejected', reason });
       return false;
     }
+    const { settings } = this.#prepared;
+    const kept = new Set(settings.psks.values());
+    for (const psk of this.#settings?.psks.values() ?? []) if (!kept.has(psk)) psk.wipe();
     this.peers = this.#prepared.peers;
-    this.#settings = this.#prepared.settings;
+    this.#settings = settings;
     this.generation = generation;
     this.#prepared = undefined;
     for (const sa of this.#owner.table.all()) this.#owner.guard(sa, () => this.#reconcile(sa));

@@ -10,7 +10,7 @@ import type { IkedEvent } from './events.ts';
 /** Everything one configuration generation consists of. The shell reads the key files; the machine opens none. */
 export interface IkedSettings {
   readonly config: Config;
-  /** Pre-shared keys by remote name. */
+  /** Pre-shared keys by remote name. They are the machine's from then on: it wipes those that the next generation does not hold. */
   readonly psks: ReadonlyMap<string, Secret>;
   /** Contents of the files that `my_id` and `peers_id` name (`keyid file`), by path. */
   readonly identityFiles?: ReadonlyMap<string, Uint8Array>;

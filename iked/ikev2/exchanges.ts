@@ -20,8 +20,8 @@ import {
 } from './informational.ts';
 import { ladder } from './ladder.ts';
 import { EXCHANGE, find, type Message, type OpenedMessage, type ReadMessage } from './message.ts';
-import { findNotify, isNotifyName, type NotifyName, notify, notifyNumber } from './notify.ts';
-import type { Payload } from './payloads.ts';
+import { explainNotify, findNotify, isNotifyName, type NotifyName, notify, notifyNumber } from './notify.ts';
+import type { Payload, PayloadOf } from './payloads.ts';
 import { announce } from './rekey-child.ts';
 import {
   commitRekeyIke,
@@ -238,10 +238,12 @@ function hearResponse(sa: IkeSa, message: OpenedMessage, path: Path): void {
   try {
     checkCritical(message.outer ?? []);
     checkRules(message.exchange, 'response', message.payloads);
+    const fatal = sa.authenticated ? findNotify(message.payloads, 'INVALID_SYNTAX') : undefined;
+    if (fatal !== undefined) return forgotten(sa, current, fatal);
     conclude(sa, current.sent, message);
   } catch (error) {
     if (!(error instanceof PeerError || error instanceof WireError || error instanceof AuthError)) throw error;
-    giveBack(sa, current.sent);
+    sa.giveBack(current.sent);
     badResponse(sa, current.task, error);
   }
 }
@@ -277,10 +279,13 @@ function badResponse(sa: IkeSa, task: Task, error: Error): void {
   sa.add({ kind: 'delete-ike', why, notify: error instanceof AuthError ? 'AUTHENTICATION_FAILED' : 'INVALID_SYNTAX' });
 }
 
-function giveBack(sa: IkeSa, sent: Sent): void {
-  if ((sent.for === 'ike-auth' || sent.for === 'child') && !sa.children.some((child) => child.spiIn === sent.spi))
-    sa.host.releaseSpi(sent.spi, sa.path);
-  if (sent.for === 'ike') sent.share.wipe();
+/** §2.21.3: the peer found our request malformed, and has deleted the IKE SA without a Delete payload. */
+function forgotten(sa: IkeSa, { task, sent }: { readonly task: Task; readonly sent: Sent }, error: PayloadOf<'Notify'>): void {
+  const why = explainNotify(error, `a ${task.kind} request`);
+  sa.giveBack(sent);
+  if (task.kind === 'create-child') sa.host.failed(task.demand, why);
+  sa.report('ike-sa-failed', `the IKE SA with ${sa.peerName} is given up: ${why}`);
+  closeIkeSa(sa, why, true);
 }
 
 /** An authentic message was heard: the peer lives, and a peer behind a NAT is where it sends from (RFC 7296 §2.23). */

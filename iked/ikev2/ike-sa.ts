@@ -343,7 +343,15 @@ export class IkeSa {
     this.preparing = undefined;
     this.current = undefined;
     this.window.settle();
+    if (current !== undefined) this.giveBack(current.sent);
     for (const task of open) if (task.kind === 'ike-auth' || task.kind === 'create-child') this.host.failed(task.demand, why);
+  }
+
+  /** An exchange of ours comes to nothing: its SPI goes back to the datapath, and its private key is wiped. */
+  giveBack(sent: Sent): void {
+    if (sent.for === 'ike' || sent.for === 'child') sent.share?.wipe();
+    if ((sent.for === 'ike-auth' || sent.for === 'child') && !this.children.some((child) => child.spiIn === sent.spi))
+      this.host.releaseSpi(sent.spi, this.path);
   }
 
   /** Forgets keys and everything that waits. Demands that waited are failed with `why`. */

@@ -320,6 +320,41 @@ describe('commands', () => {
   });
 });
 
+describe('keys and SPIs', () => {
+  test('an IKE SA that ends with a request under way leaves no larval SA, and its keys are wiped', () => {
+    const { a, b, net } = pair({ a: { ikev2: { maxRetries: 1, needPfs: true } }, b: { ikev2: { needPfs: true } } }).established();
+    const [sa] = a.machine.table.all();
+    const { SK_d, SK_ei, SK_pi } = sa!.keys;
+    const { encr } = sa!.children[0]!.agreed.inbound;
+    net.lose(() => true);
+    a.command({ verb: 'rekey', name: 'lan', what: 'child' });
+    net.run(50);
+    net.run(20_000);
+    expect(a.ikeSas()).toEqual([]);
+    expect(a.datapath.larval.size).toBe(0);
+    for (const key of [SK_d, SK_ei, SK_pi, encr]) expect(key.reveal().every((octet) => octet === 0)).toBe(true);
+    expect(b.ikeSas()).toEqual(['established']);
+  });
+});
+
+test('the keys of a configuration that is replaced are wiped', () => {
+  const { a, b, net } = pair().established();
+  const { psk } = a.machine.peers.byName('peer')!;
+  a.configure({ ...a.setting });
+  expect(psk!.reveal().every((octet) => octet === 0)).toBe(true);
+  expect(
+    a.machine.peers
+      .byName('peer')!
+      .psk!.reveal()
+      .some((octet) => octet !== 0),
+  ).toBe(true);
+  a.command({ verb: 'terminate', name: 'peer' });
+  net.run(10_000);
+  a.initiate();
+  net.run(10_000);
+  whole(a, b);
+});
+
 describe('what a peer may not do', () => {
   test('an unknown critical payload is refused and named, the IKE SA stays (§2.5)', () => {
     const { a, b, net } = pair().established();
@@ -348,7 +383,8 @@ describe('what a peer may not do', () => {
     inject(a, EXCHANGE.CREATE_CHILD_SA, [notify('INITIAL_CONTACT')]);
     net.run(20_000);
     expect(b.named('message-refused')[0]).toContain('INVALID_SYNTAX');
-    expect([b.ikeSas(), b.datapath.sas.size]).toEqual([[], 0]);
+    expect([a.ikeSas(), a.datapath.sas.size, b.ikeSas(), b.datapath.sas.size]).toEqual([[], 0, [], 0]);
+    expect(a.named('ike-sa-failed')[0]).toContain('INVALID_SYNTAX');
   });
 
   test('CREATE_CHILD_SA and INFORMATIONAL before IKE_AUTH lead nowhere (CVE-2014-2338, CVE-2019-12312)', () => {
