@@ -2,7 +2,7 @@
 
 import type { Mode, SaParameters } from '../src/ipsec/sa.ts';
 import type { Instant } from '../src/machine.ts';
-import type { Path } from '../src/net/address.ts';
+import type { Endpoint, Path } from '../src/net/address.ts';
 import { PfkeyClient, type PfkeyClientInput } from '../src/pfkey/client.ts';
 import { addToSa, saIdTo, saToAdd, saToGetspi, saToUpdate } from '../src/pfkey/convert.ts';
 import { type SadbMessage, sadb } from '../src/pfkey/message.ts';
@@ -31,6 +31,8 @@ export type Heard =
   | { readonly kind: 'counted'; readonly sa: IkeSa; readonly child: ChildSa; readonly packets: number | undefined }
   | { readonly kind: 'acquire'; readonly message: SadbMessage }
   | { readonly kind: 'expire'; readonly message: SadbMessage }
+  /** ESP of the peer's, authenticated, came from another address or port: its NAT has made a new mapping. */
+  | { readonly kind: 'moved'; readonly spi: number; readonly remote: Endpoint }
   | { readonly kind: 'synchronised'; readonly sas: readonly SadbMessage[] }
   | { readonly kind: 'broken'; readonly why: string };
 
@@ -152,6 +154,7 @@ export class Asks {
           break;
         case 'notification':
           if (output.message.type === 'ACQUIRE') heard.push({ kind: 'acquire', message: output.message });
+          if (output.message.type === 'X_NAT_T_NEW_MAPPING') heard.push(...newMapping(output.message));
           if (output.message.type === 'EXPIRE') heard.push({ kind: 'expire', message: output.message });
           break;
         case 'synchronised':
@@ -189,6 +192,11 @@ export class Asks {
         return [];
     }
   }
+}
+
+function newMapping({ sa, destination, nattDestinationPort }: SadbMessage): Heard[] {
+  if (sa === undefined || destination === undefined || nattDestinationPort === undefined) return [];
+  return [{ kind: 'moved', spi: sa.spi, remote: { address: destination.address, port: nattDestinationPort } }];
 }
 
 /** An SA of a DUMP, without its keys; undefined where it is none that we could have made. */

@@ -5,7 +5,7 @@ import { defaultEngine, type Engine } from '../src/crypto/engine.ts';
 import { Fault, never } from '../src/errors.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
 import { earliest, type Instant, type Machine, type RandomBytes } from '../src/machine.ts';
-import type { IpAddress, Path } from '../src/net/address.ts';
+import type { Endpoint, IpAddress, Path } from '../src/net/address.ts';
 import type { SadbMessage } from '../src/pfkey/message.ts';
 import { SADB_SASTATE } from '../src/pfkey/registry.ts';
 import { Acquires } from './acquires.ts';
@@ -21,7 +21,7 @@ import type { Demand } from './host.ts';
 import type { ChildSa } from './ikev2/child-sa.ts';
 import { Cookies } from './ikev2/cookie.ts';
 import { closeIkeSa } from './ikev2/endings.ts';
-import { advance, childInstalled, childRefused, receive, spiArrived } from './ikev2/exchanges.ts';
+import { advance, childInstalled, childRefused, follow, receive, spiArrived } from './ikev2/exchanges.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
 import { respondIkeSaInit } from './ikev2/ike-sa-init.ts';
 import { EXCHANGE, type ReadMessage, readMessage } from './ikev2/message.ts';
@@ -208,6 +208,9 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
         case 'refused':
           this.guard(one.child.ike, () => childRefused(one.child, one.why));
           break;
+        case 'moved':
+          this.#moved(one.spi, one.remote);
+          break;
         case 'counted':
           this.guard(one.sa, () => trafficCounted(one.sa, one.child, one.packets));
           break;
@@ -271,6 +274,11 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
     // An ACQUIRE of its traffic may have come before, or come while this is under way: one new child serves both.
     if (inUse && ike.state.name === 'established' && this.wanted.claim(policy))
       ike.tasks.unshift({ kind: 'create-child', demand: { policy } });
+  }
+
+  #moved(spi: number, remote: Endpoint): void {
+    const sa = this.table.childByInboundSpi(spi)?.ike;
+    if (sa !== undefined) this.guard(sa, () => follow(sa, { ...sa.path, remote }));
   }
 
   #expire(message: SadbMessage): void {

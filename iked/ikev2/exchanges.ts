@@ -292,6 +292,11 @@ function forgotten(sa: IkeSa, { task, sent }: { readonly task: Task; readonly se
 function heard(sa: IkeSa, path: Path): void {
   sa.heard = sa.host.now.mono;
   if (!sa.authenticated && !sa.originalInitiator) sa.path = path;
+  follow(sa, path);
+}
+
+/** A peer behind a NAT is where its authentic messages, or its ESP, come from. */
+export function follow(sa: IkeSa, path: Path): void {
   if (samePath(path, sa.path) || (sa.nat !== 'there' && sa.nat !== 'both')) return;
   if (sa.authenticated)
     sa.report('peer-moved', `the peer is now at ${showEndpoint(path.remote)}, before at ${showEndpoint(sa.path.remote)}`);

@@ -3,6 +3,9 @@ import { EXCHANGE, readHeader } from '../../iked/ikev2/message.ts';
 import { notify } from '../../iked/ikev2/notify.ts';
 import type { Payload } from '../../iked/ikev2/payloads.ts';
 import { IpAddress, type Path } from '../../src/net/address.ts';
+import { hostAddress } from '../../src/pfkey/convert.ts';
+import { sadb } from '../../src/pfkey/message.ts';
+import { SADB_SATYPE } from '../../src/pfkey/registry.ts';
 import { disagreements, type IkeNode, LAN_A, LAN_B, pair } from '../support/ike-pair.ts';
 
 const whole = (a: IkeNode, b: IkeNode) => {
@@ -205,6 +208,28 @@ describe('NAT (§2.23, RFC 3948)', () => {
     expect(b.status().ikeSas[0]?.peer).toBe('198.51.100.7[34500]');
     expect(b.named('peer-moved')).toHaveLength(1);
     expect([...b.datapath.outbound.values()].map((sa) => sa.encapsulation)).toEqual(['4500>34500']);
+    expect([a.children(), b.children()]).toEqual([['installed'], ['installed']]);
+  });
+
+  test('the NAT gives another port and only ESP shows it: the peer is followed, and its SAs are rekeyed to where it is', () => {
+    const { a, b, net, ports } = natted();
+    a.initiate();
+    net.run();
+    ports.base = 30_000;
+    const [sa] = [...b.datapath.sas.values()];
+    b.pfkey(
+      sadb('X_NAT_T_NEW_MAPPING', {
+        satype: SADB_SATYPE.ESP,
+        sa: sa!.message.sa!,
+        source: hostAddress(outside),
+        nattSourcePort: 24_500,
+        destination: hostAddress(outside),
+        nattDestinationPort: 34_500,
+      }),
+    );
+    net.run(20_000);
+    expect(b.status().ikeSas[0]?.peer).toBe('198.51.100.7[34500]');
+    expect([...b.datapath.outbound.values()].map((one) => one.encapsulation)).toEqual(['4500>34500']);
     expect([a.children(), b.children()]).toEqual([['installed'], ['installed']]);
   });
 
