@@ -18,7 +18,11 @@ export interface TrafficSelector {
 export const ANY_PORT = { startPort: 0, endPort: 65535 } as const;
 
 /** Everything within a prefix. */
-export function selectorOf(prefix: Prefix, protocol = 0, ports: { startPort: number; endPort: number } = ANY_PORT): TrafficSelector {
+export function selectorOf(
+  prefix: Prefix,
+  protocol = 0,
+  ports: { startPort: number; endPort: number } = ANY_PORT,
+): TrafficSelector {
   return { protocol, ...ports, start: firstAddress(prefix), end: lastAddress(prefix) };
 }
 
@@ -27,7 +31,13 @@ export function everythingOf(family: Family): TrafficSelector {
 }
 
 export function sameSelector(a: TrafficSelector, b: TrafficSelector): boolean {
-  return a.protocol === b.protocol && a.startPort === b.startPort && a.endPort === b.endPort && a.start.equals(b.start) && a.end.equals(b.end);
+  return (
+    a.protocol === b.protocol &&
+    a.startPort === b.startPort &&
+    a.endPort === b.endPort &&
+    a.start.equals(b.start) &&
+    a.end.equals(b.end)
+  );
 }
 
 /** Whether all that `inner` selects is selected by `outer`. */
@@ -83,6 +93,11 @@ export function selects(selectors: readonly TrafficSelector[], address: IpAddres
 export function showSelector(ts: TrafficSelector): string {
   const addresses = ts.start.equals(ts.end) ? `${ts.start}` : `${ts.start}-${ts.end}`;
   const protocol = ts.protocol === 0 ? '' : ` proto ${ts.protocol}`;
-  const ports = ts.startPort === 0 && ts.endPort === 65535 ? '' : ts.startPort === ts.endPort ? ` port ${ts.startPort}` : ` port ${ts.startPort}-${ts.endPort}`;
+  const ports =
+    ts.startPort === 0 && ts.endPort === 65535
+      ? ''
+      : ts.startPort === ts.endPort
+        ? ` port ${ts.startPort}`
+        : ` port ${ts.startPort}-${ts.endPort}`;
   return addresses + protocol + ports;
 }
