@@ -5,5 +5,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     exclude: ['test/interop/**', 'test/sim/full/**', 'node_modules/**'],
     testTimeout: 20_000,
+    // Many tests wait for processes and sockets: two at a time even where there are two cores only.
+    maxWorkers: 2,
   },
 });

@@ -10,8 +10,8 @@ export const COUNT = Number(process.env.FUZZ_COUNT ?? 3000);
 /** Options of a test that takes `COUNT` mutants of at most 20 ms each. */
 export const LIMIT = { timeout: 60_000 + 20 * COUNT } as const;
 
-/** What may stay behind however many mutants there are, in octets. */
-const GROWTH = 24 * 1024 * 1024;
+/** What may stay behind however many mutants there are, in octets: one state kept for each of 100,000 would be far more, a collector that waits is less. */
+const GROWTH = 64 * 1024 * 1024;
 /** Mutants after which every table and cache that has a bound is at it. */
 const WARM = Math.min(1000, COUNT / 4);
 
