@@ -10,11 +10,8 @@ import { startIked } from './daemon.ts';
 await new Command('iked')
   .description('Negotiates keys by IKEv2 (RFC 7296); spmd feeds it its policies.')
   .option('--run-dir <dir>', 'where the sockets of the daemons are', defaultRunDir())
-  .option('--spmd-password <file>', "file with spmif's password, where spmd asks for one")
   .addOption(
     new Option('--log-level <level>', 'least severity that is logged').choices(['debug', 'info', 'notice', 'warning', 'error']),
   )
-  .action((options: { runDir: string; spmdPassword?: string; logLevel?: Severity }) =>
-    runDaemon('iked', () => startIked(options)),
-  )
+  .action((options: { runDir: string; logLevel?: Severity }) => runDaemon('iked', () => startIked(options)))
   .parseAsync();

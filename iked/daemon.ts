@@ -27,13 +27,8 @@ const IKE_PORT = 500;
 /** How long SIGTERM waits for the peers to answer our DELETEs. */
 const SHUTDOWN_MS = 2_500;
 
-export type IkedOptions = DaemonOptions & {
-  /** The file with spmif's password, where spmd asks for one. */
-  readonly spmdPassword?: string | undefined;
-};
-
 /** Starts iked: it waits for spmd and the datapath as long as it takes. Throws ConfigError where the run directory is of no use. */
-export async function startIked(options: IkedOptions): Promise<Daemon> {
+export async function startIked(options: DaemonOptions): Promise<Daemon> {
   const daemon = new IkedDaemon(options);
   await daemon.start();
   return daemon;
@@ -42,7 +37,6 @@ export async function startIked(options: IkedOptions): Promise<Daemon> {
 class IkedDaemon implements Daemon {
   readonly #shell: Shell;
   readonly #driven: Driven<IkedInput>;
-  readonly #password: Uint8Array | undefined;
   readonly #links: { close(): void }[] = [];
   readonly #commands = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>();
   #nextCommand = 1;
@@ -56,9 +50,8 @@ class IkedDaemon implements Daemon {
   /** Why a local address is not served now, by its name. */
   readonly #bindProblems = new Map<string, string>();
 
-  constructor(options: IkedOptions) {
+  constructor(options: DaemonOptions) {
     this.#shell = shell('iked', options);
-    this.#password = options.spmdPassword === undefined ? undefined : readSecretFile(options.spmdPassword);
     this.#driven = drive<IkedInput, IkedOutput>({
       machine: new Iked({ random: systemRandom, pid: process.pid }),
       now: clock(),
@@ -152,7 +145,7 @@ class IkedDaemon implements Daemon {
   // spmif
 
   #spmifUp(channel: Channel) {
-    const client = new SpmifClient(this.#password);
+    const client = new SpmifClient();
     this.#spmif = { channel, client };
     return {
       onData: (bytes: Uint8Array) => {
