@@ -7,6 +7,8 @@ export default defineConfig({
     fileParallelism: false,
     sequence: { concurrent: false },
     maxWorkers: 1,
+    // Real daemons on a machine that others may use too: what fails twice, fails.
+    retry: 1,
     testTimeout: 120_000,
     hookTimeout: 120_000,
     teardownTimeout: 30_000,
