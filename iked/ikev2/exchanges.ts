@@ -111,7 +111,7 @@ function hearRequest(sa: IkeSa, message: OpenedMessage, bytes: Uint8Array, path:
   if (admission.is === 'ignored') return drop(sa, admission.why);
   if (admission.is === 'answered') {
     // An old copy may come from where the peer was: it moves nothing.
-    sa.heard = sa.host.now.mono;
+    alive(sa);
     sa.host.count('responses-repeated');
     return sa.transmit(admission.response, path);
   }
@@ -290,9 +290,14 @@ function forgotten(sa: IkeSa, { task, sent }: { readonly task: Task; readonly se
 
 /** An authentic message was heard: the peer lives, and a peer behind a NAT is where it sends from (RFC 7296 §2.23). */
 function heard(sa: IkeSa, path: Path): void {
-  sa.heard = sa.host.now.mono;
+  alive(sa);
   if (!sa.authenticated && !sa.originalInitiator) sa.path = path;
   follow(sa, path);
+}
+
+function alive(sa: IkeSa): void {
+  sa.heard = sa.host.now.mono;
+  sa.vouched = 0;
 }
 
 /** A peer behind a NAT is where its authentic messages, or its ESP, come from. */

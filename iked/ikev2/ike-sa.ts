@@ -123,6 +123,8 @@ export class IkeSa {
   /** `mono` of its birth, and of the last sign of life: an authentic message, or ESP. */
   since: number;
   heard: number;
+  /** Liveness checks in a row that ESP made needless, without a message of IKE between. */
+  vouched = 0;
   tasks: Task[] = [];
   /** The task whose SPI is being asked for. */
   preparing: Task | undefined;

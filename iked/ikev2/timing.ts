@@ -7,6 +7,11 @@ import type { IkeSa } from './ike-sa.ts';
 
 /** Liveness is looked at again after this at the earliest. Milliseconds. */
 const PROBE_MS = 1_000;
+/**
+ * Checks in a row that ESP makes needless. A peer that restarted may have kept its child SAs without the IKE SA, and where it may not begin
+ * a new one only an answer of IKE tells.
+ */
+const MOST_VOUCHED = 2;
 
 /** Everything of one IKE SA whose time has come. */
 export function passTime(sa: IkeSa): void {
@@ -72,7 +77,7 @@ export function wayRestored(sa: IkeSa): void {
 
 /**
  * RFC 7296 §2.4: an empty INFORMATIONAL where there was no sign of life for `dpd_delay`. Traffic of the children counts as one, so the
- * datapath is asked first whether any came.
+ * datapath is asked first whether any came; but not for ever, since it tells of the peer's datapath alone.
  */
 function checkLiveness(sa: IkeSa): void {
   const { host, timers } = sa;
@@ -83,7 +88,7 @@ function checkLiveness(sa: IkeSa): void {
   timers.set('liveness', Math.max(due, mono + Math.min(delay, PROBE_MS)));
   if (!host.linked || due > mono || !sa.window.open || sa.has('liveness') || sa.counting !== undefined) return;
   const children = sa.children.filter((child) => child.pending === 0);
-  if (children.length === 0) return sa.add({ kind: 'liveness' });
+  if (children.length === 0 || sa.vouched >= MOST_VOUCHED) return sa.add({ kind: 'liveness' });
   sa.counting = { left: children.length, moved: false };
   for (const child of children) host.countInbound(sa, child);
 }
@@ -99,6 +104,8 @@ export function trafficCounted(sa: IkeSa, child: ChildSa, packets: number | unde
   counting.left -= 1;
   if (counting.left > 0) return;
   sa.counting = undefined;
-  if (counting.moved) sa.heard = host.now.mono;
-  else if (sa.state.name === 'established' && host.linked && !sa.has('liveness')) sa.add({ kind: 'liveness' });
+  if (counting.moved) {
+    sa.heard = host.now.mono;
+    sa.vouched += 1;
+  } else if (sa.state.name === 'established' && host.linked && !sa.has('liveness')) sa.add({ kind: 'liveness' });
 }
