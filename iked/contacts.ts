@@ -33,15 +33,23 @@ export function contacted(owner: Owner, sa: IkeSa, initialContact: boolean): voi
 /** Both ends began one: the redundant IKE SA goes, when the children of the other are in. */
 function markRedundant({ now }: Owner, sa: IkeSa, other: IkeSa): void {
   const loser = redundantIkeSa(sa, other);
-  if (loser === undefined || loser.full) return;
-  loser.full = true;
+  if (loser === undefined || loser.redundant) return;
+  loser.redundant = true;
   loser.timers.set('yield', now.mono + YIELD_MS);
 }
 
 /** What only the redundant IKE SA carries is asked for in the other, then it is deleted. */
 export function yieldTo({ table, wanted, now }: Owner, loser: IkeSa): void {
-  const winner = table.carrierOf(loser.peer!.name);
-  if (winner === undefined || winner === loser || winner.state.name !== 'established') return;
+  const { name } = loser.peer!;
+  const winner = table.carrierOf(name);
+  if (winner?.state.name !== 'established') {
+    // Where the other is being rekeyed by both ends at once, what replaces it takes over; else this one is needed.
+    loser.redundant = table
+      .ofRemote(name)
+      .some((sa) => sa !== loser && sa.state.name === 'established' && sa.successor !== undefined);
+    if (loser.redundant) loser.timers.set('yield', now.mono + YIELD_MS);
+    return;
+  }
   const others = table.children().filter((child) => child.ike !== loser && child.usable);
   const carried = new Set(others.map((child) => child.policy.name));
   const missing = loser.children.filter((child) => child.usable && !carried.has(child.policy.name));

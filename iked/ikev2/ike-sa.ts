@@ -143,6 +143,8 @@ export class IkeSa {
   counting: { left: number; moved: boolean } | undefined;
   /** The peer wants no more children in this SA (NO_ADDITIONAL_SAS). */
   full = false;
+  /** Both ends began one, and this one is ours to close: it takes no more children, nor does what replaces it. */
+  redundant = false;
   #keys: IkeKeys | undefined;
   #cipher: IkeCipher | undefined;
   #ivCount = 0;
@@ -183,7 +185,7 @@ export class IkeSa {
 
   /** Whether a new child may be asked for in it. */
   get takesChildren(): boolean {
-    if (this.full || this.successor !== undefined) return false;
+    if (this.full || this.redundant || this.successor !== undefined) return false;
     const { name } = this.state;
     return (
       name === 'established' || (this.originalInitiator && (name === 'awaiting-ike-sa-init' || name === 'awaiting-ike-auth'))

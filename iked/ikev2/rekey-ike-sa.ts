@@ -170,8 +170,9 @@ export function inherit(old: IkeSa, fresh: IkeSa): void {
   if (old.preparing !== undefined) fresh.tasks.push(old.preparing);
   old.preparing = undefined;
   old.successor = undefined;
-  const yieldAt = old.timers.at('yield');
-  if (yieldAt !== undefined) fresh.timers.set('yield', yieldAt);
+  // The DELETE of a redundant one may have been waiting for this very rekey: it is for what replaces it then.
+  fresh.redundant ||= old.redundant;
+  if (fresh.redundant) fresh.timers.set('yield', old.timers.at('yield') ?? old.host.now.mono);
   old.state = { name: 'rekeyed' };
   for (const name of ['rekey', 'expire', 'liveness', 'grace', 'yield'] as const) old.timers.clear(name);
   old.timers.set('linger', old.host.now.mono + LINGER_MS);
