@@ -62,7 +62,7 @@ describe.each(Object.entries(CROWDS))('a datagram full of %s', (_name, payloads)
     const eighth = cost(writeMessage({ ...head, payloads: payloads(1 / 8) }));
     expect(whole).toBeLessThan(100);
     // Four times the proportion: timers are coarse and the machine is shared. A quadratic reader needs 64 times as long, not 32.
-    expect(whole).toBeLessThan(32 * Math.max(eighth, 0.1));
+    expect(whole).toBeLessThan(32 * Math.max(eighth, 0.5));
   });
 });
 
@@ -73,7 +73,7 @@ test('a chain of 16,000 payloads is given up after 256', () => {
   new DataView(chain.buffer).setUint32(24, chain.length);
   for (let at = 28; at < chain.length; at += 4) chain.set([PAYLOAD.VendorId, 0, 0, 4], at);
   expect(() => readMessage(chain)).toThrow(/more than 256 payloads/);
-  expect(cost(chain)).toBeLessThan(20);
+  expect(cost(chain)).toBeLessThan(50);
 });
 
 test('100 unknown payloads around SKF (CVE-2026-12413): kept, counted, and nothing is allocated for the fragment but its octets', () => {
