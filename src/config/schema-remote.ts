@@ -149,7 +149,7 @@ const SHARED = {
     is: timeLimit('infinite'),
     default: '2 min',
     by: ['iked'],
-    doc: 'The peer is asked whether it lives after this long without a protected packet from it.',
+    doc: 'The peer is asked whether it lives after this long without a protected packet from it, and after three times as long where only ESP came.',
   }),
   max_retry_to_send: directive({
     is: integer(0, 100),
