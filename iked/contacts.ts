@@ -41,12 +41,16 @@ function markRedundant({ now }: Owner, sa: IkeSa, other: IkeSa): void {
 /** What only the redundant IKE SA carries is asked for in the other, then it is deleted. */
 export function yieldTo({ table, wanted, now }: Owner, loser: IkeSa): void {
   const { name } = loser.peer!;
-  const winner = table.carrierOf(name);
+  const { address } = loser.path.remote;
+  const winner = table.carrierOf(name, address); // one remote may stand for many peers (IP_RW)
   if (winner?.state.name !== 'established') {
     // Where the other is being rekeyed by both ends at once, what replaces it takes over; else this one is needed.
     loser.redundant = table
       .ofRemote(name)
-      .some((sa) => sa !== loser && sa.state.name === 'established' && sa.successor !== undefined);
+      .some(
+        (sa) =>
+          sa !== loser && sa.path.remote.address.equals(address) && sa.state.name === 'established' && sa.successor !== undefined,
+      );
     if (loser.redundant) loser.timers.set('yield', now.mono + YIELD_MS);
     return;
   }
