@@ -30,9 +30,9 @@ interface Held {
 
 /** One open ACQUIRE. */
 export interface Pending {
-  readonly seq: number;
+  seq: number;
   readonly entry: SpdEntry;
-  readonly template: Template;
+  template: Template;
   readonly trigger: AcquireTrigger;
   /** The packet that asked, on its own. */
   readonly packet: IpPacket;
@@ -151,6 +151,16 @@ export class Acquires {
     for (const pending of this.#pending) if (!pending.failed) this.#announce(pending);
   }
 
+  /** The policy's tunnel ends elsewhere, or its key management talks elsewhere: asks again for what is open under it, by a new seq. */
+  retarget(entry: SpdEntry): void {
+    for (const pending of this.#pending) {
+      if (pending.entry !== entry || entry.template === undefined) continue;
+      pending.template = entry.template;
+      pending.seq = ++this.#seq;
+      if (!pending.failed) this.#announce(pending);
+    }
+  }
+
   expire(now: Instant): void {
     this.#pending = this.#pending.filter((pending) => {
       if (pending.expiresAt > now.mono) return true;
@@ -203,7 +213,8 @@ export class Acquires {
   }
 
   #announce({ seq, entry, template, trigger, shown }: Pending): void {
-    this.#effects.push({ kind: 'acquire', seq, policy: entry.policy, template, trigger, packet: shown });
+    const { policy, kmAddress } = entry;
+    this.#effects.push({ kind: 'acquire', seq, policy, kmAddress, template, trigger, packet: shown });
   }
 
   #discard(pending: Pending, reason: number): void {

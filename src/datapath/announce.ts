@@ -42,14 +42,10 @@ export function larvalMessage(type: SadbType, larval: Larval, state: number = SA
 }
 
 /** An SPD entry; CURRENT counts the packets that it decided about. */
-export function policyMessage(type: SadbType, { policy, hits, added, lastHit, expiresAt }: SpdEntry): SadbMessage {
+export function policyMessage(type: SadbType, { policy, kmAddress, hits, added, lastHit, expiresAt }: SpdEntry): SadbMessage {
   const seconds = expiresAt === Number.POSITIVE_INFINITY ? 0 : Math.ceil((expiresAt - added.mono) / 1000);
-  return policyToSadb(type, policy, seconds, {
-    allocations: hits,
-    bytes: 0,
-    addtime: epoch(added.wall),
-    usetime: epoch(lastHit),
-  });
+  const current = { allocations: hits, bytes: 0, addtime: epoch(added.wall), usetime: epoch(lastHit) };
+  return { ...policyToSadb(type, policy, seconds, current), kmAddress };
 }
 
 /** What an effect says to those who registered. */
@@ -76,7 +72,14 @@ export function announce(effect: Effect): SadbMessage {
 }
 
 /** The addresses are those that the SA is to have: the tunnel's, or where it names none the packet's. */
-function acquireMessage({ seq, policy, template, trigger, packet }: Extract<Effect, { kind: 'acquire' }>): SadbMessage {
+function acquireMessage({
+  seq,
+  policy,
+  kmAddress,
+  template,
+  trigger,
+  packet,
+}: Extract<Effect, { kind: 'acquire' }>): SadbMessage {
   const ends = template.endpoints;
   const end = (of: 'source' | 'destination') => (ends === undefined || ends[of].isUnspecified ? trigger[of] : ends[of]);
   return sadb('ACQUIRE', {
@@ -86,6 +89,7 @@ function acquireMessage({ seq, policy, template, trigger, packet }: Extract<Effe
     destination: hostAddress(end('destination')),
     policy: { type: IPSEC_POLICY.IPSEC, direction: IPSEC_DIR.OUTBOUND, id: policy.id, priority: policy.priority, requests: [] },
     proposal: { replay: 0, combs: [] },
+    kmAddress,
     packet,
   });
 }

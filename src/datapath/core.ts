@@ -15,6 +15,9 @@ import { Spd, type SpdEntry } from './spd.ts';
 /** From this share of its sequence numbers on an SA asks to be rekeyed, whatever its lifetimes say. */
 const SOFT_SEQUENCE_SHARE = 0.8;
 
+/** How long after a movement packets to an SA's former end are taken, in milliseconds. */
+export const FORMER_ENDS_GRACE = 3000;
+
 /** What was decided about an outbound flow. */
 export interface OutboundDecision {
   readonly entry: SpdEntry | undefined;

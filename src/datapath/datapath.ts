@@ -4,14 +4,15 @@
  */
 
 import type { EspSuite, PacketCipher } from '../crypto/packet-cipher.ts';
-import type { Policy } from '../ipsec/policy.ts';
+import { type KmAddress, type Policy, sameEnds, sameKmAddress, sameTunnel } from '../ipsec/policy.ts';
 import type { SaParameters } from '../ipsec/sa.ts';
 import type { Instant, RandomBytes } from '../machine.ts';
 import type { Path } from '../net/address.ts';
-import { Core } from './core.ts';
+import { Core, FORMER_ENDS_GRACE } from './core.ts';
 import { DROP, type Drops } from './drops.ts';
 import type { Effect } from './effects.ts';
 import { Inbound } from './inbound.ts';
+import type { MigratePlan } from './migrate.ts';
 import { Outbound } from './outbound.ts';
 import type { Larval, Sa } from './sad.ts';
 import { Outputs, type Reserve, Slots } from './slots.ts';
@@ -184,8 +185,8 @@ export class Datapath implements PacketEngine {
   }
 
   /** Adds an SPD entry, or replaces one in its place. `seconds` is its life; 0: for ever. */
-  addPolicy(policy: Policy, now: Instant, seconds = 0, replaced?: SpdEntry): SpdEntry {
-    const entry = this.core.spd.add(policy, seconds, now, replaced);
+  addPolicy(policy: Policy, now: Instant, seconds = 0, replaced?: SpdEntry, kmAddress?: KmAddress): SpdEntry {
+    const entry = this.core.spd.add(policy, seconds, now, replaced, kmAddress);
     this.core.changed(entry.expiresAt);
     return entry;
   }
@@ -218,10 +219,23 @@ export class Datapath implements PacketEngine {
   }
 
   /** Gives an SA other parameters while it goes on: addresses after a movement, lifetimes, selectors. */
-  replaceSa(sa: Sa, parameters: SaParameters): Sa {
+  replaceSa(sa: Sa, parameters: SaParameters, now: Instant): Sa {
     const next = this.core.sad.replace(sa, parameters, sa.born);
+    if (!sameEnds(parameters, sa.parameters)) next.rememberEnds(sa, now.mono + FORMER_ENDS_GRACE);
     this.core.changed(Math.min(next.softAt, next.hardAt));
     return next;
+  }
+
+  /** Carries out what X_MIGRATE asks for, all at once. ACQUIREs that are open under the policy are asked again. */
+  migrate({ entry, templates, sas, larvals }: MigratePlan, kmAddress: KmAddress | undefined, now: Instant): void {
+    const { spd, sad, acquires } = this.core;
+    const before = { policy: entry.policy, kmAddress: entry.kmAddress };
+    spd.retarget(entry, templates, kmAddress ?? entry.kmAddress);
+    sad.move(sas, now.mono + FORMER_ENDS_GRACE);
+    for (const { larval } of larvals) sad.removeLarval(larval);
+    for (const { larval, to } of larvals) sad.addLarval({ ...larval, ...to });
+    if (!sameTunnel(before.policy, entry.policy) || !sameKmAddress(before.kmAddress, entry.kmAddress)) acquires.retarget(entry);
+    this.core.changed();
   }
 
   removeSa(sa: Sa): void {

@@ -1,6 +1,6 @@
 /** What the packet path wants said to the rest of the world: rare, bounded, drained by the host (RFC 4301 §4.4.2.1, RFC 2367 §3.1.6, §3.1.8). */
 
-import type { Policy, Template } from '../ipsec/policy.ts';
+import type { KmAddress, Policy, Template } from '../ipsec/policy.ts';
 import type { Endpoint, IpAddress } from '../net/address.ts';
 import type { Larval, Sa } from './sad.ts';
 
@@ -19,6 +19,7 @@ export type Effect =
       readonly kind: 'acquire';
       readonly seq: number;
       readonly policy: Policy;
+      readonly kmAddress: KmAddress | undefined;
       readonly template: Template;
       readonly trigger: AcquireTrigger;
       readonly packet: Uint8Array;

@@ -110,7 +110,7 @@ export class Inbound {
   #takeEsp(slots: Slots, slot: number, at: number, length: number, now: Instant): void {
     if (length < ESP_HEADER + ICV_MINIMUM) return this.#drop(slots, slot, DROP.truncated);
     const core = this.#core;
-    const sa = core.sad.inbound(this.#view.getInt32(at), this.#local, !this.#knowsLocal);
+    const sa = core.sad.inbound(this.#view.getInt32(at), this.#local, !this.#knowsLocal, now.mono);
     if (sa === undefined) return this.#drop(slots, slot, DROP.noSa);
     if (sa.packets >= sa.hardPackets || sa.bytes >= sa.hardBytes) {
       core.expire(sa);
@@ -227,6 +227,7 @@ export class Inbound {
     if (this.#remoteFamily === 0 || encapsulation === undefined) return;
     const moved = this.#remoteFamily !== source.family || !sameWords(this.#remote, sa.source);
     if ((!moved && this.#remotePort === encapsulation.source.port) || now.mono - sa.mappingToldAt < MAPPING_INTERVAL) return;
+    if (sa.beganAt(this.#remote, now.mono)) return; // sent before it moved
     sa.mappingToldAt = now.mono;
     const bytes = new Uint8Array(this.#remoteFamily === 4 ? 4 : 16);
     const view = new DataView(bytes.buffer);

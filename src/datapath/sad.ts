@@ -2,10 +2,10 @@
 
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
 import { ENCR, INTEG } from '../crypto/transforms.ts';
-import { hasEnds, type Template } from '../ipsec/policy.ts';
+import { type Ends, hasEnds, type Template } from '../ipsec/policy.ts';
 import type { Mode, SaParameters, SaProtocol, Spi } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
-import type { IpAddress } from '../net/address.ts';
+import type { IpAddress, Path } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
 import { addressWords, SaMatcher } from './matcher.ts';
 import { Paths } from './paths.ts';
@@ -17,7 +17,7 @@ const TWO_32 = 0x1_0000_0000;
 
 /** One unidirectional SA as the engine runs it. The packet path reads its plain members; only `Sad` and the engine write them. */
 export class Sa {
-  readonly parameters: SaParameters;
+  parameters: SaParameters;
   readonly spi: Spi;
   /** A small number of its own, never given to another SA while the engine lives. */
   readonly serial: number;
@@ -35,7 +35,7 @@ export class Sa {
   readonly randomIv: boolean;
   readonly matcher: SaMatcher;
   window: ReplayWindow;
-  readonly path: number;
+  path: number;
   /** The last sequence number sent, and the last that may be. */
   sequence = 0;
   readonly lastSequence: number;
@@ -60,8 +60,11 @@ export class Sa {
   lastUse = 0;
   readonly born: Instant;
   /** The addresses as `addressWords`. */
-  readonly source: Int32Array;
-  readonly destination: Int32Array;
+  source: Int32Array;
+  destination: Int32Array;
+  /** Where it ended before it moved: packets under way still name that, until then (`mono` milliseconds). */
+  #former: { readonly source: Int32Array; readonly destination: Int32Array } | undefined;
+  #formerUntil = Number.NEGATIVE_INFINITY;
   /** When a new mapping was last told, in `mono` milliseconds. */
   mappingToldAt = Number.NEGATIVE_INFINITY;
 
@@ -91,6 +94,23 @@ export class Sa {
     this.hardAt = born.mono - lived + (lifetime.hard.seconds * 1000 || Infinity);
     this.source = addressWords(parameters.source);
     this.destination = addressWords(parameters.destination);
+  }
+
+  /** It has moved: what it was between `former` ends is still taken for a time. A transport SA makes its packets' addresses: it has no former ones. */
+  rememberEnds(former: Pick<Sa, 'source' | 'destination'>, until: number): void {
+    if (!this.tunnel) return;
+    this.#former = { source: former.source, destination: former.destination };
+    this.#formerUntil = until;
+  }
+
+  /** Whether packets may still come to `destination` because the SA ended there until a moment ago. */
+  endedAt(destination: Int32Array, mono: number): boolean {
+    return mono < this.#formerUntil && sameWords(this.#former!.destination, destination);
+  }
+
+  /** The same for where they come from. */
+  beganAt(source: Int32Array, mono: number): boolean {
+    return mono < this.#formerUntil && sameWords(this.#former!.source, source);
   }
 }
 
@@ -140,16 +160,17 @@ export class Sad {
 
   /**
    * The SA that a received packet names: SPI and, where there are several of that SPI, destination (`addressWords`), RFC 4301 §4.1. With
-   * `anyDestination` the outer destination is not known. SAs in use for the other direction do not count.
+   * `anyDestination` the outer destination is not known. SAs in use for the other direction do not count, and one that has moved is found at its
+   * former end for a time.
    */
-  inbound(spi: number, destination: Int32Array, anyDestination: boolean): Sa | undefined {
+  inbound(spi: number, destination: Int32Array, anyDestination: boolean, mono: number): Sa | undefined {
     const key = spi | 0;
     const mask = this.#keys.length - 1;
     for (let at = place(key) & mask; ; at = (at + 1) & mask) {
       const sa = this.#slots[at];
       if (sa === undefined) return undefined;
-      if (this.#keys[at] === key && sa.direction !== 'outbound' && (anyDestination || sameWords(sa.destination, destination)))
-        return sa;
+      if (this.#keys[at] !== key || sa.direction === 'outbound') continue;
+      if (anyDestination || sameWords(sa.destination, destination) || sa.endedAt(destination, mono)) return sa;
     }
   }
 
@@ -223,16 +244,38 @@ export class Sad {
     return next;
   }
 
+  /**
+   * Moves SAs to other ends: the same objects with their keys, cipher contexts, sequence numbers, windows, counters, lifetimes and age. UDP encapsulation
+   * keeps its ports. Until `graceUntil` packets to the former ends are taken. Nobody else may have the new names.
+   */
+  move(moves: readonly { readonly sa: Sa; readonly to: Ends }[], graceUntil: number): void {
+    for (const { sa } of moves) this.#byName.delete(nameOf(sa.spi, sa.parameters.protocol, sa.parameters.destination));
+    for (const { sa, to } of moves) {
+      const { protocol, encapsulation } = sa.parameters;
+      const former = { source: sa.source, destination: sa.destination };
+      sa.parameters = {
+        ...sa.parameters,
+        ...to,
+        encapsulation: encapsulation && {
+          source: { address: to.source, port: encapsulation.source.port },
+          destination: { address: to.destination, port: encapsulation.destination.port },
+        },
+      };
+      const path = this.paths.acquire(pathOf(sa.parameters));
+      this.paths.release(sa.path);
+      sa.path = path;
+      sa.source = addressWords(to.source);
+      sa.destination = addressWords(to.destination);
+      sa.rememberEnds(former, graceUntil);
+      this.#byName.set(nameOf(sa.spi, protocol, to.destination), sa);
+    }
+  }
+
   #enter(parameters: SaParameters, now: Instant, lived: number): Sa {
-    const { source, destination, encapsulation } = parameters;
-    const path = this.paths.acquire({
-      local: encapsulation?.source ?? { address: source, port: 0 },
-      remote: encapsulation?.destination ?? { address: destination, port: 0 },
-      encapsulated: encapsulation !== undefined,
-    });
+    const path = this.paths.acquire(pathOf(parameters));
     const sa = new Sa(parameters, ++this.#serial, path, now, lived);
     this.#sas.add(sa);
-    this.#byName.set(nameOf(sa.spi, parameters.protocol, destination), sa);
+    this.#byName.set(nameOf(sa.spi, parameters.protocol, parameters.destination), sa);
     const ofReqid = this.#byReqid.get(parameters.reqid);
     if (ofReqid === undefined) this.#byReqid.set(parameters.reqid, [sa]);
     else ofReqid.push(sa);
@@ -319,6 +362,14 @@ export class Sad {
 }
 
 const NO_SAS: readonly Sa[] = [];
+
+function pathOf({ source, destination, encapsulation }: SaParameters): Path {
+  return {
+    local: encapsulation?.source ?? { address: source, port: 0 },
+    remote: encapsulation?.destination ?? { address: destination, port: 0 },
+    encapsulated: encapsulation !== undefined,
+  };
+}
 
 function place(spi: number): number {
   const h = Math.imul(spi ^ (spi >>> 16), 0x9e3779b1);

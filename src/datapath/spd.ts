@@ -2,10 +2,12 @@
 
 import {
   hasEnds,
+  type KmAddress,
   type Policy,
   type PolicyDirection,
   type PolicySelector,
   samePolicySelector,
+  sameTunnel,
   type Template,
 } from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
@@ -16,9 +18,9 @@ import type { Sa } from './sad.ts';
 /** The direction's number in PF_KEY policy ids: id modulo 8. */
 const DIRECTION_INDEX: Readonly<Record<PolicyDirection, number>> = { inbound: 0, outbound: 1, forward: 2 };
 
-/** One entry as the engine keeps it. */
+/** One entry as the engine keeps it; only `Spd` and the packet path write it. */
 export class SpdEntry {
-  readonly policy: Policy;
+  policy: Policy;
   readonly added: Instant;
   /** When it goes by itself, in `mono` milliseconds; Infinity: never. */
   readonly expiresAt: number;
@@ -26,18 +28,21 @@ export class SpdEntry {
   hits = 0;
   lastHit = 0;
   /** The SA that this engine has templates for: the one of ESP, or undefined (nothing to protect with, or not supported). */
-  readonly template: Template | undefined;
+  template: Template | undefined;
+  /** Where key management talks about its SAs, since the last X_MIGRATE that told it. */
+  kmAddress: KmAddress | undefined;
   readonly supported: boolean;
   readonly #matcher: PolicyMatcher;
   /** Ties of priority are decided by who came first. */
   readonly order: number;
 
-  constructor(policy: Policy, seconds: number, added: Instant, order: number) {
+  constructor(policy: Policy, seconds: number, added: Instant, order: number, kmAddress: KmAddress | undefined) {
     this.policy = policy;
     this.added = { mono: added.mono, wall: added.wall };
     this.expiresAt = seconds === 0 ? Infinity : added.mono + 1000 * seconds;
     this.order = order;
     this.template = policy.templates[0];
+    this.kmAddress = kmAddress;
     this.supported = policy.action !== 'protect' || (policy.templates.length === 1 && this.template?.protocol === 'esp');
     this.#matcher = new PolicyMatcher(policy.selector);
   }
@@ -90,19 +95,28 @@ export class Spd {
 
   /**
    * Adds an entry, or puts it in the place of `replaced`, whose id, age and order it takes over. The id follows PF_KEY's usage: a running
-   * number times 8 and the direction. `seconds` is its life; 0: for ever.
+   * number times 8 and the direction. `seconds` is its life; 0: for ever. Where key management talks is kept while the tunnel's ends are the same.
    */
-  add(policy: Policy, seconds: number, now: Instant, replaced?: SpdEntry): SpdEntry {
+  add(policy: Policy, seconds: number, now: Instant, replaced?: SpdEntry, kmAddress?: KmAddress): SpdEntry {
     if (replaced !== undefined) this.remove(replaced);
     const id = replaced?.policy.id ?? this.#nextIndex++ * 8 + DIRECTION_INDEX[policy.direction];
     const order = replaced?.order ?? this.#nextOrder++;
-    const entry = new SpdEntry({ ...policy, id }, seconds, now, order);
+    const kept = replaced !== undefined && sameTunnel(replaced.policy, policy) ? replaced.kmAddress : undefined;
+    const entry = new SpdEntry({ ...policy, id }, seconds, now, order, kmAddress ?? kept);
     this.#byId.set(id, entry);
     const list = this.#ordered[policy.direction];
     list.push(entry);
     list.sort((a, b) => a.policy.priority - b.policy.priority || a.order - b.order);
     this.generation++;
     return entry;
+  }
+
+  /** Gives an entry other templates in its place, after a movement: id, age, order and hits stay. */
+  retarget(entry: SpdEntry, templates: readonly Template[], kmAddress: KmAddress | undefined): void {
+    entry.policy = { ...entry.policy, templates };
+    entry.template = templates[0];
+    entry.kmAddress = kmAddress;
+    this.generation++;
   }
 
   remove(entry: SpdEntry): void {

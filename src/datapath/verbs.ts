@@ -14,6 +14,7 @@ import type { VerbResult, Verbs } from '../pfkey/server.ts';
 import { larvalOf } from './acquire.ts';
 import { larvalMessage, policyMessage, saMessage } from './announce.ts';
 import type { Datapath } from './datapath.ts';
+import { migrate } from './migrate.ts';
 import type { Larval, Sa } from './sad.ts';
 import type { SpdEntry } from './spd.ts';
 
@@ -60,6 +61,7 @@ export class EngineVerbs implements Verbs {
     X_SPDGET: (message) => ({ reply: [answer(message, policyMessage(message.type, this.#byId(message)))] }),
     X_SPDDUMP: (message) => this.#spdDump(message),
     X_SPDFLUSH: (message) => this.#spdFlush(message),
+    X_MIGRATE: (message, now) => migrate(this.#engine, message, now, this.#strict),
   };
 
   handle(message: SadbMessage, now: Instant): VerbResult {
@@ -147,10 +149,10 @@ export class EngineVerbs implements Verbs {
     }
     const sa = sad.find(parameters.spi, parameters.protocol, parameters.destination);
     if (sa === undefined) throw refusal('there is no such SA', ERRNO.ESRCH);
-    return { broadcast: [answer(message, saMessage('UPDATE', this.#change(sa, parameters, message)))] };
+    return { broadcast: [answer(message, saMessage('UPDATE', this.#change(sa, parameters, message, now)))] };
   }
 
-  #change(sa: Sa, parameters: SaParameters, { newSource, newDestination }: SadbMessage): Sa {
+  #change(sa: Sa, parameters: SaParameters, { newSource, newDestination }: SadbMessage, now: Instant): Sa {
     if (!sameKey(parameters.encrKey, sa.parameters.encrKey) || !sameKey(parameters.integKey, sa.parameters.integKey)) {
       throw refusal('the keys of a running SA cannot be changed: make another SA');
     }
@@ -165,7 +167,7 @@ export class EngineVerbs implements Verbs {
       source: { address: source, port: ports.source.port },
       destination: { address: destination, port: ports.destination.port },
     };
-    const changed = this.#engine.replaceSa(sa, { ...parameters, source, destination, encapsulation });
+    const changed = this.#engine.replaceSa(sa, { ...parameters, source, destination, encapsulation }, now);
     parameters.encrKey.wipe();
     parameters.integKey?.wipe();
     return changed;
@@ -261,7 +263,8 @@ export class EngineVerbs implements Verbs {
     }
     const existing = this.#engine.core.spd.bySelector(policy.direction, policy.selector);
     if (existing !== undefined && !replace) throw refusal('there is such a policy already', ERRNO.EEXIST);
-    const entry = this.#engine.addPolicy(this.#withReqids(policy), now, policySeconds(message), existing);
+    const kmAddress = this.#strict ? undefined : message.kmAddress;
+    const entry = this.#engine.addPolicy(this.#withReqids(policy), now, policySeconds(message), existing, kmAddress);
     const type = message.type === 'X_SPDSETIDX' && this.#strict ? 'X_SPDADD' : message.type;
     return { broadcast: [answer(message, policyMessage(type, entry))] };
   }

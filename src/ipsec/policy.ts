@@ -1,6 +1,6 @@
 /** An entry of the SPD (RFC 4301 §4.4.1), as spmd installs it and the datapath obeys it. */
 
-import type { IpAddress } from '../net/address.ts';
+import { type Endpoint, type IpAddress, sameEndpoint } from '../net/address.ts';
 import { type Prefix, samePrefix, showPrefix } from '../net/prefix.ts';
 import type { Mode, SaProtocol } from './sa.ts';
 
@@ -20,13 +20,19 @@ export type PolicyAction = 'protect' | 'bypass' | 'discard';
 export type PolicyDirection = 'inbound' | 'outbound' | 'forward';
 export type PolicyLevel = 'default' | 'use' | 'require' | 'unique';
 
+/** The two ends of an SA, or of the tunnel that it makes. */
+export interface Ends {
+  readonly source: IpAddress;
+  readonly destination: IpAddress;
+}
+
 /** One SA that a packet must go through. Tunnel mode has both endpoints. */
 export interface Template {
   readonly protocol: SaProtocol;
   readonly mode: Mode;
   readonly level: PolicyLevel;
   readonly reqid: number;
-  readonly endpoints: { readonly source: IpAddress; readonly destination: IpAddress } | undefined;
+  readonly endpoints: Ends | undefined;
 }
 
 /**
@@ -39,6 +45,24 @@ export function hasEnds({ mode, endpoints, level, reqid }: Template, source: IpA
   return is(endpoints.source, source) && is(endpoints.destination, destination);
 }
 
+/**
+ * Where key management talks about SAs whose own addresses are no good for it: a node that moved has its SAs on its home address and IKE on the
+ * care-of address (SADB_X_EXT_KMADDRESS).
+ */
+export interface KmAddress {
+  readonly local: Endpoint;
+  readonly remote: Endpoint;
+}
+
+export function sameEnds(a: Ends, b: Ends): boolean {
+  return a.source.equals(b.source) && a.destination.equals(b.destination);
+}
+
+export function sameKmAddress(a: KmAddress | undefined, b: KmAddress | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return sameEndpoint(a.local, b.local) && sameEndpoint(a.remote, b.remote);
+}
+
 export interface Policy {
   /** The number the datapath gave it; 0 before that. */
   readonly id: number;
@@ -48,6 +72,12 @@ export interface Policy {
   /** Lower numbers come first; entries of the same priority keep the order in which they were added. */
   readonly priority: number;
   readonly templates: readonly Template[];
+}
+
+/** Whether two policies ask for SAs between the same ends. */
+export function sameTunnel(a: Policy, b: Policy): boolean {
+  const [before, after] = [a.templates[0]?.endpoints, b.templates[0]?.endpoints];
+  return before === undefined || after === undefined ? before === after : sameEnds(before, after);
 }
 
 export function samePolicySelector(a: PolicySelector, b: PolicySelector): boolean {

@@ -1,6 +1,6 @@
 /** Between PF_KEY messages and SPD entries (RFC 4301 §4.4.1); and readers of what a server sends unasked: ACQUIRE, EXPIRE, new mappings. */
 
-import type { Policy, PolicyAction, PolicyDirection, PolicyLevel, PolicySelector, Template } from '../ipsec/policy.ts';
+import type { KmAddress, Policy, PolicyAction, PolicyDirection, PolicyLevel, PolicySelector, Template } from '../ipsec/policy.ts';
 import type { Mode, SaProtocol } from '../ipsec/sa.ts';
 import type { Endpoint, IpAddress } from '../net/address.ts';
 import { fromSadbLifetime, modeOf, protocolOf, refusal, toSadbLifetime } from './convert.ts';
@@ -17,7 +17,7 @@ import {
   type SadbType,
 } from './registry.ts';
 
-const DIRECTION: Readonly<Record<PolicyDirection, number>> = {
+export const DIRECTION: Readonly<Record<PolicyDirection, number>> = {
   inbound: IPSEC_DIR.INBOUND,
   outbound: IPSEC_DIR.OUTBOUND,
   forward: IPSEC_DIR.FWD,
@@ -33,7 +33,7 @@ const ACTION: Readonly<Record<PolicyAction, number>> = {
   bypass: IPSEC_POLICY.NONE,
   protect: IPSEC_POLICY.IPSEC,
 };
-const PROTOCOL: Readonly<Record<SaProtocol, number>> = { esp: IPPROTO.ESP, ah: IPPROTO.AH, ipcomp: IPPROTO.IPCOMP };
+export const PROTOCOL_NUMBER: Readonly<Record<SaProtocol, number>> = { esp: IPPROTO.ESP, ah: IPPROTO.AH, ipcomp: IPPROTO.IPCOMP };
 
 /** X_SPDADD: refused where an entry has the same selector and direction. */
 export function policyToSpdAdd(policy: Policy, seconds = 0): SadbMessage {
@@ -126,7 +126,7 @@ export function directionOf(direction: number): PolicyDirection {
   throw refusal(`the direction is ${direction}, not 1 (in), 2 (out) or 3 (forward)`);
 }
 
-function policyAddresses(selector: PolicySelector): { source: SadbAddress; destination: SadbAddress } {
+export function policyAddresses(selector: PolicySelector): { source: SadbAddress; destination: SadbAddress } {
   const protocol = selector.protocol === 0 ? IPSEC_ULPROTO_ANY : selector.protocol;
   return {
     source: { protocol, prefixLength: selector.source.length, address: selector.source.address, port: selector.sourcePort },
@@ -141,7 +141,7 @@ function policyAddresses(selector: PolicySelector): { source: SadbAddress; desti
 
 function requestOf({ protocol, mode, level, reqid, endpoints }: Template): SadbIpsecRequest {
   return {
-    protocol: PROTOCOL[protocol],
+    protocol: PROTOCOL_NUMBER[protocol],
     mode: mode === 'tunnel' ? IPSEC_MODE.TUNNEL : IPSEC_MODE.TRANSPORT,
     level: LEVEL[level],
     reqid,
@@ -152,23 +152,29 @@ function requestOf({ protocol, mode, level, reqid, endpoints }: Template): SadbI
   };
 }
 
-function templateOf({ protocol, mode, level, reqid, addresses }: SadbIpsecRequest): Template {
+/** The SA protocol and mode of a request. Throws SadbError (EINVAL). */
+export function protocolOfRequest({ protocol, mode }: SadbIpsecRequest): { readonly protocol: SaProtocol; readonly mode: Mode } {
   const saProtocol =
     protocol === IPPROTO.ESP ? 'esp' : protocol === IPPROTO.AH ? 'ah' : protocol === IPPROTO.IPCOMP ? 'ipcomp' : undefined;
   if (saProtocol === undefined) throw refusal(`the protocol of a request is ${protocol}, not 50, 51 or 108`);
   if (mode === IPSEC_MODE.ANY) throw refusal('the mode of a request is 1 (transport) or 2 (tunnel), not 0');
-  const templateMode: Mode = modeOf(mode);
+  return { protocol: saProtocol, mode: modeOf(mode) };
+}
+
+function templateOf(request: SadbIpsecRequest): Template {
+  const { level, reqid, addresses } = request;
+  const { protocol, mode } = protocolOfRequest(request);
   const levels: readonly PolicyLevel[] = ['default', 'use', 'require', 'unique'];
   const templateLevel = levels[level];
   if (templateLevel === undefined) throw refusal(`the level of a request is ${level}, not 0 to 3`);
-  if (templateMode === 'tunnel' && addresses === undefined) throw refusal('a tunnel mode request needs both endpoints');
+  if (mode === 'tunnel' && addresses === undefined) throw refusal('a tunnel mode request needs both endpoints');
   return {
-    protocol: saProtocol,
-    mode: templateMode,
+    protocol,
+    mode,
     level: templateLevel,
     reqid,
     endpoints:
-      templateMode === 'tunnel' && addresses !== undefined
+      mode === 'tunnel' && addresses !== undefined
         ? { source: addresses.source.address, destination: addresses.destination.address }
         : undefined,
   };
@@ -183,11 +189,13 @@ export interface Acquire {
   readonly policyId: number;
   readonly direction: PolicyDirection;
   readonly packet: Uint8Array | undefined;
+  /** Where to negotiate, where that is not between the SA's own addresses. */
+  readonly kmAddress: KmAddress | undefined;
 }
 
 /** Throws SadbError where the message is no complete ACQUIRE. */
 export function readAcquire(message: SadbMessage): Acquire {
-  const { seq, source, destination, policy, packet } = message;
+  const { seq, source, destination, policy, packet, kmAddress } = message;
   const protocol = protocolOf(message.satype);
   if (source === undefined || destination === undefined || policy === undefined || protocol === undefined) {
     throw refusal('an ACQUIRE has its protocol, source, destination and policy');
@@ -200,6 +208,7 @@ export function readAcquire(message: SadbMessage): Acquire {
     policyId: policy.id,
     direction: directionOf(policy.direction),
     packet,
+    kmAddress,
   };
 }
 

@@ -175,7 +175,7 @@ export function refusal(message: string, errno: number = ERRNO.EINVAL): SadbErro
   return new SadbError(errno, message, 0);
 }
 
-function modeNumber(mode: Mode): number {
+export function modeNumber(mode: Mode): number {
   return mode === 'tunnel' ? IPSEC_MODE.TUNNEL : IPSEC_MODE.TRANSPORT;
 }
 

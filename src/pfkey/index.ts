@@ -2,6 +2,7 @@
 
 export * from './client.ts';
 export * from './convert.ts';
+export * from './convert-migrate.ts';
 export * from './convert-policy.ts';
 export * from './message.ts';
 export * from './registry.ts';

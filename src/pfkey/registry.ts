@@ -42,12 +42,13 @@ export const SADB_EXT_PRIVATE = 0x8000;
 
 /**
  * The bitmap of extension 0x80ff in REGISTER: bit n stands for the private extension 0x8000 + n, which the server then sends to this
- * client. Bit 31: KEY extensions of SAs that the client does not own.
+ * client. Bit 0: KMADDRESS in ACQUIREs and in what is told about policies. Bit 31: KEY extensions of SAs that the client does not own.
  */
+export const OPT_IN_KMADDRESS = 1;
 export const OPT_IN_KEYS = 0x80000000;
 
-/** Every private extension, without the keys of others: what our own daemons ask for. */
-export const OPT_IN_ALL = 0x1ffe;
+/** KMADDRESS and every private extension, without the keys of others: what our own daemons ask for. */
+export const OPT_IN_ALL = 0x1fff;
 
 /** The bit of the opt-in bitmap for a private extension number, or 0 where it has none. */
 export function optInBit(extension: number): number {
@@ -78,7 +79,7 @@ export const UDP_ENCAP = { ESPINUDP_NON_IKE: 1, ESPINUDP: 2 } as const;
 /** The errno values that a server answers with (Linux numbers, which are the ones on the wire). */
 // biome-ignore format: a table
 export const ERRNO = {
-  EPERM: 1, ENOENT: 2, ESRCH: 3, ENOMEM: 12, EACCES: 13, EBUSY: 16, EEXIST: 17, EINVAL: 22, ENOSPC: 28, ENOSYS: 38, ELOOP: 40,
+  EPERM: 1, ENOENT: 2, ESRCH: 3, ENOMEM: 12, EACCES: 13, EBUSY: 16, EEXIST: 17, EINVAL: 22, ENOSPC: 28, ENOSYS: 38, ELOOP: 40, ENODATA: 61,
   EMSGSIZE: 90, EOPNOTSUPP: 95, ENOBUFS: 105, ETIMEDOUT: 110, ECONNREFUSED: 111,
 } as const;
 

@@ -1,7 +1,6 @@
 /** What each PF_KEY request must hold before its verb runs: RFC 2367 §3.1, and what Linux asks for beyond it. Data, and one check. */
 
-import { bitsOf } from '../net/prefix.ts';
-import type { Dialect, SadbMessage } from './message.ts';
+import type { Dialect, SadbIpsecRequest, SadbMessage } from './message.ts';
 import {
   ERRNO,
   IPPROTO,
@@ -60,7 +59,7 @@ const RULES: { readonly [Type in SadbType]?: Rule } = {
   X_SPDDELETE2: { needs: ['policy'] },
   X_SPDDUMP: { needs: [] },
   X_SPDFLUSH: { needs: [] },
-  X_MIGRATE: { needs: POLICY, check: (message) => checkFamilies(message) ?? checkDirection(message) },
+  X_MIGRATE: { needs: POLICY, check: checkMigrate },
 };
 
 /** Whether a request may reach its verb: undefined, or why not. What depends on the SAD or the SPD is not asked here. */
@@ -124,16 +123,62 @@ function checkPolicy(message: SadbMessage): Refusal | undefined {
   if (requests.length === 0) return invalid('an ipsec policy needs at least one complete request of 16 octets or more');
   if (requests.length > MAX_REQUESTS)
     return { errno: ERRNO.ELOOP, reason: `a policy has at most ${MAX_REQUESTS} requests, not ${requests.length}` };
-  for (const { protocol, mode, addresses } of requests) {
-    if (![IPPROTO.ESP, IPPROTO.AH, IPPROTO.IPCOMP].some((known) => known === protocol))
-      return invalid(`the protocol of a request is ${protocol}, not 50, 51 or 108`);
-    if (mode !== IPSEC_MODE.TRANSPORT && mode !== IPSEC_MODE.TUNNEL)
-      return invalid(`the mode of a request is ${mode}, not 1 (transport) or 2 (tunnel)`);
-    if (mode !== IPSEC_MODE.TUNNEL) continue;
-    if (addresses === undefined) return invalid('a tunnel mode request needs both endpoints');
-    const { source, destination } = addresses;
-    if (bitsOf(source.address.family) !== bitsOf(destination.address.family))
-      return invalid('the endpoints of a tunnel are of different families');
+  return firstOf(requests, (request) => {
+    const bad = checkRequestForm(request);
+    if (bad !== undefined || request.mode !== IPSEC_MODE.TUNNEL) return bad;
+    return request.addresses === undefined ? invalid('a tunnel mode request needs both endpoints') : checkEnds(request);
+  });
+}
+
+function firstOf<T>(values: readonly T[], check: (value: T) => Refusal | undefined): Refusal | undefined {
+  for (const value of values) {
+    const wrong = check(value);
+    if (wrong !== undefined) return wrong;
   }
+  return undefined;
+}
+
+function checkRequestForm({ protocol, mode }: SadbIpsecRequest): Refusal | undefined {
+  if (![IPPROTO.ESP, IPPROTO.AH, IPPROTO.IPCOMP].some((known) => known === protocol))
+    return invalid(`the protocol of a request is ${protocol}, not 50, 51 or 108`);
+  if (mode !== IPSEC_MODE.TRANSPORT && mode !== IPSEC_MODE.TUNNEL)
+    return invalid(`the mode of a request is ${mode}, not 1 (transport) or 2 (tunnel)`);
+  return undefined;
+}
+
+function checkEnds({ addresses }: SadbIpsecRequest): Refusal | undefined {
+  if (addresses !== undefined && addresses.source.address.family !== addresses.destination.address.family)
+    return invalid('the endpoints of a tunnel are of different families');
+  return undefined;
+}
+
+/** Pairs of an old and a new request that agree in all but their addresses, each with both of them, in transport mode too. */
+function checkMigrate(message: SadbMessage): Refusal | undefined {
+  const { requests } = message.policy!;
+  const wrong = checkFamilies(message) ?? checkDirection(message);
+  if (wrong !== undefined) return wrong;
+  if (requests.length === 0 || requests.length % 2 !== 0)
+    return invalid(`a MIGRATE has pairs of an old and a new request, not ${requests.length} requests`);
+  if (requests.length > 2 * MAX_REQUESTS)
+    return invalid(`a MIGRATE has at most ${MAX_REQUESTS} pairs, not ${requests.length / 2}`);
+  const seen = new Set<string>();
+  for (let i = 0; i < requests.length; i += 2) {
+    const [from, to] = [requests[i]!, requests[i + 1]!];
+    const bad = checkRequestForm(from) ?? checkRequestForm(to) ?? checkEnds(from) ?? checkEnds(to);
+    if (bad !== undefined) return bad;
+    if (from.protocol !== to.protocol || from.mode !== to.mode || from.reqid !== to.reqid)
+      return invalid(`pair ${i / 2 + 1}: the old and the new request differ in protocol, mode or reqid`);
+    if (from.addresses === undefined || to.addresses === undefined)
+      return invalid(`pair ${i / 2 + 1}: a request has no addresses`);
+    if (to.addresses.source.address.isUnspecified || to.addresses.destination.address.isUnspecified)
+      return invalid(`pair ${i / 2 + 1}: a new address is unspecified`);
+    const { source, destination } = from.addresses;
+    const name = `${from.protocol} ${from.mode} ${from.reqid} ${source.address} ${destination.address}`;
+    if (seen.has(name)) return invalid(`pair ${i / 2 + 1}: what it moves was moved by an earlier pair`);
+    seen.add(name);
+  }
+  const { kmAddress } = message;
+  if (kmAddress !== undefined && kmAddress.local.address.family !== kmAddress.remote.address.family)
+    return invalid('the addresses of KMADDRESS are of different families');
   return undefined;
 }

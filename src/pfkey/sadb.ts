@@ -2,6 +2,7 @@
 
 import type { Secret } from '../bytes/secret.ts';
 import { WireError } from '../errors.ts';
+import type { KmAddress } from '../ipsec/policy.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { Endpoint, IpAddress } from '../net/address.ts';
 import { errnoName, type SadbType } from './registry.ts';
@@ -171,7 +172,8 @@ export interface SadbExtensions {
   readonly nattDestinationPort?: number | undefined;
   readonly nattOriginalAddress?: SadbAddress | undefined;
   readonly securityContext?: SadbSecurityContext | undefined;
-  readonly kmAddress?: { readonly local: Endpoint; readonly remote: Endpoint } | undefined;
+  /** In X_MIGRATE, SPD messages and (to those that asked) ACQUIRE: where key management talks. */
+  readonly kmAddress?: KmAddress | undefined;
   readonly filter?: SadbFilter | undefined;
   /** 0x8001: replay window in packets. */
   readonly window?: number | undefined;

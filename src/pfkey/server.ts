@@ -9,6 +9,7 @@ import {
   ERRNO,
   errnoName,
   OPT_IN_KEYS,
+  OPT_IN_KMADDRESS,
   optInBit,
   SADB_EXT,
   SADB_EXT_PRIVATE,
@@ -300,6 +301,7 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
     for (const name of PRIVATE) {
       if (name !== 'optIn' && (client.optIn & optInBit(SADB_EXT[name])) === 0) visible[name] = undefined;
     }
+    if (message.type !== 'X_MIGRATE' && (client.optIn & OPT_IN_KMADDRESS) === 0) visible.kmAddress = undefined;
     if ((message.keyAuth ?? message.keyEncrypt) !== undefined && !this.#maySeeKeys(client, message)) {
       visible.keyAuth = undefined;
       visible.keyEncrypt = undefined;

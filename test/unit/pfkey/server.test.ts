@@ -8,7 +8,7 @@ import type { SaParameters } from '../../../src/ipsec/sa.ts';
 import { IpAddress } from '../../../src/net/address.ts';
 import { saToAdd, saToGetspi, saToSadb } from '../../../src/pfkey/convert.ts';
 import { readSadb, SadbFramer, type SadbMessage, sadb, writeSadb } from '../../../src/pfkey/message.ts';
-import { ERRNO, OPT_IN_ALL, OPT_IN_KEYS } from '../../../src/pfkey/registry.ts';
+import { ERRNO, OPT_IN_ALL, OPT_IN_KEYS, OPT_IN_KMADDRESS } from '../../../src/pfkey/registry.ts';
 import { PfkeyServer, type PfkeyServerOptions, type VerbResult, type Verbs } from '../../../src/pfkey/server.ts';
 
 const NOW = { mono: 0, wall: 0 };
@@ -143,6 +143,19 @@ describe('registration', () => {
     rig.take(2);
     rig.put({ kind: 'notify', message: sadb('ACQUIRE', { satype: 3, packet: Uint8Array.of(1, 2, 3) }) });
     expect([rig.take(1)[0]!.packet, rig.take(2)[0]!.packet]).toEqual([Uint8Array.of(1, 2, 3), undefined]);
+  });
+
+  test('KMADDRESS in an ACQUIRE reaches only those who asked for it; in a MIGRATE it reaches all', () => {
+    const rig = new Rig();
+    rig.say(1, sadb('REGISTER', { satype: 3, optIn: OPT_IN_KMADDRESS }));
+    rig.say(2, sadb('REGISTER', { satype: 3 }));
+    rig.take(1);
+    rig.take(2);
+    const kmAddress = { local: { address: SA.source, port: 0 }, remote: { address: SA.destination, port: 0 } };
+    rig.put({ kind: 'notify', message: sadb('ACQUIRE', { satype: 3, kmAddress }) });
+    rig.put({ kind: 'notify', message: sadb('X_MIGRATE', { satype: 3, kmAddress }) });
+    const told = (client: number) => rig.take(client).map((message) => message.kmAddress);
+    expect([told(1), told(2), told(3)]).toEqual([[kmAddress, kmAddress], [undefined, kmAddress], [kmAddress]]);
   });
 });
 
