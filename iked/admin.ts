@@ -1,21 +1,20 @@
 /** What an operator asks for over control.sock: status, initiate, terminate, rekey, shutdown. */
 
 import { never } from '../src/errors.ts';
-import { showSelector } from '../src/ipsec/selector.ts';
+import type { ChildPolicy } from '../src/keying/child-policy.ts';
+import type { KeyCommand } from '../src/keying/ports.ts';
+import { childSaStatus } from '../src/keying/status.ts';
 import type { Instant } from '../src/machine.ts';
 import { showEndpoint } from '../src/net/address.ts';
 import { showIdentity } from './auth/identity.ts';
 import type { Owner } from './host.ts';
-import { type ChildSa, showSpi } from './ikev2/child-sa.ts';
-import { failIkeSa } from './ikev2/endings.ts';
-import type { IkeSa } from './ikev2/ike-sa.ts';
-import type { ChildPolicy } from './peers.ts';
-import type { ChildSaStatus, IkedCommand, IkedStatus, IkeSaStatus } from './ports.ts';
+import type { IkedStatus, IkeSaStatus } from './ports.ts';
+import { deleteChildren, end, type KeyChild, type KeySa, rekeyChild, rekey as rekeySa, saOf } from './versions.ts';
 
 /** What commands need of the machine. */
 export type Admin = Owner & { readonly counters: ReadonlyMap<string, number> };
 
-export function perform(iked: Admin, id: number, command: IkedCommand): void {
+export function perform(iked: Admin, id: number, command: KeyCommand): void {
   switch (command.verb) {
     case 'status':
       return reply(iked, id, status(iked));
@@ -65,11 +64,11 @@ function initiate(iked: Admin, id: number, name: string): void {
 }
 
 /** The IKE SAs that a name means: a remote's, or one by its short name. */
-function ikeSasNamed(iked: Admin, name: string): IkeSa[] {
+function ikeSasNamed(iked: Admin, name: string): KeySa[] {
   return iked.table.all().filter((sa) => sa.name === name || sa.peer?.name === name);
 }
 
-function childrenNamed(iked: Admin, name: string): ChildSa[] {
+function childrenNamed(iked: Admin, name: string): KeyChild[] {
   return iked.table.children().filter((child) => child.policy.name === name || child.policy.policy.name === name);
 }
 
@@ -79,18 +78,17 @@ function terminate(iked: Admin, id: number, name: string): void {
   const policies = iked.peers.childrenNamed(name);
   if (sas.length === 0 && children.length === 0 && policies.length === 0) return refuse(iked, id, unknown(iked, name));
   for (const policy of policies) iked.wanted.stop(policy.name);
-  for (const sa of sas) end(iked, sa, 'terminated by command');
+  for (const sa of sas) endAll(iked, sa, 'terminated by command');
   for (const child of children) {
     iked.wanted.stop(child.policy.name);
-    if (child.state !== 'deleting') child.ike.add({ kind: 'delete-child', children: [child] });
+    if (child.state !== 'deleting') deleteChildren(saOf(child), [child]);
   }
   reply(iked, id, { ikeSas: sas.length, childSas: children.length + sas.reduce((sum, sa) => sum + sa.children.length, 0) });
 }
 
-function end(iked: Admin, sa: IkeSa, why: string): void {
+function endAll(iked: Admin, sa: KeySa, why: string): void {
   for (const child of sa.children) iked.wanted.stop(child.policy.name);
-  if (!sa.authenticated) return failIkeSa(sa, why);
-  if (!sa.has('delete-ike')) sa.tasks.unshift({ kind: 'delete-ike', why });
+  end(sa, why, { urgent: true });
 }
 
 function rekey(iked: Admin, id: number, name: string, what: 'ike' | 'child'): void {
@@ -100,12 +98,10 @@ function rekey(iked: Admin, id: number, name: string, what: 'ike' | 'child'): vo
   );
   if (sas.length === 0 && children.length === 0) return refuse(iked, id, `nothing of ${name} is up that could be rekeyed`);
   if (what === 'child') {
-    const begun = children.filter((child) => !child.rekeying && child.successor === undefined);
-    for (const child of begun) child.ike.add({ kind: 'rekey-child', child });
-    return reply(iked, id, { childSas: begun.length });
+    return reply(iked, id, { childSas: children.filter(rekeyChild).length });
   }
-  const carriers = new Set(sas.length > 0 ? sas : children.map((child) => child.ike));
-  for (const sa of carriers) if (!sa.has('rekey-ike')) sa.add({ kind: 'rekey-ike' });
+  const carriers = new Set(sas.length > 0 ? sas : children.map(saOf));
+  for (const sa of carriers) rekeySa(sa);
   reply(iked, id, { ikeSas: carriers.size });
 }
 
@@ -113,7 +109,7 @@ function shutdown(iked: Admin, id: number): void {
   const sas = new Set(iked.table.all().filter((sa) => sa.authenticated));
   if (sas.size === 0) return reply(iked, id, {});
   iked.replies.awaitEnd(id, sas);
-  for (const sa of iked.table.all()) end(iked, sa, 'this daemon ends');
+  for (const sa of iked.table.all()) endAll(iked, sa, 'this daemon ends');
 }
 
 export function status(iked: Admin): IkedStatus {
@@ -126,7 +122,7 @@ export function status(iked: Admin): IkedStatus {
   };
 }
 
-function ikeSaStatus(sa: IkeSa, { mono }: Instant): IkeSaStatus {
+function ikeSaStatus(sa: KeySa, { mono }: Instant): IkeSaStatus {
   const rekeyAt = sa.timers.at('rekey');
   return {
     name: sa.name,
@@ -143,28 +139,5 @@ function ikeSaStatus(sa: IkeSa, { mono }: Instant): IkeSaStatus {
     ageMs: mono - sa.since,
     rekeyInMs: rekeyAt === undefined ? undefined : Math.max(0, rekeyAt - mono),
     children: sa.children.map((child) => childSaStatus(child, mono)),
-  };
-}
-
-function childSaStatus(child: ChildSa, mono: number): ChildSaStatus {
-  const { agreed, lifetime } = child;
-  const left = (seconds: number) => (seconds === 0 ? undefined : Math.max(0, Math.round(child.since + seconds * 1000 - mono)));
-  return {
-    selector: child.policy.name,
-    policy: child.policy.policy.name,
-    state: child.state,
-    protocol: 'esp',
-    mode: agreed.mode,
-    spiIn: showSpi(child.spiIn),
-    spiOut: showSpi(child.spiOut),
-    reqid: child.policy.reqid,
-    suite: child.suite,
-    extendedSequence: child.extendedSequence,
-    encapsulated: child.encapsulated,
-    localSelectors: agreed.local.map(showSelector),
-    peerSelectors: agreed.peer.map(showSelector),
-    ageMs: mono - child.since,
-    rekeyInMs: left(lifetime.soft.seconds),
-    expiresInMs: left(lifetime.hard.seconds),
   };
 }

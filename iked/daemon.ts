@@ -4,6 +4,7 @@ import type { Secret } from '../src/bytes/secret.ts';
 import type { Config, Ikev2Config } from '../src/config/config.ts';
 import { expandEndpoints, type LocalAddress } from '../src/config/expand.ts';
 import { SystemError, WireError } from '../src/errors.ts';
+import type { KeyCommand } from '../src/keying/ports.ts';
 import { type Endpoint, type Path, sameEndpoint, showEndpoint } from '../src/net/address.ts';
 import { clock } from '../src/runtime/clock.ts';
 import type { ControlRequest } from '../src/runtime/control.ts';
@@ -20,7 +21,7 @@ import { SpmifClient, type ClientOutput as SpmifOutput } from '../src/spmif/clie
 import { CODE, type Reply } from '../src/spmif/protocol.ts';
 import { Iked } from './iked.ts';
 import { readPsk } from './key-files.ts';
-import type { IkedCommand, IkedInput, IkedOutput, IkedSettings, IkedStatus } from './ports.ts';
+import type { IkedInput, IkedOutput, IkedSettings, IkedStatus } from './ports.ts';
 
 /** RFC 7296 §2. */
 const IKE_PORT = 500;
@@ -348,7 +349,7 @@ class IkedDaemon implements Daemon {
     return { ...status, failures: [...problems, ...status.failures] };
   }
 
-  #command(command: IkedCommand): Promise<unknown> {
+  #command(command: KeyCommand): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const id = this.#nextCommand++;
       this.#commands.set(id, { resolve, reject });
@@ -376,7 +377,7 @@ function pskOf(remote: string, path: string, format: Ikev2Config['pskFormat']) {
 }
 
 /** Throws Error with what was expected. */
-function commandOf({ verb, name, what }: ControlRequest): IkedCommand {
+function commandOf({ verb, name, what }: ControlRequest): KeyCommand {
   if (verb === 'status') return { verb };
   if (verb !== 'initiate' && verb !== 'terminate' && verb !== 'rekey')
     throw new Error(`unknown verb "${verb}"; expected status, initiate, terminate, rekey or events`);

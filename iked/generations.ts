@@ -1,12 +1,12 @@
 /** Configuration by generation: checked at prepare, in force at commit; what did not change keeps its SAs (decisions §3). */
 
 import type { LocalAddress } from '../src/config/expand.ts';
+import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import type { Owner } from './host.ts';
-import { failIkeSa } from './ikev2/endings.ts';
-import type { IkeSa } from './ikev2/ike-sa.ts';
-import { type ChildPolicy, Peers } from './peers.ts';
+import { Peers } from './peers.ts';
 import type { IkedSettings } from './ports.ts';
 import { refuseSettings } from './settings.ts';
+import { deleteChildren, end, type KeySa, withdraw } from './versions.ts';
 
 export class Generations {
   readonly #owner: Owner;
@@ -69,26 +69,22 @@ export class Generations {
   }
 
   /** What did not change keeps its SAs; what did is torn down with a DELETE. */
-  #reconcile(sa: IkeSa): void {
+  #reconcile(sa: KeySa): void {
     const before = sa.peer;
     if (before === undefined) return;
     const after = this.peers.byName(before.name);
     if (after === undefined || after.fingerprint !== before.fingerprint) {
       const why = after === undefined ? `remote ${before.name} is no longer configured` : `remote ${before.name} was changed`;
-      if (!sa.authenticated) return failIkeSa(sa, why);
-      if (sa.state.name === 'established') sa.add({ kind: 'delete-ike', why });
+      if (!sa.authenticated || sa.state.name === 'established') end(sa, why);
       return;
     }
     sa.peer = after;
     const stale = sa.children.filter(
       (child) => child.state !== 'deleting' && this.peers.child(child.policy.name)?.fingerprint !== child.policy.fingerprint,
     );
-    if (stale.length > 0) sa.add({ kind: 'delete-child', children: stale });
-    sa.tasks = sa.tasks.filter((task) => {
-      if (task.kind !== 'create-child' || usable(this.peers.child(task.demand.policy.name))) return true;
-      this.#owner.failed(task.demand, 'its selector is no longer configured, or has no address here');
-      return false;
-    });
+    if (stale.length > 0) deleteChildren(sa, stale);
+    for (const demand of withdraw(sa, ({ policy }) => usable(this.peers.child(policy.name))))
+      this.#owner.failed(demand, 'its selector is no longer configured, or has no address here');
   }
 }
 

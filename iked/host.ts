@@ -3,26 +3,23 @@
 import type { LocalAddress } from '../src/config/expand.ts';
 import type { Engine } from '../src/crypto/engine.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
+import type { Asks } from '../src/keying/asks.ts';
+import type { Demand as KeyDemand } from '../src/keying/demands.ts';
+import type { Details } from '../src/keying/events.ts';
+import type { Failures } from '../src/keying/failures.ts';
+import type { Replies } from '../src/keying/replies.ts';
+import type { Wanted } from '../src/keying/wanted.ts';
 import type { Instant, RandomBytes } from '../src/machine.ts';
 import type { Path } from '../src/net/address.ts';
-import type { Asks } from './asks.ts';
 import type { IkedEventName } from './events.ts';
-import type { Failures } from './failures.ts';
-import type { ChildSa } from './ikev2/child-sa.ts';
 import type { Cookies } from './ikev2/cookie.ts';
-import type { IkeSa } from './ikev2/ike-sa.ts';
-import type { SelectorPair } from './ikev2/narrowing.ts';
-import type { ChildPolicy, Peers } from './peers.ts';
+import type { Peers } from './peers.ts';
 import type { IkedOutput } from './ports.ts';
-import type { Replies } from './replies.ts';
 import type { SaTable } from './sa-table.ts';
-import type { Wanted } from './wanted.ts';
+import type { KeyChild, KeySa } from './versions.ts';
 
-/** A child SA that is wanted. Who waits for it is known to `demands.ts`. */
-export interface Demand {
-  readonly policy: ChildPolicy;
-  /** The packet that asks for it, as selectors. */
-  readonly packet?: SelectorPair | undefined;
+/** A child SA that is wanted. */
+export interface Demand extends KeyDemand {
   /** The peer makes child SAs for single pairs of addresses only (SINGLE_PAIR_REQUIRED). */
   readonly singlePair?: boolean;
 }
@@ -41,7 +38,7 @@ export interface Host {
   /** Whether the datapath is connected; its sockets and rules may be gone with it. */
   readonly linked: boolean;
   emit(output: IkedOutput): void;
-  report(name: IkedEventName, message: string, details?: Readonly<Record<string, string | number | boolean | undefined>>): void;
+  report(name: IkedEventName, message: string, details?: Details): void;
   /** Counts under a name that `status` shows. */
   count(name: string): void;
   /** A fresh IKE SPI, unique here. */
@@ -49,44 +46,44 @@ export interface Host {
   /** Whether one more unprotected error may be sent (RFC 7296 §2.21.4). */
   mayComplain(): boolean;
   /** Asks the datapath for an SPI, answered by `sa.spiArrived`. */
-  askSpi(sa: IkeSa, role: 'request' | 'response', mode: Mode, reqid: number): void;
+  askSpi(sa: KeySa, role: 'request' | 'response', mode: Mode, reqid: number): void;
   /** Gives an SPI back that no child was made of. */
   releaseSpi(spi: number, path: Path): void;
   /** UPDATE of the inbound SA, and ADD of the outbound one unless it is held back. Ends in `childInstalled` or `childRefused`. */
-  install(child: ChildSa, outbound: boolean): void;
+  install(child: KeyChild, outbound: boolean): void;
   /** ADD of an outbound SA that was held back. */
-  installOutbound(child: ChildSa): void;
+  installOutbound(child: KeyChild): void;
   /** DELETE of both SAs: the outbound one now, the inbound one after `drainMs`. */
-  uninstall(child: ChildSa, drainMs: number): void;
+  uninstall(child: KeyChild, drainMs: number): void;
   /** How many packets came in through a child, for liveness. Ends in `trafficCounted`. */
-  countInbound(sa: IkeSa, child: ChildSa): void;
+  countInbound(sa: KeySa, child: KeyChild): void;
   /** First authentication of this peer since we began: INITIAL_CONTACT is due. */
   isFirstContact(remote: string): boolean;
   /** An IKE SA came up, by whichever role. `initialContact`: the peer says it has no other with us. */
-  established(sa: IkeSa, initialContact: boolean): void;
+  established(sa: KeySa, initialContact: boolean): void;
   /** The time has come to close an IKE SA that is redundant. */
-  yields(loser: IkeSa): void;
+  yields(loser: KeySa): void;
   /** A demand ended. */
-  satisfied(demand: Demand, child: ChildSa): void;
+  satisfied(demand: Demand, child: KeyChild): void;
   failed(demand: Demand, why: string): void;
   /** Something goes wrong and may yet come right: `status` shows it until it does. */
   remember(subject: string, why: string): void;
   /** The peer takes no more children in the IKE SA at hand: another IKE SA is begun for this one. */
   demandElsewhere(demand: Demand): void;
   /** An IKE SA is gone, `failed` where that was not asked for. */
-  closed(sa: IkeSa, why: string, failed: boolean): void;
+  closed(sa: KeySa, why: string, failed: boolean): void;
   /** A child is gone and no other took its place; `wanted` where its traffic is likely to go on. */
-  childGone(child: ChildSa, why: string, wanted: boolean): void;
+  childGone(child: KeyChild, why: string, wanted: boolean): void;
 }
 
 /** What the parts of the machine need of it besides what an IKE SA does. */
 export interface Owner extends Host {
-  readonly asks: Asks;
+  readonly asks: Asks<KeySa, KeyChild>;
   readonly wanted: Wanted;
   readonly replies: Replies;
   readonly failures: Failures;
   /** The host's own addresses. */
   readonly local: readonly LocalAddress[];
   /** Does work on behalf of one IKE SA: a fault of ours in it closes that one and leaves the rest alone. */
-  guard(sa: IkeSa, work: () => void): void;
+  guard(sa: KeySa, work: () => void): void;
 }

@@ -4,38 +4,55 @@ import type { LocalAddress } from '../src/config/expand.ts';
 import { defaultEngine, type Engine } from '../src/crypto/engine.ts';
 import { Fault, never } from '../src/errors.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
+import { Acquires } from '../src/keying/acquires.ts';
+import { Adoption } from '../src/keying/adoption.ts';
+import { Asks, type Heard } from '../src/keying/asks.ts';
+import type { ChildPolicy } from '../src/keying/child-policy.ts';
+import type { Details } from '../src/keying/events.ts';
+import { Failures } from '../src/keying/failures.ts';
+import { addPolicies, deletePolicies, isGenerated } from '../src/keying/generated.ts';
+import type { AskedEnds, Beginner, KeyHost } from '../src/keying/host.ts';
+import { Replies } from '../src/keying/replies.ts';
+import { Wanted } from '../src/keying/wanted.ts';
 import { earliest, type Instant, type Machine, type RandomBytes } from '../src/machine.ts';
 import type { Endpoint, IpAddress, Path } from '../src/net/address.ts';
 import type { SadbMessage } from '../src/pfkey/message.ts';
 import { SADB_SASTATE } from '../src/pfkey/registry.ts';
-import { Acquires } from './acquires.ts';
 import { type Admin, perform } from './admin.ts';
-import { Adoption } from './adoption.ts';
-import { Asks, type Heard } from './asks.ts';
 import { contacted, isFirstContact, yieldTo } from './contacts.ts';
 import { event, type IkedEventName } from './events.ts';
-import { Failures } from './failures.ts';
-import { addPolicies, deletePolicies, isGenerated } from './generated.ts';
 import { Generations } from './generations.ts';
 import type { Demand } from './host.ts';
-import type { ChildSa } from './ikev2/child-sa.ts';
 import { Cookies } from './ikev2/cookie.ts';
-import { closeIkeSa } from './ikev2/endings.ts';
-import { advance, childInstalled, childRefused, follow, receive, spiArrived } from './ikev2/exchanges.ts';
-import type { IkeSa } from './ikev2/ike-sa.ts';
+import { receive } from './ikev2/exchanges.ts';
 import { respondIkeSaInit } from './ikev2/ike-sa-init.ts';
 import { EXCHANGE, type ReadMessage, readMessage } from './ikev2/message.ts';
-import { passTime, trafficCounted, wayRestored } from './ikev2/timing.ts';
+import { begin, negotiate } from './initiation.ts';
 import type { Peers } from './peers.ts';
 import type { IkedInput, IkedOutput } from './ports.ts';
-import { Replies } from './replies.ts';
 import { SaTable } from './sa-table.ts';
 import { Strangers } from './strangers.ts';
-import { Wanted } from './wanted.ts';
+import {
+  abandon,
+  advance,
+  childInstalled,
+  childRefused,
+  createChild,
+  deleteChildren,
+  follow,
+  type KeyChild,
+  type KeySa,
+  passTime,
+  rekeyChild,
+  saOf,
+  spiArrived,
+  trafficCounted,
+  wayRestored,
+} from './versions.ts';
 
 export type { IkedEvent, IkedEventName } from './events.ts';
 export { IKED_EVENTS } from './events.ts';
-export type { ChildSaStatus, IkedCommand, IkedInput, IkedOutput, IkedSettings, IkedStatus, IkeSaStatus } from './ports.ts';
+export type { IkedInput, IkedOutput, IkedSettings, IkedStatus, IkeSaStatus } from './ports.ts';
 
 export interface IkedOptions {
   readonly random: RandomBytes;
@@ -45,13 +62,13 @@ export interface IkedOptions {
   readonly engine?: Engine;
 }
 
-export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
+export class Iked implements Machine<IkedInput, IkedOutput>, Admin, KeyHost {
   readonly random: RandomBytes;
   readonly engine: Engine;
   readonly cookies: Cookies;
   readonly table = new SaTable();
-  readonly asks: Asks;
-  readonly failures = new Failures();
+  readonly asks: Asks<KeySa, KeyChild>;
+  readonly failures = new Failures((name) => this.peers.byName(name) !== undefined || this.peers.child(name) !== undefined);
   readonly replies: Replies;
   readonly wanted: Wanted;
   readonly counters = new Map<string, number>();
@@ -71,13 +88,17 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
     this.replies = new Replies((output) => this.emit(output));
     this.wanted = new Wanted(this);
     this.#generations = new Generations(this);
-    this.#acquires = new Acquires(this);
+    this.#acquires = new Acquires(this, this.wanted);
     this.#strangers = new Strangers(this);
-    this.#adoption = new Adoption(this.asks);
+    this.#adoption = new Adoption((sa, drainMs, now) => this.heard(this.asks.remove(sa, drainMs, now)));
   }
 
   get peers(): Peers {
     return this.#generations.peers;
+  }
+
+  get policies() {
+    return this.peers.policies;
   }
 
   get generation(): number {
@@ -146,20 +167,20 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
     this.wanted.passTime();
   }
 
-  #drive(sa: IkeSa): void {
+  #drive(sa: KeySa): void {
     this.guard(sa, () => advance(sa));
   }
 
-  guard(sa: IkeSa, work: () => void): void {
+  guard(sa: KeySa, work: () => void): void {
     try {
       work();
     } catch (error) {
       this.#fault(error, sa);
-      closeIkeSa(sa, 'a fault of this program', true);
+      abandon(sa);
     }
   }
 
-  #fault(error: unknown, sa: IkeSa | undefined): void {
+  #fault(error: unknown, sa: KeySa | undefined): void {
     const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
     const where = error instanceof Error ? (error.stack ?? '').split('\n').slice(1, 4).join(' ').replace(/\s+/g, ' ') : undefined;
     this.report('fault', text, { sa: sa?.name, where });
@@ -194,19 +215,19 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
 
   // The datapath.
 
-  heard(news: readonly Heard[]): void {
+  heard(news: readonly Heard<KeySa, KeyChild>[]): void {
     for (const one of news) {
       switch (one.kind) {
         case 'spi':
           this.guard(one.sa, () => spiArrived(one.sa, one.role, one.spi));
           break;
         case 'installed':
-          this.guard(one.child.ike, () => childInstalled(one.child));
+          this.guard(saOf(one.child), () => childInstalled(one.child));
           this.#adoption.carried(one.child, this.now);
           if (one.child.state === 'installed' && !one.child.agreed.initiator) this.wanted.arrived(one.child);
           break;
         case 'refused':
-          this.guard(one.child.ike, () => childRefused(one.child, one.why));
+          this.guard(saOf(one.child), () => childRefused(one.child, one.why));
           break;
         case 'moved':
           this.#moved(one.spi, one.remote);
@@ -235,7 +256,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
     if (up) this.#wayRestored(() => true);
   }
 
-  #wayRestored(of: (sa: IkeSa) => boolean): void {
+  #wayRestored(of: (sa: KeySa) => boolean): void {
     for (const sa of this.table.all()) if (of(sa)) this.guard(sa, () => wayRestored(sa));
   }
 
@@ -257,7 +278,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
 
   /** SAs of an earlier run are replaced by new ones: as soon as both the DUMP and the configuration are there, whichever came last. */
   #startAdopted(): void {
-    for (const name of this.#adoption.news(this.peers)) {
+    for (const name of this.#adoption.news(this.peers.served)) {
       this.report('sa-adopted', `SAs of an earlier run serve ${name}; they are kept until new ones carry its traffic`, {
         child: name,
       });
@@ -266,18 +287,19 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
     }
   }
 
-  #renegotiate(child: ChildSa): void {
-    const { ike, policy } = child;
+  #renegotiate(child: KeyChild): void {
+    const { policy } = child;
+    const sa = saOf(child);
     const inUse = child.usable && !child.superseded;
     child.superseded = true;
-    ike.add({ kind: 'delete-child', children: [child] });
+    deleteChildren(sa, [child]);
     // An ACQUIRE of its traffic may have come before, or come while this is under way: one new child serves both.
-    if (inUse && ike.state.name === 'established' && this.wanted.claim(policy))
-      ike.tasks.unshift({ kind: 'create-child', demand: { policy } });
+    if (inUse && sa.state.name === 'established' && this.wanted.claim(policy)) createChild(sa, { policy }, true);
   }
 
   #moved(spi: number, remote: Endpoint): void {
-    const sa = this.table.childByInboundSpi(spi)?.ike;
+    const child = this.table.childByInboundSpi(spi);
+    const sa = child === undefined ? undefined : saOf(child);
     if (sa !== undefined) this.guard(sa, () => follow(sa, { ...sa.path, remote }));
   }
 
@@ -290,30 +312,28 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
     if (child.state !== 'gone') this.#hardExpired(child);
   }
 
-  #childOf(spi: number, destination: IpAddress | undefined): ChildSa | undefined {
+  #childOf(spi: number, destination: IpAddress | undefined): KeyChild | undefined {
     const inbound = this.table.childByInboundSpi(spi);
     return inbound ?? (destination === undefined ? undefined : this.table.childByOutboundSpi(spi, destination));
   }
 
   /** An EXPIRE that came while we did not listen is seen in the DUMP: the SA is dying. */
-  #softExpired(child: ChildSa, lifetimeCurrent: SadbMessage['lifetimeCurrent']): void {
+  #softExpired(child: KeyChild, lifetimeCurrent: SadbMessage['lifetimeCurrent']): void {
     const used =
       (lifetimeCurrent?.allocations ?? 0) > 0 || (lifetimeCurrent?.bytes ?? 0) > 0 || (lifetimeCurrent?.usetime ?? 0) > 0;
-    const wanted = used || child.policy.policy.initiate === 'start';
-    if (!wanted || !child.usable || child.rekeying || child.successor !== undefined || child.superseded) return;
-    child.ike.add({ kind: 'rekey-child', child });
+    if (used || child.policy.policy.initiate === 'start') rekeyChild(child);
   }
 
-  #hardExpired(child: ChildSa): void {
-    const { ike } = child;
+  #hardExpired(child: KeyChild): void {
     if (child.state === 'deleting') return;
-    ike.report('child-sa-down', `child SA ${child.label} reached the end of its lifetime`, { child: child.policy.name });
+    const sa = saOf(child);
+    sa.report('child-sa-down', `child SA ${child.label} reached the end of its lifetime`, { child: child.policy.name });
     child.announced = false;
-    ike.add({ kind: 'delete-child', children: [child] });
+    deleteChildren(sa, [child]);
     if (!child.superseded) this.childGone(child, 'its lifetime ended', true);
   }
 
-  askSpi(sa: IkeSa, role: 'request' | 'response', mode: Mode, reqid: number): void {
+  askSpi(sa: KeySa, role: 'request' | 'response', mode: Mode, reqid: number): void {
     this.heard(this.asks.spi(sa, role, mode, reqid, this.now));
   }
 
@@ -322,23 +342,23 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
       this.heard(this.asks.remove({ spi, protocol: 'esp', source: remote.address, destination: local.address }, 0, this.now));
   }
 
-  install(child: ChildSa, outbound: boolean): void {
+  install(child: KeyChild, outbound: boolean): void {
     if (isGenerated(child.policy.policy)) for (const command of addPolicies(child)) this.emit({ kind: 'spmd', command });
     this.heard(this.asks.install(child, outbound, this.now));
   }
 
-  installOutbound(child: ChildSa): void {
+  installOutbound(child: KeyChild): void {
     this.heard(this.asks.installOutbound(child, this.now));
   }
 
-  uninstall(child: ChildSa, drainMs: number): void {
+  uninstall(child: KeyChild, drainMs: number): void {
     const others = this.table.children().filter((other) => other !== child);
     if (isGenerated(child.policy.policy))
       for (const command of deletePolicies(child, others)) this.emit({ kind: 'spmd', command });
     this.heard(this.asks.uninstall(child, drainMs, this.now));
   }
 
-  countInbound(sa: IkeSa, child: ChildSa): void {
+  countInbound(sa: KeySa, child: KeyChild): void {
     this.heard(this.asks.countInbound(sa, child, this.now));
   }
 
@@ -350,13 +370,27 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
     this.wanted.startStanding();
   }
 
+  // What is wanted.
+
+  pairs(): readonly KeyChild[] {
+    return this.table.children();
+  }
+
+  beginner(policy: ChildPolicy): Beginner {
+    return this.peers.beginner(policy);
+  }
+
+  negotiate(demand: Demand, asked: AskedEnds | undefined): void {
+    negotiate(this, demand, asked);
+  }
+
   // What IKE SAs tell.
 
   demandElsewhere(demand: Demand): void {
-    this.wanted.begin(demand);
+    begin(this, demand);
   }
 
-  satisfied(demand: Demand, child: ChildSa): void {
+  satisfied(demand: Demand, child: KeyChild): void {
     this.wanted.satisfied(demand, child);
   }
 
@@ -365,27 +399,27 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
   }
 
   remember(subject: string, why: string): void {
-    this.failures.remember(subject, why, this.now.wall, this.peers);
+    this.failures.remember(subject, why, this.now.wall);
   }
 
   isFirstContact(remote: string): boolean {
     return isFirstContact(this, remote);
   }
 
-  established(sa: IkeSa, initialContact: boolean): void {
+  established(sa: KeySa, initialContact: boolean): void {
     contacted(this, sa, initialContact);
   }
 
-  yields(loser: IkeSa): void {
+  yields(loser: KeySa): void {
     yieldTo(this, loser);
   }
 
-  closed(sa: IkeSa, why: string, failed: boolean): void {
+  closed(sa: KeySa, why: string, failed: boolean): void {
     if (failed) this.remember(sa.peer?.name ?? `${sa.path.remote.address}`, why);
     this.replies.gone(sa);
   }
 
-  childGone(child: ChildSa, why: string, wanted: boolean): void {
+  childGone(child: KeyChild, why: string, wanted: boolean): void {
     this.wanted.childGone(child, why, wanted);
   }
 
@@ -395,13 +429,9 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin {
     this.#outputs.push(output);
   }
 
-  report(
-    name: IkedEventName,
-    message: string,
-    details: Readonly<Record<string, string | number | boolean | undefined>> = {},
-  ): void {
+  report(name: IkedEventName, message: string, details: Details = {}): void {
     const told = event(name, message, details);
-    const again = this.failures.note(told, this.now.wall, this.peers);
+    const again = this.failures.note(told, this.now.wall);
     this.emit({ kind: 'event', event: again ? { ...told, severity: 'debug' } : told });
   }
 

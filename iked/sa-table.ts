@@ -2,8 +2,7 @@
 
 import { equal, hex } from '../src/bytes/bytes.ts';
 import { type Endpoint, showEndpoint } from '../src/net/address.ts';
-import type { ChildSa } from './ikev2/child-sa.ts';
-import type { IkeSa } from './ikev2/ike-sa.ts';
+import type { KeyChild, KeySa } from './versions.ts';
 
 /** How long, and for how many IKE SAs that are gone, the last response is kept. */
 const ECHO_MS = 30_000;
@@ -17,9 +16,9 @@ interface Echo {
 
 export class SaTable {
   readonly #echoes = new Map<string, Echo>();
-  readonly #bySpi = new Map<string, IkeSa>();
+  readonly #bySpi = new Map<string, KeySa>();
   /** Responder's IKE SAs, until they are gone: an IKE_SA_INIT that comes again is answered again. */
-  readonly #byInitiator = new Map<string, IkeSa>();
+  readonly #byInitiator = new Map<string, KeySa>();
 
   get size(): number {
     return this.#bySpi.size;
@@ -32,18 +31,18 @@ export class SaTable {
     return count;
   }
 
-  all(): IkeSa[] {
+  all(): KeySa[] {
     return [...this.#bySpi.values()];
   }
 
-  add(sa: IkeSa): void {
+  add(sa: KeySa): void {
     this.#bySpi.set(hex(sa.ownSpi), sa);
     if (!sa.originalInitiator && sa.initRequest !== undefined)
       this.#byInitiator.set(initiatorKey(sa.SPIi, sa.initRequest.from), sa);
   }
 
   /** An IKE SA is gone; what it answered last is kept for a peer that did not hear it (RFC 7296 §2.1). */
-  forget(sa: IkeSa): void {
+  forget(sa: KeySa): void {
     const response = sa.window.lastResponse;
     if (sa.lastRequest !== undefined && response !== undefined) {
       if (this.#echoes.size >= MOST_ECHOES) this.#echoes.delete([...this.#echoes.keys()][0]!);
@@ -63,36 +62,36 @@ export class SaTable {
   }
 
   /** By the SPI that we chose: the one thing that maps a message to an IKE SA (RFC 7296 §2.6). */
-  bySpi(own: Uint8Array): IkeSa | undefined {
+  bySpi(own: Uint8Array): KeySa | undefined {
     return this.#bySpi.get(hex(own));
   }
 
-  byInitiator(SPIi: Uint8Array, from: Endpoint): IkeSa | undefined {
+  byInitiator(SPIi: Uint8Array, from: Endpoint): KeySa | undefined {
     return this.#byInitiator.get(initiatorKey(SPIi, from));
   }
 
   /** IKE SAs of a remote, newest last. */
-  ofRemote(name: string): IkeSa[] {
+  ofRemote(name: string): KeySa[] {
     return this.all().filter((sa) => sa.peer?.name === name);
   }
 
   /** The one that the next child of a remote (of the peer `at` an address, where a remote stands for many) is negotiated in: established first, else one on its way. */
-  carrierOf(name: string, at?: Endpoint['address']): IkeSa | undefined {
+  carrierOf(name: string, at?: Endpoint['address']): KeySa | undefined {
     const able = this.ofRemote(name).filter((sa) => sa.takesChildren && (at === undefined || sa.path.remote.address.equals(at)));
     return able.findLast((sa) => sa.state.name === 'established') ?? able.at(-1);
   }
 
-  children(): ChildSa[] {
+  children(): KeyChild[] {
     return this.all().flatMap((sa) => sa.children);
   }
 
   /** Children by the SPI that we receive on. */
-  childByInboundSpi(spi: number): ChildSa | undefined {
+  childByInboundSpi(spi: number): KeyChild | undefined {
     return this.children().find((child) => child.spiIn === spi);
   }
 
   /** Children by the SPI that the peer receives on, and its address. */
-  childByOutboundSpi(spi: number, destination: Endpoint['address']): ChildSa | undefined {
+  childByOutboundSpi(spi: number, destination: Endpoint['address']): KeyChild | undefined {
     return this.children().find((child) => child.spiOut === spi && child.path.remote.address.equals(destination));
   }
 }

@@ -1,7 +1,7 @@
 /** Shell: tells the datapath's process its settings over control.sock, and again whenever that process has been started anew. */
 
+import type { DatapathSettings } from '../src/config/datapath-settings.ts';
 import { type ControlClient, controlClient } from '../src/runtime/control.ts';
-import type { DatapathSettings } from './ports.ts';
 
 const RETRY_FIRST_MS = 50;
 const RETRY_LAST_MS = 200;

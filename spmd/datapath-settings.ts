@@ -1,8 +1,8 @@
 /** What the datapath's process is to know of the configuration beyond its policies. */
 
 import type { Config } from '../src/config/config.ts';
+import type { DatapathSettings } from '../src/config/datapath-settings.ts';
 import { expandEndpoints, type LocalAddress } from '../src/config/expand.ts';
-import type { DatapathSettings } from './ports.ts';
 
 const IKE_PORT = 500;
 const KINK_PORT = 910;

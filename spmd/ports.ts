@@ -1,6 +1,7 @@
 /** What goes into the spmd machine and what comes out of it: the closed unions its shell and the tests are written against. */
 
-import type { Config, DatapathConfig, LimitsConfig, LoggingConfig } from '../src/config/config.ts';
+import type { Config } from '../src/config/config.ts';
+import type { DatapathSettings } from '../src/config/datapath-settings.ts';
 import type { LocalAddress } from '../src/config/expand.ts';
 import type { SadbMessage } from '../src/pfkey/message.ts';
 import type { SpmdEvent } from './events.ts';
@@ -50,20 +51,6 @@ export type SpmdCommand =
   | { readonly verb: 'confirm' }
   /** Removes every policy that spmd installed, and replies when the datapath has answered. */
   | { readonly verb: 'shutdown' };
-
-/** What the datapath's process is to know beyond its policies; its control.sock has the same shape. */
-export interface DatapathSettings {
-  readonly datapath: DatapathConfig;
-  readonly limits: LimitsConfig;
-  readonly logging: LoggingConfig;
-  /** Local UDP ports of the key daemons. */
-  readonly keyPorts: readonly number[];
-  /** Local addresses that the encapsulation port is served on. */
-  readonly localAddresses: readonly string[];
-  readonly unmatched: 'bypass' | 'discard';
-  /** A further PF_KEY socket beside the run directory's. */
-  readonly pfkey?: string | undefined;
-}
 
 export interface Reloaded {
   readonly generation: number;

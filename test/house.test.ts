@@ -20,6 +20,7 @@ const ROOMS = [
   { name: 'spmd', pattern: /^spmd\// },
   { name: 'kinkd', pattern: /^kinkd\// },
   { name: 'datapath', pattern: /^src\/datapath\// },
+  { name: 'keying', pattern: /^src\/keying\// },
   { name: 'isakmp', pattern: /^src\/isakmp\// },
   { name: 'pfkey', pattern: /^src\/pfkey\// },
   { name: 'spmif', pattern: /^src\/spmif\// },
@@ -36,7 +37,7 @@ const ROOMS = [
 const GROUND = ['wire', 'ground'];
 const MECHANISMS = ['net', 'crypto', 'asn1', ...GROUND];
 const PROTOCOLS = ['pfkey', 'spmif', 'config', 'ipsec', ...MECHANISMS];
-const CORES = ['iked', 'spmd', 'kinkd', 'datapath', 'isakmp', ...PROTOCOLS];
+const CORES = ['iked', 'spmd', 'kinkd', 'datapath', 'keying', 'isakmp', ...PROTOCOLS];
 
 /** What each room may import, itself apart. */
 const ARROWS: Record<(typeof ROOMS)[number]['name'], readonly string[]> = {
@@ -44,10 +45,11 @@ const ARROWS: Record<(typeof ROOMS)[number]['name'], readonly string[]> = {
   'front door': ['bins and whole suites', 'shells', 'runtime', ...CORES],
   shells: ['runtime', ...CORES],
   runtime: PROTOCOLS,
-  iked: ['isakmp', ...PROTOCOLS],
+  iked: ['keying', 'isakmp', ...PROTOCOLS],
   spmd: PROTOCOLS,
-  kinkd: ['isakmp', ...PROTOCOLS],
+  kinkd: ['keying', 'isakmp', ...PROTOCOLS],
   datapath: ['pfkey', 'ipsec', ...MECHANISMS],
+  keying: PROTOCOLS,
   isakmp: ['ipsec', ...MECHANISMS],
   pfkey: ['ipsec', ...MECHANISMS],
   spmif: ['config', 'ipsec', ...MECHANISMS],
@@ -118,6 +120,15 @@ describe('the house rule', () => {
       );
     }
     expect(misplaced).toEqual([]);
+  });
+
+  test('no daemon knows another', () => {
+    const daemon = (file: string) => /^(iked|spmd|kinkd)\//.exec(file)?.[1] ?? /^src\/(datapath-process)\//.exec(file)?.[1];
+    const crossing = files.flatMap(importsOf).filter(({ file, target }) => {
+      const [from, to] = [daemon(file), daemon(target)];
+      return from !== undefined && to !== undefined && from !== to;
+    });
+    expect(crossing).toEqual([]);
   });
 
   test('ikev1 and ikev2 do not know each other', () => {

@@ -5,12 +5,15 @@ import { PeerError } from '../../src/errors.ts';
 import { choose, type Proposal } from '../../src/ipsec/proposal.ts';
 import type { Mode } from '../../src/ipsec/sa.ts';
 import { showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
-import type { ChildPolicy, Peer } from '../peers.ts';
-import { type ChildSa, childProposals, ipsecOf, type PerfectForwardSecrecy, showSpi, spiBytes, spiOf } from './child-sa.ts';
+import type { SelectorPair } from '../../src/ipsec/selector-pair.ts';
+import type { ChildPolicy } from '../../src/keying/child-policy.ts';
+import { showSpi } from '../../src/keying/sa-pair.ts';
+import type { Peer } from '../peers.ts';
+import { type ChildSa, childProposals, ipsecOf, type PerfectForwardSecrecy, spiBytes, spiOf } from './child-sa.ts';
 import type { IkeSa } from './ike-sa.ts';
 import { proposalsText } from './ladder.ts';
 import { find } from './message.ts';
-import { narrowTo, type SelectorPair } from './narrowing.ts';
+import { narrowTo } from './narrowing.ts';
 import { findNotify } from './notify.ts';
 import type { Payload } from './payloads.ts';
 

@@ -1,144 +1,41 @@
 /** One child SA: what it is negotiated from, what was agreed, and its two SAs as the datapath is told of them (RFC 7296 §2.17, RFC 4301 §4.4.2). */
 
 import { readU32be, u32be } from '../../src/bytes/bytes.ts';
-import type { Ikev2Config, IpsecConfig, Limit } from '../../src/config/config.ts';
-import { ENCR, ESN, INTEG, KE, type KeName, suiteText } from '../../src/crypto/transforms.ts';
+import type { Ikev2Config, IpsecConfig } from '../../src/config/config.ts';
+import { ENCR, ESN, INTEG, KE, type KeName } from '../../src/crypto/transforms.ts';
 import { Fault } from '../../src/errors.ts';
-import { type Lifetime, softOf } from '../../src/ipsec/lifetime.ts';
 import type { Proposal, Transform } from '../../src/ipsec/proposal.ts';
-import type { Mode, SaParameters } from '../../src/ipsec/sa.ts';
-import type { TrafficSelector } from '../../src/ipsec/selector.ts';
-import type { Path } from '../../src/net/address.ts';
-import type { ChildPolicy } from '../peers.ts';
+import type { ChildPolicy } from '../../src/keying/child-policy.ts';
+import { type Agreement, SaPair } from '../../src/keying/sa-pair.ts';
 import type { Nonces } from './collisions.ts';
 import type { IkeSa } from './ike-sa.ts';
-import { type ChildKeys, type ChildSuite, childSuiteOf } from './keys.ts';
+import { childSuiteOf } from './keys.ts';
 
-export type ChildState =
-  /** Its SAs are on their way into the datapath. */
-  | 'installing'
-  | 'installed'
-  /** Another child took its place; it is to be deleted by whoever made that one. */
-  | 'replaced'
-  /** Our DELETE for it waits or is under way. */
-  | 'deleting'
-  | 'gone';
-
-/** What two ends agreed on, before it is installed. `inbound` and `outbound` are ours: the one place where _i and _r become directions. */
-export interface Agreement {
-  readonly policy: ChildPolicy;
-  readonly mode: Mode;
+/** What two ends agreed on by IKEv2. */
+export interface ChildAgreement extends Agreement {
   readonly proposal: Proposal;
   readonly ipsec: IpsecConfig;
-  readonly spiIn: number;
-  readonly spiOut: number;
-  readonly local: readonly TrafficSelector[];
-  readonly peer: readonly TrafficSelector[];
-  readonly inbound: ChildKeys;
-  readonly outbound: ChildKeys;
-  /** Whether we sent the request that made it. */
-  readonly initiator: boolean;
   /** The nonces of the exchange that made it. */
   readonly nonces: Nonces;
 }
 
-export class ChildSa {
-  readonly agreed: Agreement;
-  readonly path: Path;
-  readonly encapsulated: boolean;
-  readonly since: number;
-  readonly algorithms: ChildSuite;
-  readonly lifetime: { readonly soft: Lifetime; readonly hard: Lifetime };
+export class ChildSa extends SaPair<ChildAgreement> {
   /** Moves with an IKE SA rekey (RFC 7296 §2.8). */
   ike: IkeSa;
-  state: ChildState = 'installing';
-  /** PF_KEY requests that its installation waits for. */
-  pending = 0;
   /** The child it was made to replace. */
   replaces: ChildSa | undefined;
   /** The child that replaces it, made by an exchange of the peer's, and that exchange's nonces (§2.8.1). */
   successor: { readonly child: ChildSa; readonly Ni: Uint8Array; readonly Nr: Uint8Array } | undefined;
-  /** Our own rekey of it waits, is prepared or is under way. */
-  rekeying = false;
-  /** `held`: the outbound SA is not installed yet, since the peer may not be ready to receive on it (§2.8). */
-  outboundState: 'held' | 'installed' | 'none' = 'none';
-  /** When the held outbound SA is installed in any case, `mono`. */
-  outboundAt: number | undefined;
-  /** Another child carries its traffic: its end interrupts nothing. */
-  superseded = false;
   /** The IKE SA whose response waits for its installation. */
   heldBy: IkeSa | undefined;
-  /** Packets that its inbound SA had authenticated when liveness was looked at last. */
-  packetsSeen = 0;
-  /** Whether `child-sa-up` was reported of it, so that its end is too. */
-  announced = false;
 
-  constructor(agreed: Agreement, ike: IkeSa, encapsulated: boolean, since: number, chance: number) {
-    this.agreed = agreed;
-    this.algorithms = childSuiteOf(agreed.proposal);
+  constructor(agreed: ChildAgreement, ike: IkeSa, encapsulated: boolean, since: number, chance: number) {
+    super(agreed, childSuiteOf(agreed.proposal), ike.path, encapsulated, since, chance);
     this.ike = ike;
-    this.path = ike.path;
-    this.encapsulated = encapsulated;
-    this.since = since;
-    const { lifetimeTime, lifetimeBytes, lifetimePackets } = agreed.ipsec;
-    const hard = { seconds: finite(lifetimeTime) / 1000, bytes: finite(lifetimeBytes), packets: finite(lifetimePackets) };
-    this.lifetime = { hard, soft: softOf(hard, chance) };
   }
 
-  get policy(): ChildPolicy {
-    return this.agreed.policy;
-  }
-
-  get spiIn(): number {
-    return this.agreed.spiIn;
-  }
-
-  get spiOut(): number {
-    return this.agreed.spiOut;
-  }
-
-  /** Whether it carries traffic, or will in a moment. */
-  get usable(): boolean {
-    return this.state === 'installing' || this.state === 'installed';
-  }
-
-  /** Selector and SPIs, for events: `lan (in c1a2b3c4, out d5e6f708)`. */
-  get label(): string {
-    return `${this.policy.name} (in ${showSpi(this.spiIn)}, out ${showSpi(this.spiOut)})`;
-  }
-
-  get suite(): string {
-    const { encr, keyBits, integ } = this.algorithms;
-    return suiteText(encr, keyBits, integ);
-  }
-
-  get extendedSequence(): boolean {
-    return this.algorithms.extendedSequence;
-  }
-
-  /** One direction as the datapath is told of it. */
-  parameters(direction: 'inbound' | 'outbound'): SaParameters {
-    const { agreed, path, lifetime } = this;
-    const inbound = direction === 'inbound';
-    const keys = inbound ? agreed.inbound : agreed.outbound;
-    const [source, destination] = inbound ? [path.remote, path.local] : [path.local, path.remote];
-    const [from, to] = inbound ? [agreed.peer, agreed.local] : [agreed.local, agreed.peer];
-    return {
-      spi: inbound ? agreed.spiIn : agreed.spiOut,
-      protocol: 'esp',
-      mode: agreed.mode,
-      source: source.address,
-      destination: destination.address,
-      suite: this.algorithms,
-      encrKey: keys.encr,
-      integKey: keys.integ,
-      extendedSequence: this.extendedSequence,
-      replayWindow: agreed.ipsec.replayWindow,
-      reqid: agreed.policy.reqid,
-      encapsulation: this.encapsulated ? { source, destination } : undefined,
-      lifetime,
-      selectors: { source: from, destination: to },
-    };
+  override get owner(): IkeSa {
+    return this.ike;
   }
 }
 
@@ -234,12 +131,4 @@ export function spiBytes(spi: number): Uint8Array {
 
 export function spiOf(bytes: Uint8Array): number {
   return bytes.length === 4 ? readU32be(bytes) : 0;
-}
-
-export function showSpi(spi: number): string {
-  return spi.toString(16).padStart(8, '0');
-}
-
-function finite(limit: Limit): number {
-  return limit === 'infinite' ? 0 : limit;
 }

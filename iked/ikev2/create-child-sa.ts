@@ -9,16 +9,17 @@ import { PeerError } from '../../src/errors.ts';
 import type { Proposal } from '../../src/ipsec/proposal.ts';
 import type { Mode } from '../../src/ipsec/sa.ts';
 import { showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
+import { covers, type SelectorPair } from '../../src/ipsec/selector-pair.ts';
+import type { ChildPolicy } from '../../src/keying/child-policy.ts';
+import { showSpi } from '../../src/keying/sa-pair.ts';
 import type { Demand } from '../host.ts';
-import type { ChildPolicy } from '../peers.ts';
 import { type ChildChoice, checkRoom, chooseChild } from './child-choice.ts';
 import {
-  type Agreement,
+  type ChildAgreement,
   ChildSa,
   childProposals,
   ipsecOf,
   type PerfectForwardSecrecy,
-  showSpi,
   spiBytes,
   spiOf,
 } from './child-sa.ts';
@@ -30,7 +31,7 @@ import { chosenOf } from './ike-sa-init.ts';
 import { childKeys, childSuiteOf } from './keys.ts';
 import { proposalsText } from './ladder.ts';
 import { EXCHANGE, find, type Message, type OpenedMessage } from './message.ts';
-import { betweenHosts, checkNarrowed, coversPacket, proposedSelectors, type SelectorPair, singlePair } from './narrowing.ts';
+import { betweenHosts, checkNarrowed, proposedSelectors, singlePair } from './narrowing.ts';
 import { explainNotify, findError, findNotify, isNotifyName, notify, notifyName, notifyNumber } from './notify.ts';
 import { type Payload, type PayloadOf, PROTOCOL } from './payloads.ts';
 import { concludeRekeyed, createAnew, retryLater } from './rekey-child.ts';
@@ -263,7 +264,7 @@ export function makeChild(
   return { child, payloads };
 }
 
-function enter(sa: IkeSa, agreed: Agreement): ChildSa {
+function enter(sa: IkeSa, agreed: ChildAgreement): ChildSa {
   const child = new ChildSa(agreed, sa, sa.nat !== 'none' && sa.path.encapsulated, sa.host.now.mono, sa.host.random(1)[0]! / 255);
   sa.children.push(child);
   sa.timers.clear('grace');
@@ -343,8 +344,7 @@ export function readChild(
 /** A child that does not cover the packet that asked for it is of no use to it: asking again waits for a pause, and a second of the kind goes. */
 function conclude(sa: IkeSa, demand: Demand, child: ChildSa): void {
   const { local, peer } = child.agreed;
-  if (demand.packet === undefined || coversPacket({ TSi: local, TSr: peer }, demand.packet))
-    return sa.host.satisfied(demand, child);
+  if (demand.packet === undefined || covers(demand.packet, { TSi: local, TSr: peer })) return sa.host.satisfied(demand, child);
   const show = (some: readonly TrafficSelector[]) => some.map(showSelector).join(', ');
   const { TSi, TSr } = demand.packet;
   const why = `the peer narrowed it to ${show(local)} and ${show(peer)}, which leaves out the packet from ${show(TSi)} to ${show(TSr)}: correct src and dst on one side`;

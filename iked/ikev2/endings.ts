@@ -1,14 +1,9 @@
 /** How children and IKE SAs end, and what follows: what is taken out of the datapath, who is told, what is tried again (RFC 7296 §1.4.1, §2.4). */
 
+import { DRAIN_MS } from '../../src/keying/sa-pair.ts';
 import { sameIdentity } from '../auth/identity.ts';
 import type { ChildSa } from './child-sa.ts';
 import type { IkeSa, Task } from './ike-sa.ts';
-
-/**
- * A replaced inbound SA stays this long after its DELETE was answered: packets that left before the peer changed over are still on their
- * way, and its acknowledgement may have overtaken them. Milliseconds.
- */
-export const DRAIN_MS = 5_000;
 
 /** The outbound SA of a rekeyed child that was held back is installed now: the peer is ready to receive on it (RFC 7296 §2.8). */
 export function activate(child: ChildSa): void {
@@ -25,11 +20,7 @@ export function dropChild(child: ChildSa, why: string, wanted: boolean): void {
   ike.host.uninstall(child, child.superseded ? DRAIN_MS : 0);
   ike.remove(child);
   if (!announced) return;
-  ike.report('child-sa-down', `child SA ${child.label} is gone: ${why}`, {
-    child: child.policy.name,
-    policy: child.policy.policy.name,
-    replaced: child.superseded,
-  });
+  child.renounce(why);
   if (!child.superseded) ike.host.childGone(child, why, wanted);
 }
 

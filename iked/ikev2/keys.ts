@@ -19,6 +19,7 @@ import {
 } from '../../src/crypto/transforms.ts';
 import { Fault, PeerError } from '../../src/errors.ts';
 import { type Proposal, transformOf } from '../../src/ipsec/proposal.ts';
+import type { PairSuite, SaKeys } from '../../src/keying/sa-pair.ts';
 import type { SealKeys } from './message.ts';
 
 /** The algorithms of one IKE SA. */
@@ -32,9 +33,8 @@ export interface IkeSuite {
 }
 
 /** The algorithms of one child SA. `ke` is undefined without PFS. AH has `encr: 'null_enc'`. */
-export interface ChildSuite extends EspSuite {
+export interface ChildSuite extends PairSuite {
   readonly ke: KeName | undefined;
-  readonly extendedSequence: boolean;
 }
 
 /** The seven keys of an IKE SA, RFC 7296 §2.14. SK_ai and SK_ar are empty with a combined-mode cipher. */
@@ -46,12 +46,6 @@ export interface IkeKeys {
   readonly SK_er: Secret;
   readonly SK_pi: Secret;
   readonly SK_pr: Secret;
-}
-
-/** Key and salt of one direction of a child SA, as KEYMAT has them. */
-export interface ChildKeys {
-  readonly encr: Secret;
-  readonly integ: Secret | undefined;
 }
 
 /** The algorithms of a chosen IKE proposal. Throws PeerError NO_PROPOSAL_CHOSEN where it holds none or unknown ones. */
@@ -148,12 +142,12 @@ export function childKeys(
   Ni: Uint8Array,
   Nr: Uint8Array,
   g_ir?: Uint8Array,
-): { readonly fromInitiator: ChildKeys; readonly fromResponder: ChildKeys } {
+): { readonly fromInitiator: SaKeys; readonly fromResponder: SaKeys } {
   const encrBytes = encrKeymatBytes(suite.encr, suite.keyBits);
   if (encrBytes === undefined) throw new Fault(`${suite.encr} has no key of ${suite.keyBits} bits`);
   const integBytes = suite.integ === 'none' ? undefined : INTEG[suite.integ].keyBytes;
   const next = taker(prf, SK_d, g_ir === undefined ? cat(Ni, Nr) : cat(g_ir, Ni, Nr));
-  const direction = (): ChildKeys => {
+  const direction = (): SaKeys => {
     const encr = next(encrBytes);
     return { encr, integ: integBytes === undefined ? undefined : next(integBytes) };
   };

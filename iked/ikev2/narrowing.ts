@@ -1,14 +1,9 @@
 /** Traffic selector narrowing, RFC 7296 §2.9: what the responder grants of what was asked, and what the initiator may accept. */
 
 import { PeerError } from '../../src/errors.ts';
-import { ANY_PORT, intersect, isSubset, sameSelector, showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
+import { ANY_PORT, isSubset, sameSelector, showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
+import { common, covers, type SelectorPair } from '../../src/ipsec/selector-pair.ts';
 import type { IpAddress } from '../../src/net/address.ts';
-
-/** Both ends of a child SA's traffic: TSi is the initiator's of this exchange. */
-export interface SelectorPair {
-  readonly TSi: readonly TrafficSelector[];
-  readonly TSr: readonly TrafficSelector[];
-}
 
 /** What was granted, and by which of the policies. */
 export interface Narrowed<P extends SelectorPair> extends SelectorPair {
@@ -16,9 +11,6 @@ export interface Narrowed<P extends SelectorPair> extends SelectorPair {
   /** More of the proposal would be possible in another child SA: N(ADDITIONAL_TS_POSSIBLE). */
   readonly additional: boolean;
 }
-
-/** A payload counts its selectors in one octet. */
-const MOST = 255;
 
 /**
  * The responder's choice: the policy that covers the first selectors of both payloads (the packet that made the initiator ask, where it
@@ -94,41 +86,4 @@ export function betweenHosts(policy: SelectorPair, mine: IpAddress, peers: IpAdd
 /** All traffic of the addresses. */
 function hostOnly({ start, end }: TrafficSelector): TrafficSelector {
   return { protocol: 0, ...ANY_PORT, start, end };
-}
-
-/** Whether a child with these selectors takes the packet. */
-export function coversPacket(child: SelectorPair, packet: SelectorPair): boolean {
-  return covers(packet, child);
-}
-
-/** What both have in common, on both sides, or undefined where one side is empty. */
-function common(a: SelectorPair, b: SelectorPair): SelectorPair | undefined {
-  const TSi = shared(a.TSi, b.TSi);
-  const TSr = TSi.length === 0 ? [] : shared(a.TSr, b.TSr);
-  return TSr.length === 0 ? undefined : { TSi, TSr };
-}
-
-/**
- * The intersections, in the order offered, without those that another contains: the packet's own selector is not needed once the wider
- * one behind it is there. Ends at what one payload can hold, which also bounds the time.
- */
-function shared(offered: readonly TrafficSelector[], allowed: readonly TrafficSelector[]): TrafficSelector[] {
-  let kept: TrafficSelector[] = [];
-  for (const offer of offered) {
-    for (const allow of allowed) {
-      const both = intersect(offer, allow);
-      if (both === undefined || kept.some((known) => isSubset(both, known))) continue;
-      kept = kept.filter((known) => !isSubset(known, both));
-      kept.push(both);
-      if (kept.length === MOST) return kept;
-    }
-  }
-  return kept;
-}
-
-/** Whether everything of `inner` is within single selectors of `outer`. */
-function covers(inner: SelectorPair, outer: SelectorPair): boolean {
-  const within = (some: readonly TrafficSelector[], all: readonly TrafficSelector[]) =>
-    some.every((ts) => all.some((wide) => isSubset(ts, wide)));
-  return within(inner.TSi, outer.TSi) && within(inner.TSr, outer.TSr);
 }

@@ -9,7 +9,7 @@
  * the DELETE take different ways through two hosts.
  */
 
-import { type ChildSa, showSpi } from './child-sa.ts';
+import type { ChildSa } from './child-sa.ts';
 import { type Nonces, oursIsRedundant, redundantChild } from './collisions.ts';
 import { activate, dropChild } from './endings.ts';
 import type { IkeSa, Task } from './ike-sa.ts';
@@ -61,19 +61,7 @@ export function announce(child: ChildSa): void {
   const { ike, replaces, agreed } = child;
   if (child.state === 'installing') child.state = 'installed';
   if (child.announced || child.superseded) return;
-  child.announced = true;
-  const facts = {
-    child: child.policy.name,
-    policy: child.policy.policy.name,
-    mode: agreed.mode,
-    suite: child.suite,
-    spiIn: showSpi(child.spiIn),
-    spiOut: showSpi(child.spiOut),
-    reqid: child.policy.reqid,
-  };
-  if (replaces === undefined)
-    ike.report('child-sa-up', `child SA ${child.label} is up: ${agreed.mode} mode, ${child.suite}`, facts);
-  else ike.report('child-sa-rekeyed', `child SA ${child.label} replaces ${replaces.label}: ${child.suite}`, facts);
+  child.announce(replaces);
   const redundant = redundantChild(child);
   if (redundant !== undefined) {
     redundant.superseded = true;

@@ -1,7 +1,7 @@
 /** What the datapath's process is told and tells: plain JSON over its control.sock. */
 
 /** The verb `configure`, sent by spmd before it puts the policies, and again when they change. */
-export type { DatapathSettings } from '../../spmd/ports.ts';
+export type { DatapathSettings } from '../config/datapath-settings.ts';
 
 /** The result of the verb `ping`: one echo request through the policies. Milliseconds, or why there was no answer. */
 export type PingResult =

@@ -1,7 +1,8 @@
 /** `tanuki status`: what all daemons of a run directory say, put together, as one value and as a page of text. */
 
-import type { ChildSaStatus, IkedStatus, IkeSaStatus } from '../../iked/ports.ts';
+import type { IkedStatus, IkeSaStatus } from '../../iked/ports.ts';
 import type { DatapathSaStatus, DatapathStatus } from '../datapath-process/ports.ts';
+import type { ChildSaStatus } from '../keying/status.ts';
 import type { DaemonName } from '../runtime/run-dir.ts';
 import type { ChildStatus } from '../runtime/supervisor.ts';
 import { ask } from './ask.ts';

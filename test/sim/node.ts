@@ -1,12 +1,13 @@
 /** One simulated host: spmd, iked and the datapath as processes of their own, joined by spmif and PF_KEY, each of which can be killed and started anew. */
 
 import { Iked, type IkedInput, type IkedOutput } from '../../iked/iked.ts';
-import type { IkedCommand, IkedStatus } from '../../iked/ports.ts';
+import type { IkedStatus } from '../../iked/ports.ts';
 import type { SpmdInput, SpmdOutput } from '../../spmd/ports.ts';
 import { Spmd } from '../../spmd/spmd.ts';
 import { Secret } from '../../src/bytes/secret.ts';
 import { nobleEngine } from '../../src/crypto/engine-noble.ts';
 import type { Event } from '../../src/event.ts';
+import type { KeyCommand } from '../../src/keying/ports.ts';
 import type { Machine } from '../../src/machine.ts';
 import type { IpAddress } from '../../src/net/address.ts';
 import { readSadb, SadbFramer, writeSadb } from '../../src/pfkey/message.ts';
@@ -210,7 +211,7 @@ export class SimNode {
     this.#dropSpmif();
   }
 
-  command(command: IkedCommand): void {
+  command(command: KeyCommand): void {
     if (this.#iked === undefined) return;
     const id = ++this.#command;
     if (command.verb !== 'status') this.#replies.set(id, { at: this.#doors.clock.mono, verb: command.verb });

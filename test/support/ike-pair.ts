@@ -1,6 +1,7 @@
 /** Two iked machines on a virtual network, with a virtual clock and fake datapaths: what the exchange ladders and the simulator run on. */
 
-import { Iked, type IkedCommand, type IkedEvent, type IkedInput, type IkedOutput, type IkedStatus } from '../../iked/iked.ts';
+import { Iked, type IkedEvent, type IkedInput, type IkedOutput, type IkedStatus } from '../../iked/iked.ts';
+import type { KeyCommand } from '../../src/keying/ports.ts';
 import { IpAddress, type Path } from '../../src/net/address.ts';
 import { hostAddress } from '../../src/pfkey/convert.ts';
 import type { SadbMessage } from '../../src/pfkey/message.ts';
@@ -225,7 +226,7 @@ export class IkeNode {
     return (this.setting.children ?? []).map((child) => child.name ?? 'lan');
   }
 
-  command(command: IkedCommand): number {
+  command(command: KeyCommand): number {
     this.#command += 1;
     this.put({ kind: 'command', id: this.#command, command });
     return this.#command;

@@ -1,9 +1,10 @@
 /** RFC 7296 §2.9, its example among them. */
 
 import { describe, expect, test } from 'vitest';
-import { checkNarrowed, narrowTo, type SelectorPair } from '../../../../iked/ikev2/narrowing.ts';
+import { checkNarrowed, narrowTo } from '../../../../iked/ikev2/narrowing.ts';
 import { PeerError } from '../../../../src/errors.ts';
 import type { TrafficSelector } from '../../../../src/ipsec/selector.ts';
+import type { SelectorPair } from '../../../../src/ipsec/selector-pair.ts';
 import { IpAddress } from '../../../../src/net/address.ts';
 
 /** `10.1.0.0-10.1.0.255`, with protocol and ports behind it where they are not any. */

@@ -1,10 +1,10 @@
 /** The packet that an ACQUIRE shows, as the first traffic selectors of the request that follows (RFC 7296 §2.9). */
 
-import { ANY_PORT, type TrafficSelector } from '../src/ipsec/selector.ts';
-import { IpAddress } from '../src/net/address.ts';
-import { IPV4, IPV6, IpPacket } from '../src/net/ip-packet.ts';
-import { hasPorts } from '../src/net/transport.ts';
-import type { SelectorPair } from './ikev2/narrowing.ts';
+import { ANY_PORT, type TrafficSelector } from '../ipsec/selector.ts';
+import type { SelectorPair } from '../ipsec/selector-pair.ts';
+import { IpAddress } from '../net/address.ts';
+import { IPV4, IPV6, IpPacket } from '../net/ip-packet.ts';
+import { hasPorts } from '../net/transport.ts';
 
 /**
  * Addresses, protocol and ports of an outbound packet, seen from its sender; undefined where it is none. ICMP types are left open: the

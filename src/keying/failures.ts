@@ -1,7 +1,6 @@
 /** What goes wrong and may yet come right: what `status` shows until it does, and which lines of the log were written before. */
 
-import type { IkedEvent } from './events.ts';
-import type { Peers } from './peers.ts';
+import type { KeyEvent } from './events.ts';
 
 /** Failures that `status` shows, and subjects whose last line is remembered. */
 const MOST_FAILURES = 64;
@@ -16,6 +15,7 @@ export interface Failure {
 }
 
 export class Failures {
+  readonly #configured: (name: string) => boolean;
   /** By remote, selector or address; oldest first. */
   readonly all = new Map<string, Failure>();
   /** The last line of the log about what fails, by subject. */
@@ -23,13 +23,18 @@ export class Failures {
   /** When a limit was told of last, `wall`. */
   readonly #limits = new Map<string, number>();
 
+  /** `configured`: whether a name is that of a remote or a selector in force. */
+  constructor(configured: (name: string) => boolean) {
+    this.#configured = configured;
+  }
+
   /** Strangers, whose subject is an address, never push out what is configured. */
-  remember(subject: string, why: string, wall: number, peers: Peers): void {
+  remember(subject: string, why: string, wall: number): void {
     this.all.delete(subject);
     this.all.set(subject, { at: wall, why });
     if (this.all.size <= MOST_FAILURES) return;
     const oldest = [...this.all.keys()];
-    const stranger = oldest.find((name) => peers.byName(name) === undefined && peers.child(name) === undefined);
+    const stranger = oldest.find((name) => !this.#configured(name));
     this.all.delete(stranger ?? oldest[0]!);
   }
 
@@ -42,17 +47,17 @@ export class Failures {
    * Takes note of what an event says about failures. True where the same was said of the same subject before: a peer that sends its request
    * again gets the same answer, and we try again too; the line is written once.
    */
-  note({ name, message, child, remote, peer, limit }: IkedEvent, wall: number, peers: Peers): boolean {
+  note({ name, message, child, remote, peer, limit }: KeyEvent, wall: number): boolean {
     if (name === 'limit-reached') return this.#limitSaid(`${limit}`, wall);
     if (name === 'child-sa-up') for (const one of [child, remote]) this.mended(`${one}`);
     const subject = [child, remote, peer].find((one) => typeof one === 'string');
-    const failed = (name === 'ike-sa-failed' || name === 'child-sa-failed') && subject !== undefined;
+    const failed = name.endsWith('-sa-failed') && subject !== undefined;
     if (!failed && name !== 'message-refused') return false;
     const again = this.#said.get(`${subject}`) === message;
     this.#said.delete(`${subject}`);
     this.#said.set(`${subject}`, message);
     if (this.#said.size > MOST_FAILURES) this.#said.delete([...this.#said.keys()][0]!);
-    if (failed) this.remember(subject, message, wall, peers);
+    if (failed) this.remember(subject, message, wall);
     return again;
   }
 

@@ -1,7 +1,14 @@
 /** Which child SAs are wanted and by whom: ACQUIREs, commands, `initiate start`; and the pause between attempts while a peer is away. */
 
-import type { SelectorPair } from './ikev2/narrowing.ts';
-import type { ChildPolicy } from './peers.ts';
+import type { SelectorPair } from '../ipsec/selector-pair.ts';
+import type { ChildPolicy } from './child-policy.ts';
+
+/** A child SA that is wanted. Who waits for it is known to `Demands`. */
+export interface Demand {
+  readonly policy: ChildPolicy;
+  /** The packet that asks for it, as selectors. */
+  readonly packet?: SelectorPair | undefined;
+}
 
 /** Who is to be told how an attempt ended. */
 export interface Waiter {

@@ -1,34 +1,38 @@
-/** The questions iked has for the datapath, and what their answers are for: PF_KEY requests about SPIs and SAs. Alone knows how each is put. */
+/** The questions a key daemon has for the datapath, and what their answers are for: PF_KEY requests about SPIs and SAs. Alone knows how each is put. */
 
-import type { Mode, SaParameters } from '../src/ipsec/sa.ts';
-import type { Instant } from '../src/machine.ts';
-import type { Endpoint, Path } from '../src/net/address.ts';
-import { PfkeyClient, type PfkeyClientInput } from '../src/pfkey/client.ts';
-import { addToSa, saIdTo, saToAdd, saToGetspi, saToUpdate } from '../src/pfkey/convert.ts';
-import { type SadbMessage, sadb } from '../src/pfkey/message.ts';
-import { errnoName, OPT_IN_ALL, SADB_SATYPE } from '../src/pfkey/registry.ts';
-import type { ChildSa } from './ikev2/child-sa.ts';
-import type { IkeSa } from './ikev2/ike-sa.ts';
-import type { IkedOutput } from './ports.ts';
+import type { Mode, SaParameters } from '../ipsec/sa.ts';
+import type { Instant } from '../machine.ts';
+import type { Endpoint, Path } from '../net/address.ts';
+import { PfkeyClient, type PfkeyClientInput } from '../pfkey/client.ts';
+import { addToSa, saIdTo, saToAdd, saToGetspi, saToUpdate } from '../pfkey/convert.ts';
+import { type SadbMessage, sadb } from '../pfkey/message.ts';
+import { errnoName, OPT_IN_ALL, SADB_SATYPE } from '../pfkey/registry.ts';
+import type { SaPair } from './sa-pair.ts';
 
 /** SPIs that we let the datapath choose from; 0 to 255 are reserved (RFC 4303 §2.1). */
 const SPI_RANGE = { min: 0x100, max: 0x0fffffff } as const;
 
+/** What an SPI is asked for: a negotiation with a peer, which may be over when the answer comes. */
+export interface Asker {
+  readonly path: Path;
+  readonly closed: boolean;
+}
+
 /** What a PF_KEY request is for. */
-type Purpose =
-  /** An SPI for what an IKE SA is about to request (`request`) or to answer (`response`). */
-  | { readonly for: 'spi'; readonly sa: IkeSa; readonly role: 'request' | 'response'; readonly path: Path }
-  | { readonly for: 'install'; readonly child: ChildSa; readonly direction: 'inbound' | 'outbound' }
-  | { readonly for: 'life'; readonly sa: IkeSa; readonly child: ChildSa }
+type Purpose<S extends Asker, P extends SaPair> =
+  /** An SPI for what a negotiation is about to request (`request`) or to answer (`response`). */
+  | { readonly for: 'spi'; readonly sa: S; readonly role: 'request' | 'response'; readonly path: Path }
+  | { readonly for: 'install'; readonly child: P; readonly direction: 'inbound' | 'outbound' }
+  | { readonly for: 'life'; readonly sa: S; readonly child: P }
   | { readonly for: 'nothing' };
 
 /** What the datapath says, in the terms of the machine. */
-export type Heard =
-  | { readonly kind: 'spi'; readonly sa: IkeSa; readonly role: 'request' | 'response'; readonly spi: number | undefined }
-  | { readonly kind: 'installed'; readonly child: ChildSa }
-  | { readonly kind: 'refused'; readonly child: ChildSa; readonly why: string }
+export type Heard<S extends Asker, P extends SaPair> =
+  | { readonly kind: 'spi'; readonly sa: S; readonly role: 'request' | 'response'; readonly spi: number | undefined }
+  | { readonly kind: 'installed'; readonly child: P }
+  | { readonly kind: 'refused'; readonly child: P; readonly why: string }
   /** Packets that an inbound SA has authenticated so far; undefined: it is not there. */
-  | { readonly kind: 'counted'; readonly sa: IkeSa; readonly child: ChildSa; readonly packets: number | undefined }
+  | { readonly kind: 'counted'; readonly sa: S; readonly child: P; readonly packets: number | undefined }
   | { readonly kind: 'acquire'; readonly message: SadbMessage }
   | { readonly kind: 'expire'; readonly message: SadbMessage }
   /** ESP of the peer's, authenticated, came from another address or port: its NAT has made a new mapping. */
@@ -42,14 +46,14 @@ interface Drain {
 }
 
 /** The machine's end of PF_KEY. */
-export class Asks {
-  readonly #client: PfkeyClient<Purpose>;
-  readonly #emit: (output: IkedOutput) => void;
+export class Asks<S extends Asker, P extends SaPair> {
+  readonly #client: PfkeyClient<Purpose<S, P>>;
+  readonly #emit: (output: { readonly kind: 'pfkey'; readonly message: SadbMessage }) => void;
   /** Inbound SAs of replaced children, until what is on its way has arrived. */
   #drains: Drain[] = [];
 
-  constructor(pid: number, emit: (output: IkedOutput) => void) {
-    this.#client = new PfkeyClient<Purpose>({ pid, register: [SADB_SATYPE.ESP], optIn: OPT_IN_ALL, dumps: ['sas'] });
+  constructor(pid: number, emit: (output: { readonly kind: 'pfkey'; readonly message: SadbMessage }) => void) {
+    this.#client = new PfkeyClient<Purpose<S, P>>({ pid, register: [SADB_SATYPE.ESP], optIn: OPT_IN_ALL, dumps: ['sas'] });
     this.#emit = emit;
   }
 
@@ -58,12 +62,12 @@ export class Asks {
   }
 
   /** Hands in what came from the datapath and returns what it means. */
-  hear(input: PfkeyClientInput<never>, now: Instant): Heard[] {
+  hear(input: PfkeyClientInput<never>, now: Instant): Heard<S, P>[] {
     return this.#run(input, now);
   }
 
   /** Overdue requests, and inbound SAs whose time is over. */
-  passTime(now: Instant): Heard[] {
+  passTime(now: Instant): Heard<S, P>[] {
     const due = this.#drains.filter(({ at }) => at <= now.mono);
     this.#drains = this.#drains.filter(({ at }) => at > now.mono);
     return [...due.flatMap(({ message }) => this.#ask(message, { for: 'nothing' }, now)), ...this.#run({ kind: 'tick' }, now)];
@@ -76,7 +80,7 @@ export class Asks {
   }
 
   /** GETSPI for the SA that is to bring the peer's packets to us. */
-  spi(sa: IkeSa, role: 'request' | 'response', mode: Mode, reqid: number, now: Instant): Heard[] {
+  spi(sa: S, role: 'request' | 'response', mode: Mode, reqid: number, now: Instant): Heard<S, P>[] {
     const { path } = sa;
     const request = saToGetspi(
       { protocol: 'esp', mode, reqid, source: path.remote.address, destination: path.local.address },
@@ -86,24 +90,24 @@ export class Asks {
   }
 
   /** UPDATE of the larval inbound SA, and ADD of the outbound one. */
-  install(child: ChildSa, outbound: boolean, now: Instant): Heard[] {
+  install(child: P, outbound: boolean, now: Instant): Heard<S, P>[] {
     child.pending += outbound ? 2 : 1;
     const heard = this.#ask(saToUpdate(child.parameters('inbound')), { for: 'install', child, direction: 'inbound' }, now);
     return outbound ? [...heard, ...this.#addOutbound(child, now)] : heard;
   }
 
-  installOutbound(child: ChildSa, now: Instant): Heard[] {
+  installOutbound(child: P, now: Instant): Heard<S, P>[] {
     child.pending += 1;
     return this.#addOutbound(child, now);
   }
 
-  #addOutbound(child: ChildSa, now: Instant): Heard[] {
+  #addOutbound(child: P, now: Instant): Heard<S, P>[] {
     child.outboundState = 'installed';
     return this.#ask(saToAdd(child.parameters('outbound')), { for: 'install', child, direction: 'outbound' }, now);
   }
 
   /** DELETE of both SAs: the outbound one now, the inbound one after `drainMs`. Its keys are wiped. */
-  uninstall(child: ChildSa, drainMs: number, now: Instant): Heard[] {
+  uninstall(child: P, drainMs: number, now: Instant): Heard<S, P>[] {
     const heard = child.outboundState === 'installed' ? this.remove(child.parameters('outbound'), 0, now) : [];
     heard.push(...this.remove(child.parameters('inbound'), drainMs, now));
     child.outboundState = 'none';
@@ -115,7 +119,7 @@ export class Asks {
   }
 
   /** GET of a child's inbound SA, for its counters. */
-  countInbound(sa: IkeSa, child: ChildSa, now: Instant): Heard[] {
+  countInbound(sa: S, child: P, now: Instant): Heard<S, P>[] {
     const { path } = child;
     const id = { spi: child.spiIn, protocol: 'esp', destination: path.local.address } as const;
     return this.#ask(saIdTo('GET', id, path.remote.address), { for: 'life', sa, child }, now);
@@ -126,7 +130,7 @@ export class Asks {
     { spi, protocol, source, destination }: Pick<SaParameters, 'spi' | 'protocol' | 'source' | 'destination'>,
     drainMs: number,
     now: Instant,
-  ): Heard[] {
+  ): Heard<S, P>[] {
     const message = saIdTo('DELETE', { spi, protocol, destination }, source);
     if (drainMs === 0) return this.#ask(message, { for: 'nothing' }, now);
     this.#drains.push({ at: now.mono + drainMs, message });
@@ -138,12 +142,12 @@ export class Asks {
     this.#ask(sadb('ACQUIRE', { seq, satype, errno }), { for: 'nothing' }, now);
   }
 
-  #ask(message: SadbMessage, purpose: Purpose, now: Instant): Heard[] {
+  #ask(message: SadbMessage, purpose: Purpose<S, P>, now: Instant): Heard<S, P>[] {
     return this.#run({ kind: 'request', tag: purpose, message }, now);
   }
 
-  #run(input: PfkeyClientInput<Purpose>, now: Instant): Heard[] {
-    const heard: Heard[] = [];
+  #run(input: PfkeyClientInput<Purpose<S, P>>, now: Instant): Heard<S, P>[] {
+    const heard: Heard<S, P>[] = [];
     for (const output of this.#client.handle(input, now)) {
       switch (output.kind) {
         case 'send':
@@ -167,7 +171,7 @@ export class Asks {
     return heard;
   }
 
-  #answered(purpose: Purpose, errno: number, reply: SadbMessage | undefined, now: Instant): Heard[] {
+  #answered(purpose: Purpose<S, P>, errno: number, reply: SadbMessage | undefined, now: Instant): Heard<S, P>[] {
     switch (purpose.for) {
       case 'spi': {
         const spi = errno === 0 ? reply?.sa?.spi : undefined;
@@ -194,7 +198,7 @@ export class Asks {
   }
 }
 
-function newMapping({ sa, destination, nattDestinationPort }: SadbMessage): Heard[] {
+function newMapping({ sa, destination, nattDestinationPort }: SadbMessage): Heard<never, never>[] {
   if (sa === undefined || destination === undefined || nattDestinationPort === undefined) return [];
   return [{ kind: 'moved', spi: sa.spi, remote: { address: destination.address, port: nattDestinationPort } }];
 }

@@ -1,7 +1,6 @@
-/** Commands whose reply waits for an outcome: for child SAs to come up, or for IKE SAs to be gone. */
+/** Commands whose reply waits for an outcome: for child SAs to come up, or for peer relations to be gone. */
 
-import type { IkeSa } from './ikev2/ike-sa.ts';
-import type { IkedOutput } from './ports.ts';
+import type { Reply } from './ports.ts';
 
 interface Initiated {
   left: number;
@@ -10,11 +9,11 @@ interface Initiated {
 }
 
 export class Replies {
-  readonly #emit: (output: IkedOutput) => void;
+  readonly #emit: (output: Reply) => void;
   readonly #initiated = new Map<number, Initiated>();
-  readonly #ending = new Map<number, Set<IkeSa>>();
+  readonly #ending = new Map<number, Set<object>>();
 
-  constructor(emit: (output: IkedOutput) => void) {
+  constructor(emit: (output: Reply) => void) {
     this.#emit = emit;
   }
 
@@ -36,12 +35,12 @@ export class Replies {
     else this.#emit({ kind: 'reply', id, ok: false, error: command.errors.join('\n') });
   }
 
-  /** The command waits until these IKE SAs are gone. */
-  awaitEnd(id: number, sas: Iterable<IkeSa>): void {
+  /** The command waits until these are gone. */
+  awaitEnd(id: number, sas: Iterable<object>): void {
     this.#ending.set(id, new Set(sas));
   }
 
-  gone(sa: IkeSa): void {
+  gone(sa: object): void {
     for (const [id, sas] of this.#ending) {
       sas.delete(sa);
       if (sas.size > 0) continue;

@@ -1,0 +1,103 @@
+/** What the machine does to an IKE SA (IKEv2) or an ISAKMP SA (IKEv1), whichever it is. The machine and its tables know no other way to either. */
+
+import type { Path } from '../src/net/address.ts';
+import type { Demand } from './host.ts';
+import type { ChildSa } from './ikev2/child-sa.ts';
+import { closeIkeSa, failIkeSa } from './ikev2/endings.ts';
+import * as v2 from './ikev2/exchanges.ts';
+import type { IkeSa } from './ikev2/ike-sa.ts';
+import * as v2Time from './ikev2/timing.ts';
+
+/** One relation with a peer, in which children are negotiated. */
+export type KeySa = IkeSa;
+/** A pair of IPsec SAs that was negotiated in one. */
+export type KeyChild = ChildSa;
+
+/** The relation that a child belongs to. */
+export function saOf(child: KeyChild): KeySa {
+  return child.ike;
+}
+
+/** Begins what waits, where that may begin. */
+export function advance(sa: KeySa): void {
+  v2.advance(sa);
+}
+
+/** Everything whose time has come. */
+export function passTime(sa: KeySa): void {
+  v2Time.passTime(sa);
+}
+
+/** The datapath is back, and with it the way of our messages. */
+export function wayRestored(sa: KeySa): void {
+  v2Time.wayRestored(sa);
+}
+
+/** The datapath's answer to the question for an SPI. */
+export function spiArrived(sa: KeySa, role: 'request' | 'response', spi: number | undefined): void {
+  v2.spiArrived(sa, role, spi);
+}
+
+/** The datapath's answer to the question for a child's counters. */
+export function trafficCounted(sa: KeySa, child: KeyChild, packets: number | undefined): void {
+  v2Time.trafficCounted(sa, child, packets);
+}
+
+/** The datapath has both SAs of a child. */
+export function childInstalled(child: KeyChild): void {
+  v2.childInstalled(child);
+}
+
+/** The datapath refused an SA of a child. */
+export function childRefused(child: KeyChild, why: string): void {
+  v2.childRefused(child, why);
+}
+
+/** ESP of the peer's comes from another address or port. */
+export function follow(sa: KeySa, path: Path): void {
+  v2.follow(sa, path);
+}
+
+/** A new child is asked for, before anything else that waits where it is urgent. */
+export function createChild(sa: KeySa, demand: Demand, urgent = false): void {
+  if (urgent) sa.tasks.unshift({ kind: 'create-child', demand });
+  else sa.add({ kind: 'create-child', demand });
+}
+
+/** Demands that wait in it and for which `keep` does not hold are taken out, and returned. */
+export function withdraw(sa: KeySa, keep: (demand: Demand) => boolean): Demand[] {
+  const gone = sa.tasks.flatMap((task) => (task.kind === 'create-child' && !keep(task.demand) ? [task.demand] : []));
+  sa.tasks = sa.tasks.filter((task) => task.kind !== 'create-child' || !gone.includes(task.demand));
+  return gone;
+}
+
+/** A child is replaced by a new one, unless that is under way on either side. True where it was begun. */
+export function rekeyChild(child: KeyChild): boolean {
+  if (!child.usable || child.rekeying || child.successor !== undefined || child.superseded) return false;
+  child.ike.add({ kind: 'rekey-child', child });
+  return true;
+}
+
+/** Children of one relation are deleted in agreement with the peer. */
+export function deleteChildren(sa: KeySa, children: readonly KeyChild[]): void {
+  sa.add({ kind: 'delete-child', children });
+}
+
+/** The relation itself gets new keys. */
+export function rekey(sa: KeySa): void {
+  if (!sa.has('rekey-ike')) sa.add({ kind: 'rekey-ike' });
+}
+
+/** Ends it in good order, as soon as it may; what is not established yet is given up at once. */
+export function end(sa: KeySa, why: string, how: { readonly after?: number; readonly urgent?: boolean } = {}): void {
+  if (!sa.authenticated) return failIkeSa(sa, why);
+  if (sa.has('delete-ike')) return;
+  const task = { kind: 'delete-ike', why, ...(how.after === undefined ? {} : { after: how.after }) } as const;
+  if (how.urgent) sa.tasks.unshift(task);
+  else sa.add(task);
+}
+
+/** Ends it at once and without a word, after a fault of ours. */
+export function abandon(sa: KeySa): void {
+  closeIkeSa(sa, 'a fault of this program', true);
+}

@@ -1,0 +1,32 @@
+/** The configuration of a key daemon that has got none yet. */
+
+import type { Config } from './config.ts';
+
+/** Nobody is served. */
+export const NOTHING: Config = {
+  interface: {
+    ike: [],
+    kink: [],
+    spmd: undefined,
+    spmdPassword: undefined,
+    pfkey: undefined,
+    applicationBypass: true,
+    datapath: {
+      device: 'memory',
+      name: '',
+      mtu: 0,
+      encapPort: 4500,
+      encapsulation: 'auto',
+      addresses: [],
+      cipher: 'auto',
+      dialect: 'tanuki',
+    },
+    limits: { halfOpenSas: 0, cookieThreshold: 0, ikeSas: 0, childSasPerIkeSa: 0, heldPacketsPerPolicy: 0 },
+  },
+  logging: { level: 'info', destination: 'stderr', format: 'text' },
+  remotes: [],
+  selectors: [],
+  unmatched: 'bypass',
+  resolver: { on: false, nameservers: [], dnsQuery: [] },
+  addressPools: [],
+};

@@ -1,0 +1,97 @@
+/** One child SA that a remote may have: an outbound selector and its policy, as the traffic selectors of both ends (RFC 4301 §4.4.1, RFC 7296 §2.9). */
+
+import type { AddressSpec, Config, PolicyConfig, SelectorConfig } from '../config/config.ts';
+import { expandPrefixes, type LocalAddress } from '../config/expand.ts';
+import { ANY_PORT, selectorOf, showSelector, type TrafficSelector } from '../ipsec/selector.ts';
+
+/** IP protocol numbers whose selectors have types where others have ports. */
+const ICMP = 1;
+const ICMPV6 = 58;
+const MOBILITY = 135;
+
+export interface ChildPolicy {
+  /** The outbound selector's name. */
+  readonly name: string;
+  readonly remote: string;
+  readonly policy: PolicyConfig;
+  readonly reqid: number;
+  /** Traffic of this end and of the peer's, by RFC 7296 §2.9: what we offer, and the most we grant. */
+  readonly local: readonly TrafficSelector[];
+  readonly peer: readonly TrafficSelector[];
+  readonly fingerprint: string;
+}
+
+/** The child SAs of a configuration, by selector, policy and remote. */
+export class ChildPolicies {
+  readonly all: readonly ChildPolicy[];
+  readonly #byName: ReadonlyMap<string, ChildPolicy>;
+
+  /** `local` are the host's addresses, which the `MY_` macros stand for. */
+  constructor({ selectors }: Config, local: readonly LocalAddress[]) {
+    this.all = selectors.flatMap((selector) => childPolicy(selector, local) ?? []);
+    this.#byName = new Map(this.all.map((child) => [child.name, child]));
+  }
+
+  /** By the name of an outbound selector, or of the inbound half of one written for both directions. */
+  child(selector: string): ChildPolicy | undefined {
+    return this.#byName.get(selector) ?? (selector.endsWith('.in') ? this.#byName.get(selector.slice(0, -3)) : undefined);
+  }
+
+  /** By the name of a selector, a policy or a remote. */
+  named(name: string): readonly ChildPolicy[] {
+    const one = this.child(name);
+    if (one !== undefined) return [one];
+    return this.all.filter((child) => child.policy.name === name || child.remote === name);
+  }
+}
+
+function childPolicy(selector: SelectorConfig, ours: readonly LocalAddress[]): ChildPolicy | undefined {
+  const { policy, source, destination, protocol } = selector;
+  if (selector.direction !== 'outbound' || policy.action !== 'protect' || policy.remote === undefined) return undefined;
+  const local = trafficSelectors(source, destination, protocol, localPorts(selector), ours);
+  const peer = trafficSelectors(destination, source, protocol, peerPorts(selector), ours);
+  return {
+    name: selector.name,
+    remote: policy.remote,
+    policy,
+    reqid: selector.reqid,
+    local,
+    peer,
+    fingerprint: `${JSON.stringify(selector)} ${[...local, ...peer].map(showSelector).join(' ')}`,
+  };
+}
+
+interface Ports {
+  readonly startPort: number;
+  readonly endPort: number;
+}
+
+/** RFC 7296 §3.13.1 and RFC 4301 §4.4.1.1: ICMP type and code, and the MH type, are packed into the local port. */
+function localPorts({ protocol, sourcePort, destinationPort }: SelectorConfig): Ports {
+  if (sourcePort === 0) return ANY_PORT;
+  if (protocol === MOBILITY) return { startPort: sourcePort << 8, endPort: sourcePort << 8 };
+  if (protocol !== ICMP && protocol !== ICMPV6) return { startPort: sourcePort, endPort: sourcePort };
+  const type = sourcePort << 8;
+  return destinationPort === 0
+    ? { startPort: type, endPort: type | 255 }
+    : { startPort: type | destinationPort, endPort: type | destinationPort };
+}
+
+function peerPorts({ protocol, destinationPort }: SelectorConfig): Ports {
+  if (destinationPort === 0 || protocol === ICMP || protocol === ICMPV6 || protocol === MOBILITY) return ANY_PORT;
+  return { startPort: destinationPort, endPort: destinationPort };
+}
+
+/** What a specification selects, in the families that the other side has too: a `MY_` macro each address of ours, `IP_ANY` and `IP_RW` everything. */
+function trafficSelectors(
+  spec: AddressSpec,
+  other: AddressSpec,
+  protocol: number,
+  ports: Ports,
+  ours: readonly LocalAddress[],
+): TrafficSelector[] {
+  const families = new Set(expandPrefixes(other, ours).map(({ address }) => address.family));
+  return expandPrefixes(spec, ours)
+    .filter(({ address }) => families.has(address.family))
+    .map((prefix) => selectorOf(prefix, protocol, ports));
+}

@@ -1,0 +1,193 @@
+/** A pair of IPsec SAs negotiated together, one a direction, as a key daemon keeps it and as the datapath is told of it (RFC 4301 §4.4.2). */
+
+import type { Secret } from '../bytes/secret.ts';
+import type { IpsecConfig, Limit } from '../config/config.ts';
+import type { EspSuite } from '../crypto/packet-cipher.ts';
+import { suiteText } from '../crypto/transforms.ts';
+import { type Lifetime, softOf } from '../ipsec/lifetime.ts';
+import type { Mode, SaParameters } from '../ipsec/sa.ts';
+import type { TrafficSelector } from '../ipsec/selector.ts';
+import type { Path } from '../net/address.ts';
+import type { ChildPolicy } from './child-policy.ts';
+import type { ReportKeyEvent } from './events.ts';
+
+/**
+ * A replaced inbound SA stays this long after its deletion was agreed on: packets that left before the peer changed over are still on their
+ * way, and its acknowledgement may have overtaken them. Milliseconds.
+ */
+export const DRAIN_MS = 5_000;
+
+export type PairState =
+  /** Its SAs are on their way into the datapath. */
+  | 'installing'
+  | 'installed'
+  /** Another pair took its place; it is to be deleted by whoever made that one. */
+  | 'replaced'
+  /** Our DELETE for it waits or is under way. */
+  | 'deleting'
+  | 'gone';
+
+/** Key and salt of one SA, as KEYMAT has them. */
+export interface SaKeys {
+  readonly encr: Secret;
+  readonly integ: Secret | undefined;
+}
+
+export interface PairSuite extends EspSuite {
+  readonly extendedSequence: boolean;
+}
+
+/** What two ends agreed on, before it is installed. `inbound` and `outbound` are ours: the one place where _i and _r become directions. */
+export interface Agreement {
+  readonly policy: ChildPolicy;
+  readonly mode: Mode;
+  /** Lifetimes and window: of the `ipsec` section that was agreed on, shortened where the peer wants them shorter. */
+  readonly ipsec: Pick<IpsecConfig, 'lifetimeTime' | 'lifetimeBytes' | 'lifetimePackets' | 'replayWindow'>;
+  readonly spiIn: number;
+  readonly spiOut: number;
+  readonly local: readonly TrafficSelector[];
+  readonly peer: readonly TrafficSelector[];
+  readonly inbound: SaKeys;
+  readonly outbound: SaKeys;
+  /** Whether we sent the request that made it. */
+  readonly initiator: boolean;
+}
+
+/** The peer relation that a pair was negotiated in: an IKE SA, an ISAKMP SA, a KINK principal. */
+export interface PairOwner {
+  /** The short name that every line of its story carries. */
+  readonly name: string;
+  readonly path: Path;
+  readonly closed: boolean;
+  readonly report: ReportKeyEvent;
+}
+
+export abstract class SaPair<A extends Agreement = Agreement> {
+  readonly agreed: A;
+  readonly encapsulated: boolean;
+  readonly algorithms: PairSuite;
+  readonly since: number;
+  readonly lifetime: { readonly soft: Lifetime; readonly hard: Lifetime };
+  /** Its outer addresses; they change when an end of the tunnel moves (MIGRATE). */
+  path: Path;
+  state: PairState = 'installing';
+  /** PF_KEY requests that its installation waits for. */
+  pending = 0;
+  /** Our own rekey of it waits, is prepared or is under way. */
+  rekeying = false;
+  /** `held`: the outbound SA is not installed yet, since the peer may not be ready to receive on it. */
+  outboundState: 'held' | 'installed' | 'none' = 'none';
+  /** When the held outbound SA is installed in any case, `mono`. */
+  outboundAt: number | undefined;
+  /** Another pair carries its traffic: its end interrupts nothing. */
+  superseded = false;
+  /** Packets that its inbound SA had authenticated when liveness was looked at last. */
+  packetsSeen = 0;
+  /** Whether `child-sa-up` was reported of it, so that its end is too. */
+  announced = false;
+
+  /** `chance` in 0 … 1 spreads the soft lifetimes, so that the two ends do not rekey at once. */
+  constructor(agreed: A, algorithms: PairSuite, path: Path, encapsulated: boolean, since: number, chance: number) {
+    this.agreed = agreed;
+    this.algorithms = algorithms;
+    this.path = path;
+    this.encapsulated = encapsulated;
+    this.since = since;
+    const { lifetimeTime, lifetimeBytes, lifetimePackets } = agreed.ipsec;
+    const hard = { seconds: finite(lifetimeTime) / 1000, bytes: finite(lifetimeBytes), packets: finite(lifetimePackets) };
+    this.lifetime = { hard, soft: softOf(hard, chance) };
+  }
+
+  abstract get owner(): PairOwner;
+
+  get policy(): ChildPolicy {
+    return this.agreed.policy;
+  }
+
+  get spiIn(): number {
+    return this.agreed.spiIn;
+  }
+
+  get spiOut(): number {
+    return this.agreed.spiOut;
+  }
+
+  /** Whether it carries traffic, or will in a moment. */
+  get usable(): boolean {
+    return this.state === 'installing' || this.state === 'installed';
+  }
+
+  /** Selector and SPIs, for events: `lan (in c1a2b3c4, out d5e6f708)`. */
+  get label(): string {
+    return `${this.policy.name} (in ${showSpi(this.spiIn)}, out ${showSpi(this.spiOut)})`;
+  }
+
+  get suite(): string {
+    const { encr, keyBits, integ } = this.algorithms;
+    return suiteText(encr, keyBits, integ);
+  }
+
+  get extendedSequence(): boolean {
+    return this.algorithms.extendedSequence;
+  }
+
+  /** Says that it is up, or which pair it replaces. */
+  announce(replaces?: SaPair): void {
+    const { agreed, policy, owner } = this;
+    this.announced = true;
+    const facts = {
+      child: policy.name,
+      policy: policy.policy.name,
+      mode: agreed.mode,
+      suite: this.suite,
+      spiIn: showSpi(this.spiIn),
+      spiOut: showSpi(this.spiOut),
+      reqid: policy.reqid,
+    };
+    if (replaces === undefined)
+      owner.report('child-sa-up', `child SA ${this.label} is up: ${agreed.mode} mode, ${this.suite}`, facts);
+    else owner.report('child-sa-rekeyed', `child SA ${this.label} replaces ${replaces.label}: ${this.suite}`, facts);
+  }
+
+  /** Says that it is gone. */
+  renounce(why: string): void {
+    this.owner.report('child-sa-down', `child SA ${this.label} is gone: ${why}`, {
+      child: this.policy.name,
+      policy: this.policy.policy.name,
+      replaced: this.superseded,
+    });
+  }
+
+  /** One direction as the datapath is told of it. */
+  parameters(direction: 'inbound' | 'outbound'): SaParameters {
+    const { agreed, path, lifetime } = this;
+    const inbound = direction === 'inbound';
+    const keys = inbound ? agreed.inbound : agreed.outbound;
+    const [source, destination] = inbound ? [path.remote, path.local] : [path.local, path.remote];
+    const [from, to] = inbound ? [agreed.peer, agreed.local] : [agreed.local, agreed.peer];
+    return {
+      spi: inbound ? agreed.spiIn : agreed.spiOut,
+      protocol: 'esp',
+      mode: agreed.mode,
+      source: source.address,
+      destination: destination.address,
+      suite: this.algorithms,
+      encrKey: keys.encr,
+      integKey: keys.integ,
+      extendedSequence: this.extendedSequence,
+      replayWindow: agreed.ipsec.replayWindow,
+      reqid: agreed.policy.reqid,
+      encapsulation: this.encapsulated ? { source, destination } : undefined,
+      lifetime,
+      selectors: { source: from, destination: to },
+    };
+  }
+}
+
+export function showSpi(spi: number): string {
+  return spi.toString(16).padStart(8, '0');
+}
+
+function finite(limit: Limit): number {
+  return limit === 'infinite' ? 0 : limit;
+}
