@@ -8,6 +8,7 @@ import {
   type Transform,
   type TransformType,
 } from '../../src/ipsec/proposal.ts';
+import { readSubstructure, readTransforms, writeSubstructures } from '../../src/isakmp/substructure.ts';
 import type { Codec } from '../../src/wire/codec.ts';
 import type { Reader } from '../../src/wire/reader.ts';
 import { knownName } from '../../src/wire/registry.ts';
@@ -17,10 +18,6 @@ import type { Writer } from '../../src/wire/writer.ts';
 const KEY_LENGTH = 14;
 /** Attribute format bit: set for type/value, clear for type/length/value. */
 const AF = 0x8000;
-/** "Last Substruc" where another of its kind follows. */
-const MORE = { proposal: 2, transform: 3 } as const;
-/** Octets in front of a proposal's SPI, and in front of a transform's attributes. */
-const HEADER = 8;
 
 /** All proposals of an SA payload, in their order. Proposals for a protocol that we do not know are left out: none of them can be chosen. */
 export const Proposals: Codec<readonly Proposal[]> = {
@@ -28,7 +25,7 @@ export const Proposals: Codec<readonly Proposal[]> = {
     const proposals: Proposal[] = [];
     let more = true;
     for (let n = 1; more; n++) {
-      const entry = substructure(from, 'proposal', n);
+      const entry = readSubstructure(from, 'proposal', n);
       more = entry.more;
       const proposal = readProposal(entry.body);
       if (proposal !== undefined) proposals.push(proposal);
@@ -36,32 +33,9 @@ export const Proposals: Codec<readonly Proposal[]> = {
     return proposals;
   },
   write: (to, proposals) => {
-    proposals.forEach((proposal, i) => {
-      writeSubstructure(to, i + 1 < proposals.length ? MORE.proposal : 0, () => writeProposal(to, proposal));
-    });
+    writeSubstructures(to, 'proposal', proposals, (proposal) => writeProposal(to, proposal));
   },
 };
-
-/** The part that both nested structures begin with: last-or-more, RESERVED, length of the whole. */
-function substructure(from: Reader, kind: keyof typeof MORE, n: number): { more: boolean; body: Reader } {
-  const at = from.at;
-  const last = from.u8();
-  from.skip(1);
-  const length = from.u16();
-  if (last !== 0 && last !== MORE[kind]) from.fail(`"Last Substruc" of ${kind} ${n} is 0 or ${MORE[kind]}, not ${last}`, at);
-  if (length < HEADER) from.fail(`${kind} ${n} has a length of ${length} octets, less than its header of ${HEADER}`, at + 2);
-  const body = from.part(length - 4, `${kind} ${n}`);
-  return { more: last !== 0, body };
-}
-
-function writeSubstructure(to: Writer, last: number, body: () => void): void {
-  const at = to.length;
-  to.u8(last);
-  to.u8(0);
-  to.u16(0);
-  body();
-  to.patch(at + 2, 2, to.length - at);
-}
 
 function readProposal(from: Reader): Proposal | undefined {
   const number = from.u8();
@@ -69,15 +43,7 @@ function readProposal(from: Reader): Proposal | undefined {
   const spiBytes = from.u8();
   const count = from.u8();
   const spi = from.bytes(spiBytes);
-  const transforms: Transform[] = [];
-  let more = count > 0;
-  for (let n = 1; more; n++) {
-    const entry = substructure(from, 'transform', n);
-    more = entry.more;
-    transforms.push(readTransform(entry.body));
-    if (more !== n < count) from.fail(`announces ${count} transforms, but number ${n} is ${more ? 'not ' : ''}the last`);
-  }
-  from.finish();
+  const transforms = readTransforms(from, count, readTransform);
   return protocol === undefined ? undefined : { number, protocol, spi, transforms };
 }
 
@@ -87,9 +53,7 @@ function writeProposal(to: Writer, { number, protocol, spi, transforms }: Propos
   to.u8(spi.length);
   to.u8(transforms.length);
   to.bytes(spi);
-  transforms.forEach((transform, i) => {
-    writeSubstructure(to, i + 1 < transforms.length ? MORE.transform : 0, () => writeTransform(to, transform));
-  });
+  writeSubstructures(to, 'transform', transforms, (transform) => writeTransform(to, transform));
 }
 
 function readTransform(from: Reader): Transform {

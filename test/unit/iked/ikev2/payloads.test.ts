@@ -22,13 +22,9 @@ describe('SA (§3.3)', () => {
     [
       'another marker than last or more',
       `0100001001010001${TRANSFORM}`,
-      'SA: "Last Substruc" of proposal 1 is 0 or 2, not 1 (at octet 0)',
+      'SA: what follows proposal 1 is 0 or 2, not 1 (at octet 0)',
     ],
-    [
-      'the marker of a proposal at a transform',
-      '00000010010100010200000801000014',
-      '"Last Substruc" of transform 1 is 0 or 3, not 2',
-    ],
+    ['the marker of a proposal at a transform', '00000010010100010200000801000014', 'what follows transform 1 is 0 or 3, not 2'],
     [
       'a proposal shorter than its header',
       '0000000701010000',
