@@ -1,10 +1,11 @@
 /** A spmd on virtual time with a datapath that keeps an SPD and nothing else, joined by the true PF_KEY bytes, and key daemons that speak spmif. */
 
 import { keyOf } from '../../../spmd/policy-table.ts';
-import type { DatapathSettings, SpmdInput, SpmdOutput, SpmdStatus } from '../../../spmd/ports.ts';
+import type { SpmdInput, SpmdOutput, SpmdStatus } from '../../../spmd/ports.ts';
 import { Spmd } from '../../../spmd/spmd.ts';
 import { compile } from '../../../src/config/compile.ts';
 import type { Config } from '../../../src/config/config.ts';
+import type { DatapathSettings } from '../../../src/config/datapath-settings.ts';
 import { show } from '../../../src/config/diagnostics.ts';
 import type { LocalAddress } from '../../../src/config/expand.ts';
 import { memoryFiles } from '../../../src/config/memory-files.ts';
