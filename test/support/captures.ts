@@ -39,21 +39,45 @@ export function loadCapture(name: string): Capture {
     const key = /^ {2}- (\S+) = `([0-9a-f]+)`/.exec(line);
     if (key !== null) ikeSas.at(-1)!.keys[key[1]!] = octets(key[2]!);
   }
-  const kernelSas = new Map<number, { encr: Uint8Array; integ: Uint8Array }>();
-  for (const line of text.split('\n')) {
-    const cells = line.split('|').map((cell) => cell.trim());
-    if (cells[3] !== 'esp' || !cells[7]?.startsWith('0x')) continue;
-    kernelSas.set(Number(cells[4]), { encr: octets(cells[7].slice(2)), integ: octets((cells[9] ?? '').replace(/^0x/, '')) });
-  }
   return {
     name,
     packets: readPcap(`${CAPTURES}/${name}.pcap`).map(classify),
     ikeSas,
-    kernelSas,
+    kernelSas: kernelSasOf(text),
     childSecrets: [...text.matchAll(/^- a: DH secret = ([0-9a-f]+)$/gm)].map((match) => octets(match[1]!)),
     psk: /secret = "([^"]+)"/.exec(text)![1]!,
     espFrames: Number(/ESP frames: (\d+)/.exec(text)![1]),
   };
+}
+
+/** racoon2's KINK: its packets, the session key of the ticket, the service keys as a keytab, and what the kernels got. */
+export interface KinkCapture extends Pick<Capture, 'packets' | 'kernelSas' | 'espFrames'> {
+  readonly sessionKey: Uint8Array;
+  /** Keytab files by node. */
+  readonly keytabs: Readonly<Record<'a' | 'b', Uint8Array>>;
+}
+
+export function loadKinkCapture(name = 'kink-transport'): KinkCapture {
+  const text = readFileSync(`${CAPTURES}/${name}.md`, 'utf8');
+  const keytab = (node: 'a' | 'b') => new Uint8Array(readFileSync(`${CAPTURES}/${name}.keys/${node}.keytab`));
+  return {
+    packets: readPcap(`${CAPTURES}/${name}.pcap`).map(classify),
+    kernelSas: kernelSasOf(text),
+    espFrames: Number(/ESP frames: (\d+)/.exec(text)![1]),
+    sessionKey: octets(/session key etype 18 = ([0-9a-f]+)/.exec(text)![1]!),
+    keytabs: { a: keytab('a'), b: keytab('b') },
+  };
+}
+
+/** The rows of the table that the kernels' SAs were written down in. */
+function kernelSasOf(text: string): Map<number, { encr: Uint8Array; integ: Uint8Array }> {
+  const sas = new Map<number, { encr: Uint8Array; integ: Uint8Array }>();
+  for (const line of text.split('\n')) {
+    const cells = line.split('|').map((cell) => cell.trim());
+    if (cells[3] !== 'esp' || !cells[7]?.startsWith('0x')) continue;
+    sas.set(Number(cells[4]), { encr: octets(cells[7].slice(2)), integ: octets((cells[9] ?? '').replace(/^0x/, '')) });
+  }
+  return sas;
 }
 
 function octets(digits: string): Uint8Array {

@@ -41,7 +41,10 @@ export function readPcap(path: string): CapturedPacket[] {
 }
 
 /** A captured packet as IPsec sees it. IKE begins with its header: the non-ESP marker of port 4500 is taken off (RFC 3948 §2.2). */
-export type IpsecPacket = CapturedPacket & { readonly kind: 'ike' | 'esp' | 'keepalive' | 'other'; readonly bytes: Uint8Array };
+export type IpsecPacket = CapturedPacket & {
+  readonly kind: 'ike' | 'kink' | 'esp' | 'keepalive' | 'other';
+  readonly bytes: Uint8Array;
+};
 
 export function classify(packet: CapturedPacket): IpsecPacket {
   const { payload, protocol } = packet;
@@ -50,6 +53,7 @@ export function classify(packet: CapturedPacket): IpsecPacket {
   const ports = [(payload[0]! << 8) | payload[1]!, (payload[2]! << 8) | payload[3]!];
   const data = payload.subarray(8, (payload[4]! << 8) | payload[5]!);
   if (ports.includes(500)) return { ...packet, kind: 'ike', bytes: data };
+  if (ports.includes(910)) return { ...packet, kind: 'kink', bytes: data };
   if (!ports.includes(4500)) return { ...packet, kind: 'other', bytes: data };
   if (data.length === 1) return { ...packet, kind: 'keepalive', bytes: data };
   return data.subarray(0, 4).every((octet) => octet === 0)
