@@ -171,7 +171,7 @@ function endpointsOf(
   local: readonly LocalAddress[],
 ): { mine: IpAddress; peers: IpAddress } | string {
   const remote = config.remotes.find(({ name }) => name === policy.remote);
-  const peersSpec = policy.peersSaAddress ?? remote?.ikev2?.peersIpaddr[0];
+  const peersSpec = policy.peersSaAddress ?? remote?.[remote.acceptableKmp[0] ?? 'ikev2']?.peersIpaddr[0];
   if (peersSpec === undefined) return `policy ${policy.name} is a tunnel: it needs peers_sa_ipaddr`;
   const peers = tunnelEnds(peersSpec, local).find((address) => !address.isUnspecified);
   if (peers === undefined)

@@ -135,11 +135,37 @@ function noLength(cursor: Cursor, { word, at, bits }: Element): void {
   if (bits !== undefined) cursor.reader.report.warning(at, `a key length has no effect on ${quoted(word)}`, 'leave it out');
 }
 
+/** What the rows of a table have that a protocol can name: those with a number in its column. */
+function namesWith<Name extends string>(table: Readonly<Record<Name, object>>, column: string): readonly Name[] {
+  return (Object.keys(table) as Name[]).filter((name) => column in table[name]);
+}
+
+/** What an IKEv1 SA can have (RFC 2409 appendix A), and what quick mode can, which KINK shares. */
+export const IN_IKEV1: {
+  readonly encr: readonly EncrName[];
+  readonly hash: readonly PrfName[];
+  readonly groups: readonly KeName[];
+  readonly espEncr: readonly EncrName[];
+  readonly espAuth: readonly IntegName[];
+} = {
+  encr: namesWith(ENCR, 'isakmp'),
+  hash: namesWith(PRF, 'hashV1'),
+  groups: namesWith(KE, 'groupV1'),
+  espEncr: namesWith(ENCR, 'espV1'),
+  espAuth: namesWith(INTEG, 'authV1'),
+};
+
+/** Reports an algorithm that the protocol has no number for. */
+function missing(cursor: Cursor, { word, at }: Element, what: string, has: readonly string[]): undefined {
+  cursor.reader.report.error(at, `IKEv1 has no number for ${quoted(word)}`, `its ${what}: ${has.join(', ')}`);
+  return undefined;
+}
+
 /** Words for ciphers, for hints and documentation. */
 const CIPHERS = [...new Set([...Object.keys(ENCR), ...Object.keys(CIPHER_WORDS)])];
 
-/** Ciphers; `forIke`: of an IKE SA, which may not use NULL (RFC 7296 §5). */
-export function cipher(forIke: boolean): Kind<Known<Cipher>> {
+/** Ciphers; of an IKE SA, which may not use NULL (RFC 7296 §5), of IKEv1's, which knows few, or of ESP. */
+export function cipher(of: 'ike' | 'ikev1' | 'esp'): Kind<Known<Cipher>> {
   return kind('CIPHER [, BITS]', (cursor) => {
     const element = elementAt(cursor, 'a cipher');
     if (element === undefined) return undefined;
@@ -148,7 +174,8 @@ export function cipher(forIke: boolean): Kind<Known<Cipher>> {
     const name = word?.name ?? (Object.hasOwn(ENCR, element.word) ? (element.word as EncrName) : undefined);
     if (name === undefined) return unknown(cursor, element, 'cipher', CIPHERS, OLD_CIPHERS);
     const row: EncrRow = ENCR[name];
-    if (forIke && !row.ike) {
+    if (of === 'ikev1' && row.isakmp === undefined) return missing(cursor, element, 'ciphers', IN_IKEV1.encr);
+    if (of === 'ike' && !row.ike) {
       report.error(element.at, `${quoted(element.word)} must not protect an IKE SA (RFC 7296 §5)`, 'it is for esp_enc_alg only');
       return undefined;
     }
@@ -200,24 +227,53 @@ export const prf: Kind<Known<PrfName>> = kind('PRF', (cursor) => {
   return name as PrfName;
 });
 
-/** Key exchange methods by name or by IKEv2's number. */
-export const group: Kind<Known<KeName>> = kind('GROUP', (cursor) => {
-  const element = elementAt(cursor, 'a Diffie-Hellman group');
+/** How IKEv1 and this file name the hash whose HMAC is a pseudorandom function. */
+export function hashWord(name: PrfName): string {
+  return name.replace(/^hmac_/, '');
+}
+
+/** Hashes of IKEv1, each as the pseudorandom function that it makes (RFC 2409 §4). */
+export const hash: Kind<Known<PrfName>> = kind('HASH', (cursor) => {
+  const element = elementAt(cursor, 'a hash');
   if (element === undefined) return undefined;
-  const number = /^\d/.test(element.word) ? parseNumber(element.word) : undefined;
-  const byNumber = (Object.keys(KE) as KeName[]).find((candidate) => KE[candidate].ikev2 === number);
-  const name = byNumber ?? (Object.hasOwn(GROUP_WORDS, element.word) ? GROUP_WORDS[element.word]! : element.word);
-  if (!Object.hasOwn(KE, name)) {
-    const word = number === undefined ? element.word : (OLD_GROUP_NUMBERS[number] ?? element.word);
-    return unknown(cursor, { ...element, word }, 'Diffie-Hellman group', Object.keys(KE), OLD_GROUPS);
+  const name = IN_IKEV1.hash.find((candidate) => element.word === candidate || element.word === hashWord(candidate));
+  if (name === undefined) {
+    const words = IN_IKEV1.hash.map(hashWord);
+    return Object.hasOwn(PRF, element.word)
+      ? missing(cursor, element, 'hashes', words)
+      : unknown(cursor, element, 'hash', words, OLD_MACS);
   }
   noLength(cursor, element);
-  const row: KeRow = KE[name as KeName];
+  const row: PrfRow = PRF[name];
   warnWeak(cursor, element, row);
-  return name as KeName;
+  return name;
 });
 
-/** Any algorithm of a block that has no effect yet. */
+/** Key exchange methods by name or by number, which is the same in IKEv1 and IKEv2. */
+export const group: Kind<Known<KeName>> = groupOf('ikev2');
+/** Those that IKEv1 and KINK can name. */
+export const groupV1: Kind<Known<KeName>> = groupOf('ikev1');
+
+function groupOf(protocol: 'ikev1' | 'ikev2'): Kind<Known<KeName>> {
+  return kind('GROUP', (cursor) => {
+    const element = elementAt(cursor, 'a Diffie-Hellman group');
+    if (element === undefined) return undefined;
+    const number = /^\d/.test(element.word) ? parseNumber(element.word) : undefined;
+    const byNumber = (Object.keys(KE) as KeName[]).find((candidate) => KE[candidate].ikev2 === number);
+    const name = byNumber ?? (Object.hasOwn(GROUP_WORDS, element.word) ? GROUP_WORDS[element.word]! : element.word);
+    if (!Object.hasOwn(KE, name)) {
+      const word = number === undefined ? element.word : (OLD_GROUP_NUMBERS[number] ?? element.word);
+      return unknown(cursor, { ...element, word }, 'Diffie-Hellman group', Object.keys(KE), OLD_GROUPS);
+    }
+    noLength(cursor, element);
+    const row: KeRow = KE[name as KeName];
+    if (protocol === 'ikev1' && row.groupV1 === undefined) return missing(cursor, element, 'groups', IN_IKEV1.groups);
+    warnWeak(cursor, element, row);
+    return name as KeName;
+  });
+}
+
+/** Any algorithm, where a list has no effect. */
 export const anyAlgorithm: Kind<string> = kind('ALGORITHM [, BITS]', (cursor) => elementAt(cursor, 'an algorithm')?.word);
 
 /** Whether a cipher authenticates by itself. */

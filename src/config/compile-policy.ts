@@ -4,9 +4,11 @@ import { IpAddress } from '../net/address.ts';
 import { isAead } from './algorithms.ts';
 import type { Words } from './blocks.ts';
 import { settle } from './blocks.ts';
-import { offered, peersAddresses } from './compile-remote.ts';
-import type { AddressSpec, IpsecConfig, PolicyConfig, SaConfig } from './config.ts';
+import { offered } from './compile-kmp.ts';
+import { peersAddresses } from './compile-remote.ts';
+import type { AddressSpec, IpsecConfig, PolicyConfig, RemoteConfig, SaConfig } from './config.ts';
 import { type Diagnostics, quoted, type Span } from './diagnostics.ts';
+import { checkQuickModeOffers } from './quick-mode-offers.ts';
 import { IPSEC, POLICY, SA } from './schema.ts';
 import type { Named, Sections, Table } from './sections.ts';
 
@@ -38,14 +40,19 @@ export function resolve<W extends Words>(
 export class PolicyCompiler {
   readonly used = { remotes: new Set<string>(), policies: new Set<string>(), ipsecs: new Set<string>(), sas: new Set<string>() };
   private readonly sections: Sections;
+  private readonly remotes: ReadonlyMap<string, RemoteConfig>;
   private readonly report: Diagnostics;
   private readonly policies = new Map<string, PolicyConfig>();
   private readonly ipsecs = new Map<string, IpsecConfig | undefined>();
   private readonly sas = new Map<string, SaConfig>();
+  /** Where the `ext_sequence` of an alternative is written, and which lists of an SA are. */
+  private readonly extSequences = new Map<IpsecConfig, Span>();
+  private readonly lists = new Map<SaConfig, { readonly encr: boolean; readonly auth: boolean }>();
   private readonly tunnelEnd: AddressSpec;
 
   /** `ike` are the local addresses of IKE: where there is a single one, tunnels end there too. */
-  constructor(sections: Sections, ike: readonly AddressSpec[], report: Diagnostics) {
+  constructor(sections: Sections, remotes: readonly RemoteConfig[], ike: readonly AddressSpec[], report: Diagnostics) {
+    this.remotes = new Map(remotes.map((remote) => [remote.name, remote]));
     this.sections = sections;
     this.report = report;
     const [only] = ike;
@@ -173,6 +180,15 @@ export class PolicyCompiler {
         ipsec,
       };
     }
+    const peer = remote === undefined ? undefined : this.remotes.get(remote.name);
+    if (peer !== undefined) {
+      const alternatives = ipsec.flatMap((one) => {
+        const extSequenceAt = this.extSequences.get(one);
+        return extSequenceAt === undefined ? [] : [{ ipsec: one, extSequenceAt, written: this.writtenLists }];
+      });
+      if (alternatives.length === ipsec.length)
+        checkQuickModeOffers(name, peer, alternatives, own('ipsec_index') ? at('ipsec_index') : section.at, report);
+    }
     return {
       ...base,
       action,
@@ -183,6 +199,8 @@ export class PolicyCompiler {
       ipsec,
     };
   }
+
+  private readonly writtenLists = (sa: SaConfig) => this.lists.get(sa) ?? { encr: false, auth: false };
 
   private alternatives(
     list: readonly { readonly value: string; readonly at: Span }[] | undefined,
@@ -242,7 +260,7 @@ export class PolicyCompiler {
       report.warning(section?.at ?? place, `${quoted(name)} is not offered: nothing in it protects`, 'offer ESP');
       return undefined;
     }
-    return {
+    const compiled: IpsecConfig = {
       name,
       lifetimeTime: values.ipsec_sa_lifetime_time,
       lifetimeBytes: values.ipsec_sa_lifetime_byte,
@@ -251,6 +269,8 @@ export class PolicyCompiler {
       replayWindow: values.replay_window,
       sas,
     };
+    this.extSequences.set(compiled, at('ext_sequence'));
+    return compiled;
   }
 
   private compileSa(name: string, section: Named<typeof SA.words> | undefined, place: Span): SaConfig {
@@ -305,7 +325,9 @@ export class PolicyCompiler {
           'use an AEAD such as aes_gcm_16, or a MAC',
         );
     }
-    return { name, protocol, encr, auth };
+    const compiled: SaConfig = { name, protocol, encr, auth };
+    this.lists.set(compiled, { encr: written('esp_enc_alg'), auth: written('esp_auth_alg') });
+    return compiled;
   }
 }
 

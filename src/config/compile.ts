@@ -1,13 +1,14 @@
 /** A policy file to a `Config`: everything is read, all mistakes are reported, and there is a configuration only where there is no error. */
 
 import { settle } from './blocks.ts';
+import { valuesOf, warnNames } from './compile-kmp.ts';
 import { PolicyCompiler } from './compile-policy.ts';
-import { compileRemote, valuesOf, warnNames } from './compile-remote.ts';
+import { compileRemote } from './compile-remote.ts';
 import { compileSelectors } from './compile-selector.ts';
-import type { AddressSpec, Config, InterfaceConfig } from './config.ts';
+import type { AddressSpec, Config, InterfaceConfig, KerberosConfig, RemoteConfig } from './config.ts';
 import { type Diagnostic, Diagnostics, quoted, type Span, sourceOf } from './diagnostics.ts';
 import { load, type SourceFiles } from './load.ts';
-import { DATAPATH, INTERFACE, LIMITS, LOGGING, RESOLVER } from './schema.ts';
+import { DATAPATH, INTERFACE, KERBEROS, LIMITS, LOGGING, RESOLVER } from './schema.ts';
 import { isSection, readSections, type Sections } from './sections.ts';
 
 export interface Compiled {
@@ -37,9 +38,10 @@ export function compile(file: string, files: SourceFiles): Compiled {
 
 function compileSections(sections: Sections, report: Diagnostics): Config {
   const start: Span = { source: sourceOf('', ''), start: 0, end: 0 };
-  const host = compileInterface(sections, start, report);
-  const policies = new PolicyCompiler(sections, host.ike, report);
-  const remotes = [...sections.remotes.values()].map((remote) => compileRemote(remote, sections, report));
+  const kerberos = compileKerberos(sections, start);
+  const remotes = [...sections.remotes.values()].map((remote) => compileRemote(remote, sections, kerberos, report));
+  const host = compileInterface(sections, remotes, start, report);
+  const policies = new PolicyCompiler(sections, remotes, host.ike, report);
   const selectors = compileSelectors(sections, policies, report);
   noteUnused(sections, policies, report);
   const logging = settle(LOGGING, start, sections.logging).values;
@@ -49,6 +51,7 @@ function compileSections(sections: Sections, report: Diagnostics): Config {
   return {
     interface: host,
     logging: { level: logging.level, destination: logging.destination, format: logging.format },
+    kerberos,
     remotes,
     selectors,
     unmatched: sections.default?.entries.policy?.value?.entries.action?.value === 'discard' ? 'discard' : 'bypass',
@@ -61,11 +64,31 @@ function compileSections(sections: Sections, report: Diagnostics): Config {
   };
 }
 
-function compileInterface(sections: Sections, start: Span, report: Diagnostics): InterfaceConfig {
+function compileKerberos(sections: Sections, start: Span): KerberosConfig {
+  const { values } = settle(KERBEROS, sections.kerberos?.at ?? start, sections.kerberos);
+  return {
+    backend: values.backend,
+    realm: values.realm,
+    kdcs: valuesOf(values.kdc),
+    keytab: values.keytab,
+    clockSkew: values.clock_skew,
+  };
+}
+
+const MY_IP: AddressSpec = { kind: 'macro', macro: 'MY_IP', interface: undefined, prefixLength: 0, port: 0 };
+
+function compileInterface(
+  sections: Sections,
+  remotes: readonly RemoteConfig[],
+  start: Span,
+  report: Diagnostics,
+): InterfaceConfig {
   const { values, at } = settle(INTERFACE, sections.interface?.at ?? start, sections.interface);
   const datapath = settle(DATAPATH, at('datapath'), values.datapath).values;
   const limits = settle(LIMITS, sections.limits?.at ?? start, sections.limits).values;
   warnNames(values.ike, report);
+  warnNames(values.kink, report);
+  const kinkByDefault = remotes.some(({ kink }) => kink !== undefined) ? [MY_IP] : [];
   const [socket, another] = values.spmd ?? [];
   if (another !== undefined)
     report.warning(another.at, 'spmd listens on the first socket of the list only', 'take the others out');
@@ -95,7 +118,7 @@ function compileInterface(sections: Sections, start: Span, report: Diagnostics):
   }
   return {
     ike,
-    kink: valuesOf(values.kink),
+    kink: values.kink === undefined ? kinkByDefault : valuesOf(values.kink),
     spmd: socket?.value,
     spmdPassword: values.spmd_password,
     pfkey: values.pfkey,

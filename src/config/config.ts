@@ -11,6 +11,7 @@ export type Limit = number | 'infinite';
 export interface Config {
   readonly interface: InterfaceConfig;
   readonly logging: LoggingConfig;
+  readonly kerberos: KerberosConfig;
   readonly remotes: readonly RemoteConfig[];
   /** In file order, one per direction: `direction both` has been written out as its two. */
   readonly selectors: readonly SelectorConfig[];
@@ -103,11 +104,16 @@ export interface IdentityConfig {
   readonly file: boolean;
 }
 
+/** A key management protocol, as `acceptable_kmp` names it. */
+export type Kmp = 'ikev1' | 'ikev2' | 'kink';
+
 export interface RemoteConfig {
   readonly name: string;
-  /** The first initiates, any listed is answered. */
-  readonly acceptableKmp: readonly ('ikev1' | 'ikev2' | 'kink')[];
+  /** The first initiates, any listed is answered. Each has its block below, and no other has one. */
+  readonly acceptableKmp: readonly Kmp[];
   readonly ikev2: Ikev2Config | undefined;
+  readonly ikev1: Ikev1Config | undefined;
+  readonly kink: KinkConfig | undefined;
 }
 
 /** `remote { ikev2 { … } }` with `default { remote { ikev2 { … } } }` applied. Times in milliseconds. */
@@ -144,6 +150,89 @@ export interface Ikev2Config {
   readonly maxPadLength: number;
   /** Hook scripts by event name. */
   readonly scripts: Readonly<Record<string, string>>;
+}
+
+/** How a responder takes lifetimes and groups that differ from its own: take the peer's, no longer than ours, the shorter, or equal. */
+export type ProposalCheck = 'obey' | 'strict' | 'claim' | 'exact';
+
+/** `remote { ikev1 { … } }` with `default { remote { ikev1 { … } } }` applied. Times in milliseconds. */
+export interface Ikev1Config {
+  readonly passive: boolean;
+  readonly peersIpaddr: readonly AddressSpec[];
+  readonly myId: IdentityConfig | undefined;
+  readonly peersId: readonly IdentityConfig[];
+  readonly verifyId: boolean;
+  readonly authMethods: readonly 'psk'[];
+  readonly preSharedKey: string | undefined;
+  readonly pskFormat: 'auto' | 'text' | 'hex' | 'raw';
+  /** Rows with an `isakmp` number. */
+  readonly encr: readonly { readonly name: EncrName; readonly keyBits: number }[];
+  /** Rows with `hashV1`; the prf is the HMAC of the hash (RFC 2409 §4). */
+  readonly hash: readonly PrfName[];
+  /** Rows with `groupV1`. */
+  readonly groups: readonly KeName[];
+  readonly needPfs: boolean;
+  readonly nonceBytes: number;
+  readonly natTraversal: boolean;
+  /** UDP encapsulation even where no NAT is found. */
+  readonly forceEncapsulation: boolean;
+  readonly proposalCheck: ProposalCheck;
+  /** Whether dead peer detection (RFC 3706) is announced and, where the peer announces it too, done. */
+  readonly dpd: boolean;
+  /** R-U-THERE after this long without authenticated traffic; `infinite`: never. */
+  readonly dpdDelay: Limit;
+  /** Between two R-U-THERE. */
+  readonly dpdRetry: number;
+  /** R-U-THERE without an answer before the peer counts as dead. */
+  readonly dpdMaxFail: number;
+  readonly maxRetries: number;
+  readonly retryInterval: number;
+  readonly saLifetime: Limit;
+  /** For phase 1 and for each phase 2. */
+  readonly negotiationLimit: number;
+  readonly gracePeriod: Limit;
+  /** Hook scripts by event name. */
+  readonly scripts: Readonly<Record<string, string>>;
+}
+
+/** `remote { kink { … } }` with `default { remote { kink { … } } }` applied. Times in milliseconds. */
+export interface KinkConfig {
+  readonly passive: boolean;
+  readonly peersIpaddr: readonly AddressSpec[];
+  /** `NAME/INSTANCE@REALM`: always with its realm. */
+  readonly myPrincipal: string;
+  /** The service to get a ticket for, and the only client that is served. */
+  readonly peersPrincipal: string;
+  readonly needPfs: boolean;
+  /** Rows with `groupV1`. */
+  readonly groups: readonly KeName[];
+  readonly nonceBytes: number;
+  /** Whether the responder sends Nr, which makes the exchange three-way; `auto`: where leaving it out could repeat a key. */
+  readonly responderNonce: 'auto' | 'always' | 'never';
+  /** PRF of the AES enctypes of RFC 3962: 16 octets as MIT's library has it, or 20 as the letter of RFC 3961 says (racoon2). */
+  readonly prf: 'mit' | 'rfc3962_literal';
+  /** Whether payloads outside KINK_ENCRYPT are accepted. */
+  readonly clearPayloads: boolean;
+  readonly proposalCheck: ProposalCheck;
+  readonly maxRetries: number;
+  readonly retryInterval: number;
+  readonly negotiationLimit: number;
+  /** Hook scripts by event name. */
+  readonly scripts: Readonly<Record<string, string>>;
+}
+
+/** `kerberos { … }`: the Kerberos that KINK stands on. */
+export interface KerberosConfig {
+  /** Where tickets come from: our own client, or libkrb5 by the package node-krb5; `auto`: the latter where it loads. */
+  readonly backend: 'auto' | 'builtin' | 'node_krb5';
+  /** The realm of principals that name none, and of the KDCs below. */
+  readonly realm: string | undefined;
+  /** Addresses or names. */
+  readonly kdcs: readonly { readonly host: string; readonly port: number }[];
+  /** Path. */
+  readonly keytab: string;
+  /** Milliseconds that the clocks of two hosts may differ. */
+  readonly clockSkew: number;
 }
 
 /** One direction of traffic and the policy for it. References are resolved. */

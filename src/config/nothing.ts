@@ -24,6 +24,7 @@ export const NOTHING: Config = {
     limits: { halfOpenSas: 0, cookieThreshold: 0, ikeSas: 0, childSasPerIkeSa: 0, heldPacketsPerPolicy: 0 },
   },
   logging: { level: 'info', destination: 'stderr', format: 'text' },
+  kerberos: { backend: 'auto', realm: undefined, kdcs: [], keytab: '/etc/krb5.keytab', clockSkew: 300_000 },
   remotes: [],
   selectors: [],
   unmatched: 'bypass',

@@ -2,14 +2,17 @@
 
 import { IpAddress } from '../net/address.ts';
 import { bitsOf } from '../net/prefix.ts';
-import { writeCipher } from './algorithms.ts';
+import { hashWord, writeCipher } from './algorithms.ts';
 import type {
   AddressSpec,
   Config,
   IdentityConfig,
+  Ikev1Config,
   Ikev2Config,
   InterfaceConfig,
   IpsecConfig,
+  KerberosConfig,
+  KinkConfig,
   Limit,
   PolicyConfig,
   RemoteConfig,
@@ -27,6 +30,7 @@ export function print(config: Config): string {
   const sections: Line[] = [
     ...hostSections(config),
     config.unmatched === 'discard' ? block('default', [block('policy', ['action discard;'])]) : undefined,
+    kerberosSection(config.kerberos),
     ...config.remotes.map(remoteSection),
     ...config.selectors.map(selectorSection),
     ...[...policies.values()].map(policySection),
@@ -135,43 +139,100 @@ function interfaceLines(host: InterfaceConfig): Line[] {
   ];
 }
 
-function remoteSection({ name, ikev2 }: RemoteConfig): Line {
-  // A remote for protocols that are not built: the word keeps its name in the configuration.
-  if (ikev2 === undefined) return named('remote', name, ['acceptable_kmp ikev1;']);
-  return named('remote', name, ['acceptable_kmp ikev2;', block('ikev2', ikev2Lines(ikev2))]);
+function kerberosSection({ backend, realm, kdcs, keytab, clockSkew }: KerberosConfig): Line {
+  return block('kerberos', [
+    `backend ${backend};`,
+    optional('realm', realm === undefined ? undefined : quote(realm)),
+    list('kdc', kdcs, ({ host, port }) => `${quote(host)} port ${port}`),
+    `keytab ${quote(keytab)};`,
+    `clock_skew ${time(clockSkew)};`,
+  ]);
+}
+
+function remoteSection({ name, acceptableKmp, ikev2, ikev1, kink }: RemoteConfig): Line {
+  // Spoken with by nothing that is built: a block of which the same is true.
+  if (acceptableKmp.length === 0) return named('remote', name, [block('ikev2', ['kmp_auth_method rsasig;'])]);
+  return named('remote', name, [
+    list('acceptable_kmp', acceptableKmp, String),
+    ikev2 === undefined ? undefined : block('ikev2', ikev2Lines(ikev2)),
+    ikev1 === undefined ? undefined : block('ikev1', ikev1Lines(ikev1)),
+    kink === undefined ? undefined : block('kink', kinkLines(kink)),
+  ]);
+}
+
+/** What `ikev2` and `ikev1` have in common. */
+function ikeLines(ike: Ikev2Config | Ikev1Config): Line[] {
+  return [
+    `passive ${onOff(ike.passive)};`,
+    list('peers_ipaddr', ike.peersIpaddr, writeAddress),
+    optional('my_id', ike.myId === undefined ? undefined : writeIdentity(ike.myId)),
+    list('peers_id', ike.peersId, writeIdentity),
+    `verify_id ${onOff(ike.verifyId)};`,
+    list('kmp_auth_method', ike.authMethods, String),
+    optional('pre_shared_key', ike.preSharedKey === undefined ? undefined : quote(ike.preSharedKey)),
+    `psk_format ${ike.pskFormat};`,
+    `nat_traversal ${onOff(ike.natTraversal)};`,
+    `force_encapsulation ${onOff(ike.forceEncapsulation)};`,
+    `dpd_delay ${time(ike.dpdDelay)};`,
+    `kmp_sa_lifetime_time ${time(ike.saLifetime)};`,
+    `kmp_sa_grace_period ${time(ike.gracePeriod)};`,
+    ...commonLines(ike),
+  ];
+}
+
+/** What all three have in common. */
+function commonLines(block: Ikev2Config | Ikev1Config | KinkConfig): Line[] {
+  return [
+    `need_pfs ${onOff(block.needPfs)};`,
+    `nonce_size ${block.nonceBytes};`,
+    `max_retry_to_send ${block.maxRetries};`,
+    `interval_to_send ${time(block.retryInterval)};`,
+    `kmp_sa_nego_time_limit ${time(block.negotiationLimit)};`,
+    list('script', Object.entries(block.scripts), ([event, file]) => `${event} ${quote(file)}`),
+  ];
 }
 
 function ikev2Lines(ikev2: Ikev2Config): Line[] {
   return [
-    `passive ${onOff(ikev2.passive)};`,
-    list('peers_ipaddr', ikev2.peersIpaddr, writeAddress),
-    optional('my_id', ikev2.myId === undefined ? undefined : writeIdentity(ikev2.myId)),
-    list('peers_id', ikev2.peersId, writeIdentity),
-    `verify_id ${onOff(ikev2.verifyId)};`,
+    ...ikeLines(ikev2),
     `send_peers_id ${onOff(ikev2.sendPeersId)};`,
-    list('kmp_auth_method', ikev2.authMethods, String),
-    optional('pre_shared_key', ikev2.preSharedKey === undefined ? undefined : quote(ikev2.preSharedKey)),
-    `psk_format ${ikev2.pskFormat};`,
     list('kmp_enc_alg', ikev2.encr, writeCipher),
     list('kmp_hash_alg', ikev2.integ, String),
     list('kmp_prf_alg', ikev2.prf, String),
     list('kmp_dh_group', ikev2.ke, String),
-    `need_pfs ${onOff(ikev2.needPfs)};`,
-    `nonce_size ${ikev2.nonceBytes};`,
     `cookie_required ${onOff(ikev2.cookieRequired)};`,
-    `nat_traversal ${onOff(ikev2.natTraversal)};`,
-    `force_encapsulation ${onOff(ikev2.forceEncapsulation)};`,
-    `dpd_delay ${time(ikev2.dpdDelay)};`,
-    `max_retry_to_send ${ikev2.maxRetries};`,
-    `interval_to_send ${time(ikev2.retryInterval)};`,
-    `kmp_sa_lifetime_time ${time(ikev2.saLifetime)};`,
-    `kmp_sa_nego_time_limit ${time(ikev2.negotiationLimit)};`,
-    `kmp_sa_grace_period ${time(ikev2.gracePeriod)};`,
     `selector_check ${ikev2.selectorCheck};`,
     `random_pad_content ${onOff(ikev2.randomPadContent)};`,
     `random_padlen ${onOff(ikev2.randomPadLength)};`,
     `max_padlen ${ikev2.maxPadLength};`,
-    list('script', Object.entries(ikev2.scripts), ([event, file]) => `${event} ${quote(file)}`),
+  ];
+}
+
+function ikev1Lines(ikev1: Ikev1Config): Line[] {
+  return [
+    ...ikeLines(ikev1),
+    list('kmp_enc_alg', ikev1.encr, writeCipher),
+    list('kmp_hash_alg', ikev1.hash, hashWord),
+    list('kmp_dh_group', ikev1.groups, String),
+    `proposal_check ${ikev1.proposalCheck};`,
+    `dpd ${onOff(ikev1.dpd)};`,
+    `dpd_retry ${time(ikev1.dpdRetry)};`,
+    `dpd_maxfail ${ikev1.dpdMaxFail};`,
+  ];
+}
+
+function kinkLines(kink: KinkConfig): Line[] {
+  return [
+    `passive ${onOff(kink.passive)};`,
+    list('peers_ipaddr', kink.peersIpaddr, writeAddress),
+    `my_principal ${quote(kink.myPrincipal)};`,
+    `peers_principal ${quote(kink.peersPrincipal)};`,
+    list('kmp_dh_group', kink.groups, String),
+    `responder_nonce ${kink.responderNonce};`,
+    `prf ${kink.prf};`,
+    `clear_payloads ${onOff(kink.clearPayloads)};`,
+    `proposal_check ${kink.proposalCheck};`,
+    ...commonLines(kink),
   ];
 }
 

@@ -71,8 +71,7 @@ export const INTERFACE = {
     kink: directive({
       is: listOf(address(LOCAL)),
       by: ['kinkd'],
-      unbuilt: 'KINK is not built yet',
-      doc: 'Local addresses of KINK; port 910 unless one is written.',
+      doc: 'Local addresses of KINK; port 910 unless one is written. Without it, `MY_IP` where a remote speaks KINK.',
     }),
     spmd: directive({
       is: listOf(spmdSocket),

@@ -1,44 +1,19 @@
-/** The directives of `remote` and of its `ikev2`, `ikev1` and `kink` blocks. */
+/** The directives of `remote` and of its `ikev2` block; `schema-ikev1.ts` and `schema-kink.ts` have those of the other protocols. */
 
-import { address, identity, LITERAL, PEER, path } from './addresses.ts';
-import { anyAlgorithm, cipher, group, integrity, prf } from './algorithms.ts';
+import { address, LITERAL } from './addresses.ts';
 import { block, directive } from './blocks.ts';
-import {
-  boolean,
-  choice,
-  duration,
-  integer,
-  type Kind,
-  listOf,
-  nameOf,
-  octetLimit,
-  octets,
-  text,
-  timeLimit,
-  tuple,
-} from './kinds.ts';
+import type { Kmp } from './config.ts';
+import { boolean, choice, integer, listOf, nameOf, text } from './kinds.ts';
+import { IKEV1 } from './schema-ikev1.ts';
+import { KINK } from './schema-kink.ts';
+import { SHARED } from './schema-shared.ts';
+
+/** All key management protocols, in the order in which a remote that does not say initiates. */
+export const KMPS = ['ikev2', 'ikev1', 'kink'] as const satisfies readonly Kmp[];
 
 const INT = 0x7fffffff;
 
-/** Names of the events that a script can hang on; the later ones are other words for the first. */
-const EVENTS = choice(['phase1_up', 'phase1_down', 'phase1_rekey', 'phase2_up', 'phase2_down', 'phase2_rekey', 'migration'], {
-  ...{ ike_sa_up: 'phase1_up', ike_sa_down: 'phase1_down', ike_sa_rekey: 'phase1_rekey' },
-  ...{ child_up: 'phase2_up', child_down: 'phase2_down', child_rekey: 'phase2_rekey' },
-});
-
-const EVENT_SCRIPT: Kind<{ readonly event: string; readonly file: string }> = {
-  syntax: 'EVENT PATH',
-  read(items, at, reader) {
-    const event = EVENTS.read(items.slice(0, 1), at, reader);
-    const file = path.read(items.slice(1), at, reader);
-    return event === undefined || file === undefined ? undefined : { event, file };
-  },
-};
-const script = listOf(EVENT_SCRIPT, true);
-
 const NO_CONFIGURATION_PAYLOAD = 'configuration payloads are not built yet';
-const NO_CERTIFICATES = 'certificates are not built yet; use psk';
-const KEY_FILES = ['x509pem', 'pkcs12', 'ascii'];
 
 export const PROVIDE = {
   title: 'provide { }',
@@ -62,247 +37,6 @@ const REQUESTS = [
 ];
 const requests = listOf(choice(REQUESTS), true);
 
-/** Words that `ikev1`, `ikev2` and `kink` blocks share. Defaults are those of IKEv2. */
-const SHARED = {
-  passive: directive({ is: boolean, default: 'off', by: ['iked'], doc: 'Only answer, never start a negotiation.' }),
-  peers_ipaddr: directive({
-    is: listOf(address(PEER)),
-    by: ['iked'],
-    doc: 'Where the peer is: destination of the initiator, and what the responder looks a peer up by. `IP_ANY` and `IP_RW` stand for any address. Without it, where the policies that name the remote lead to.',
-  }),
-  my_id: directive({
-    is: listOf(identity),
-    by: ['iked'],
-    doc: 'The identity to show, the first of a list; without it, our address.',
-  }),
-  peers_id: directive({
-    is: listOf(identity),
-    by: ['iked'],
-    doc: 'Identities that the peer may have; without it, the address that it comes from.',
-  }),
-  verify_id: directive({
-    is: boolean,
-    default: 'on',
-    by: ['iked'],
-    doc: "Whether the peer's identity must be one of `peers_id`, in both roles.",
-  }),
-  kmp_auth_method: directive({
-    is: listOf(choice(['psk', 'rsasig', 'dss', 'rsaenc', 'rsarev', 'gssapi_krb'])),
-    default: 'psk',
-    once: true,
-    by: ['iked'],
-    doc: 'Authentication methods, for both sides. Only `psk` is built yet.',
-  }),
-  pre_shared_key: directive({
-    is: path,
-    by: ['iked'],
-    doc: 'File of the pre-shared key. It must belong to the user and be closed to others.',
-  }),
-  psk_format: directive({
-    is: choice(['auto', 'text', 'hex', 'raw']),
-    default: 'auto',
-    by: ['iked'],
-    doc: 'What the file holds: text without its last line end, hexadecimal digits, or the octets as they are; `auto` takes printable text for text.',
-  }),
-  kmp_enc_alg: directive({
-    is: listOf(cipher(true)),
-    default: '{ aes256_gcm_16; aes128_gcm_16; chacha20_poly1305; }',
-    once: true,
-    by: ['iked'],
-    doc: 'Ciphers of the IKE SA, best first.',
-  }),
-  kmp_hash_alg: directive({
-    is: listOf(integrity(false)),
-    default: '{ hmac_sha2_256; hmac_sha2_384; hmac_sha2_512; }',
-    once: true,
-    by: ['iked'],
-    doc: 'Integrity algorithms of the IKE SA, for ciphers that are no AEAD.',
-  }),
-  kmp_prf_alg: directive({
-    is: listOf(prf),
-    default: '{ hmac_sha2_256; hmac_sha2_384; hmac_sha2_512; }',
-    once: true,
-    by: ['iked'],
-    doc: 'Pseudorandom functions.',
-  }),
-  kmp_dh_group: directive({
-    is: listOf(group),
-    default: '{ x25519; ecp256; modp2048; }',
-    once: true,
-    by: ['iked'],
-    doc: 'Key exchange methods, by name or number, best first; the first is sent with the first message.',
-  }),
-  need_pfs: directive({
-    is: boolean,
-    default: 'off',
-    by: ['iked'],
-    doc: 'Whether every child SA has a key exchange of its own.',
-  }),
-  nonce_size: directive({ is: octets(16, 256), default: '32', by: ['iked'], doc: 'Octets of a nonce.' }),
-  nat_traversal: directive({
-    is: boolean,
-    default: 'on',
-    by: ['iked'],
-    doc: 'Whether NATs are looked for and ESP goes in UDP behind them.',
-  }),
-  dpd_delay: directive({
-    is: timeLimit('infinite'),
-    default: '2 min',
-    by: ['iked'],
-    doc: 'The peer is asked whether it lives after this long without a protected packet from it, and after three times as long where only ESP came.',
-  }),
-  max_retry_to_send: directive({
-    is: integer(0, 100),
-    default: '5',
-    by: ['iked'],
-    doc: 'How often an unanswered request is repeated before the peer counts as dead.',
-  }),
-  interval_to_send: directive({
-    is: duration(1000),
-    default: '1 sec',
-    by: ['iked'],
-    doc: 'Time before the first repetition; it doubles with each, up to 64-fold.',
-  }),
-  kmp_sa_lifetime_time: directive({
-    is: timeLimit('default'),
-    default: '8 hours',
-    by: ['iked'],
-    doc: 'Life of the IKE SA before it is rekeyed.',
-  }),
-  kmp_sa_nego_time_limit: directive({
-    is: duration(1000),
-    default: '2 min',
-    by: ['iked'],
-    doc: 'A negotiation that takes longer is given up.',
-  }),
-  kmp_sa_grace_period: directive({
-    is: timeLimit('infinite'),
-    default: 'infinite',
-    by: ['iked'],
-    doc: 'An IKE SA without child SAs is deleted after this long.',
-  }),
-  selector_check: directive({
-    is: choice(['obey', 'exact']),
-    default: 'exact',
-    by: ['iked'],
-    doc: 'When the peer wants the other mode, transport or tunnel: follow it, or refuse.',
-  }),
-  random_pad_content: directive({
-    is: boolean,
-    default: 'off',
-    by: ['iked'],
-    doc: 'Random padding octets in encrypted payloads.',
-  }),
-  random_padlen: directive({
-    is: boolean,
-    default: 'off',
-    by: ['iked'],
-    doc: 'A random amount of padding in encrypted payloads.',
-  }),
-  max_padlen: directive({
-    is: octets(0, 255),
-    default: '0',
-    by: ['iked'],
-    doc: 'Most octets of padding; 0 is the least possible, or 255 with `random_padlen on`.',
-  }),
-  script: directive({
-    is: script,
-    by: ['iked'],
-    unbuilt: 'hook scripts are not built yet',
-    doc: 'Programs to run when something happens.',
-  }),
-  my_public_key: directive({
-    is: listOf(tuple(KEY_FILES, 'CERTIFICATE', '[KEY]')),
-    by: ['iked'],
-    unbuilt: NO_CERTIFICATES,
-    doc: 'Our certificate and private key.',
-  }),
-  peers_public_key: directive({
-    is: listOf(tuple(KEY_FILES, 'CERTIFICATE', '[KEY]')),
-    by: ['iked'],
-    unbuilt: NO_CERTIFICATES,
-    doc: "The peer's certificate.",
-  }),
-  verify_pubkey: directive({
-    is: boolean,
-    by: ['iked'],
-    unbuilt: NO_CERTIFICATES,
-    doc: 'Chains are always verified; racoon2 could leave that out.',
-  }),
-  send_cert_req: directive({
-    is: boolean,
-    by: ['iked'],
-    unbuilt: NO_CERTIFICATES,
-    doc: 'Whether a certificate request is sent.',
-  }),
-  initial_contact: directive({
-    is: boolean,
-    by: ['iked'],
-    ignored: 'the first IKE SA with a peer always says INITIAL_CONTACT',
-    doc: 'Said always.',
-  }),
-  use_coa: directive({
-    is: boolean,
-    by: ['iked'],
-    unbuilt: 'Mobile IPv6 is not built yet',
-    doc: 'Use the care-of address of Mobile IPv6 for IKE.',
-  }),
-  mobility_role: directive({
-    is: choice(['agent', 'mobile', 'correspondent']),
-    by: ['iked'],
-    unbuilt: 'Mobile IPv6 is not built yet',
-    doc: 'Role in Mobile IPv6.',
-  }),
-  support_proxy: directive({
-    is: boolean,
-    by: ['iked'],
-    ignored: 'racoon2 never acted on it either',
-    doc: 'Was meant for SAs on behalf of others.',
-  }),
-  proposal_check: directive({
-    is: choice(['obey', 'strict', 'claim', 'exact']),
-    by: ['iked'],
-    ignored: 'IKEv2 does not negotiate lifetimes',
-    doc: 'How an IKEv1 or KINK responder takes lifetimes and groups that differ from its own.',
-  }),
-  times_per_send: directive({
-    is: integer(1, 16),
-    by: ['iked'],
-    ignored: 'each datagram is sent once; repetitions are a matter of max_retry_to_send',
-    doc: 'Copies of each datagram.',
-  }),
-  kmp_sa_lifetime_byte: directive({
-    is: octetLimit('infinite'),
-    by: ['iked'],
-    ignored: 'an IKE SA lives by time',
-    doc: 'Octets before an IKE SA is rekeyed.',
-  }),
-  ipsec_sa_nego_time_limit: directive({
-    is: duration(),
-    by: ['iked'],
-    ignored: 'kmp_sa_nego_time_limit is for all negotiations',
-    doc: 'Time for a phase 2 negotiation.',
-  }),
-  peers_kmp_port: directive({
-    is: text,
-    by: ['iked'],
-    ignored: 'write peers_ipaddr ADDRESS port PORT',
-    doc: 'Was meant for the port of the peer.',
-  }),
-  logmode: directive({
-    is: choice(['normal', 'debug']),
-    by: ['iked'],
-    ignored: 'write logging { level debug; }',
-    doc: 'Was meant for a log of its own.',
-  }),
-  logfile: directive({
-    is: text,
-    by: ['iked'],
-    ignored: 'write logging { destination "FILE"; }',
-    doc: 'Was meant for a log of its own.',
-  }),
-};
-
 export const IKEV2 = {
   title: 'ikev2 { }',
   doc: 'How IKEv2 (RFC 7296) is spoken with the peer.',
@@ -321,7 +55,6 @@ export const IKEV2 = {
       by: ['iked'],
       doc: 'Whether a COOKIE is always demanded, not only under load.',
     }),
-    force_encapsulation: directive({ is: boolean, default: 'off', by: ['iked'], doc: 'ESP in UDP even where there is no NAT.' }),
     provide: directive({ is: block(PROVIDE, true), by: ['iked'], unbuilt: NO_CONFIGURATION_PAYLOAD, doc: PROVIDE.doc }),
     request: directive({
       is: requests,
@@ -350,74 +83,23 @@ export const IKEV2 = {
   },
 } as const;
 
-const OLD_ALGORITHMS = directive({
-  is: listOf(anyAlgorithm),
-  by: ['iked'],
-  once: true,
-  doc: 'As in IKEv2, with the algorithms of IKEv1.',
-});
-const NONCE = directive({ is: octets(8, 256), default: '16', by: ['iked', 'kinkd'], doc: 'Octets of a nonce.' });
-const OLD = {
-  ...SHARED,
-  kmp_enc_alg: OLD_ALGORITHMS,
-  kmp_hash_alg: OLD_ALGORITHMS,
-  kmp_prf_alg: OLD_ALGORITHMS,
-  kmp_dh_group: OLD_ALGORITHMS,
-  nonce_size: NONCE,
-};
-
-export const IKEV1 = {
-  title: 'ikev1 { }',
-  doc: 'How IKEv1 (RFC 2409) is spoken with the peer. IKEv1 is not built yet: the block is checked and has no effect.',
-  aliases: { padlen_random: 'random_padlen' },
-  words: {
-    ...OLD,
-    exchange_mode: directive({
-      is: choice(['main', 'aggressive', 'base', 'all']),
-      default: 'main',
-      by: ['iked'],
-      doc: 'Mode of phase 1.',
-    }),
-    my_gssapi_id: directive({ is: text, by: ['iked'], doc: 'Name for GSS-API authentication.' }),
-    dpd: directive({ is: boolean, default: 'on', by: ['iked'], doc: 'Whether dead peer detection (RFC 3706) is announced.' }),
-    dpd_retry: directive({ is: duration(), default: '5 sec', by: ['iked'], doc: 'Time between two R-U-THERE.' }),
-    dpd_maxfail: directive({
-      is: integer(0, INT),
-      default: '5',
-      by: ['iked'],
-      doc: 'R-U-THERE without an answer before the peer counts as dead.',
-    }),
-  },
-} as const;
-
-export const KINK = {
-  title: 'kink { }',
-  doc: 'How KINK (RFC 4430) is spoken with the peer. KINK is not built yet: the block is checked and has no effect.',
-  aliases: { padlen_random: 'random_padlen' },
-  words: {
-    ...OLD,
-    my_principal: directive({ is: text, by: ['kinkd'], doc: 'Our Kerberos principal.' }),
-    peers_principal: directive({ is: text, by: ['kinkd'], doc: "The peer's Kerberos principal." }),
-  },
-} as const;
-
 export const REMOTE = {
   title: 'remote NAME { }',
   doc: 'A peer: where it is, who it is, how it proves that, what is offered to it.',
   words: {
     acceptable_kmp: directive({
-      is: listOf(choice(['ikev1', 'ikev2', 'kink'])),
+      is: listOf(choice(KMPS)),
       by: ['iked', 'kinkd'],
       doc: 'Protocols that are answered; the first initiates. Without it, those that have a block, or `ikev2`.',
     }),
     ikev2: directive({ is: block(IKEV2), by: ['iked'], doc: 'Parameters of IKEv2.' }),
-    ikev1: directive({ is: block(IKEV1, true), by: ['iked'], unbuilt: 'IKEv1 is not built yet', doc: 'Parameters of IKEv1.' }),
-    kink: directive({ is: block(KINK, true), by: ['kinkd'], unbuilt: 'KINK is not built yet', doc: 'Parameters of KINK.' }),
+    ikev1: directive({ is: block(IKEV1), by: ['iked'], doc: 'Parameters of IKEv1.' }),
+    kink: directive({ is: block(KINK), by: ['kinkd'], doc: 'Parameters of KINK.' }),
     selector_index: directive({
       is: nameOf('selector'),
       by: ['kinkd'],
-      unbuilt: 'KINK is not built yet',
-      doc: 'The inbound selector of a KINK peer.',
+      ignored: 'kinkd finds what a peer may ask for by the policies that name the remote',
+      doc: "Was racoon2's inbound selector of a KINK peer.",
     }),
   },
 } as const;

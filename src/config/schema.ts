@@ -1,6 +1,6 @@
 /**
  * Every directive of the policy language once: its kind of value, its default, one sentence, who acts on it and whether it has an
- * effect yet. Here are the sections of traffic; `schema-host.ts` and `schema-remote.ts` have the others.
+ * effect yet. Here are the sections of traffic; `schema-host.ts` has those of the host, `schema-remote.ts` those of peers.
  */
 
 import { address, protocol, ranges, TRAFFIC, TUNNEL_END, upperLayer } from './addresses.ts';
@@ -8,7 +8,9 @@ import { cipher, integrity } from './algorithms.ts';
 import { block, directive } from './blocks.ts';
 import { boolean, choice, integer, listOf, nameOf, octetLimit, packetLimit, placed, text, timeLimit } from './kinds.ts';
 import { DATAPATH, INTERFACE, LIMITS, LOGGING, RESOLVER } from './schema-host.ts';
-import { IKEV1, IKEV2, KINK, PROVIDE, REMOTE } from './schema-remote.ts';
+import { IKEV1 } from './schema-ikev1.ts';
+import { KERBEROS, KINK } from './schema-kink.ts';
+import { IKEV2, PROVIDE, REMOTE } from './schema-remote.ts';
 
 const INT = 0x7fffffff;
 
@@ -167,7 +169,7 @@ export const SA = {
       doc: 'Protocol. Only `esp` is built yet.',
     }),
     esp_enc_alg: directive({
-      is: listOf(cipher(false)),
+      is: listOf(cipher('esp')),
       default: '{ aes256_gcm_16; aes128_gcm_16; chacha20_poly1305; }',
       once: true,
       by: ['iked'],
@@ -238,6 +240,7 @@ export const SECTIONS = {
   limits: LIMITS,
   logging: LOGGING,
   resolver: RESOLVER,
+  kerberos: KERBEROS,
   default: DEFAULT,
   remote: REMOTE,
   selector: SELECTOR,
@@ -254,6 +257,7 @@ export const TABLES = [
   LIMITS,
   LOGGING,
   RESOLVER,
+  KERBEROS,
   DEFAULT,
   REMOTE,
   IKEV2,
@@ -266,4 +270,4 @@ export const TABLES = [
   SA,
 ] as const;
 
-export { DATAPATH, IKEV1, IKEV2, INTERFACE, KINK, LIMITS, LOGGING, PROVIDE, REMOTE, RESOLVER };
+export { DATAPATH, IKEV1, IKEV2, INTERFACE, KERBEROS, KINK, LIMITS, LOGGING, PROVIDE, REMOTE, RESOLVER };

@@ -11,6 +11,7 @@ import {
   DEFAULT,
   INTERFACE,
   IPSEC,
+  KERBEROS,
   LIMITS,
   LOGGING,
   POLICY,
@@ -37,6 +38,7 @@ export interface Sections {
   readonly limits: Block<typeof LIMITS.words> | undefined;
   readonly logging: Block<typeof LOGGING.words> | undefined;
   readonly resolver: Block<typeof RESOLVER.words> | undefined;
+  readonly kerberos: Block<typeof KERBEROS.words> | undefined;
   readonly default: Block<typeof DEFAULT.words> | undefined;
   readonly remotes: Table<typeof REMOTE.words>;
   readonly selectors: Table<typeof SELECTOR.words>;
@@ -78,6 +80,7 @@ export function readSections(statements: readonly Statement[], environment: Envi
     limits: single('limits', LIMITS),
     logging: single('logging', LOGGING),
     resolver: single('resolver', RESOLVER),
+    kerberos: single('kerberos', KERBEROS),
     default: single('default', DEFAULT),
     remotes: named('remote', REMOTE),
     selectors: named('selector', SELECTOR),

@@ -128,6 +128,7 @@ export function settingsOf(node: NodeSetting): IkedSettings {
       },
     },
     logging: { level: 'debug', destination: 'stderr', format: 'text' },
+    kerberos: { backend: 'auto', realm: undefined, kdcs: [], keytab: '/etc/krb5.keytab', clockSkew: 300_000 },
     remotes: [remoteOf(node, remote)],
     selectors: (node.children ?? []).flatMap((child, i) => selectorsOf(node, child, remote, i)),
     unmatched: 'bypass',
@@ -148,6 +149,8 @@ function remoteOf(node: NodeSetting, name: string): RemoteConfig {
       peersId: [{ type: 'fqdn', value: node.peersId, file: false }],
       ...node.ikev2,
     },
+    ikev1: undefined,
+    kink: undefined,
   };
 }
 

@@ -43,6 +43,9 @@ const CIPHERS = [
 ];
 const MACS = ['hmac_sha2_256', 'hmac_sha2_384', 'hmac_sha2_512', 'hmac_sha1', 'aes_xcbc', 'aes_cmac'];
 const GROUPS = ['x25519', 'x448', 'ecp256', 'ecp384', 'modp2048', '15', '5', 'curve25519'];
+const OLD_CIPHERS = ['aes_cbc, 192', 'rijndael_cbc, 128', 'aes256_cbc', '3des_cbc', 'blowfish_cbc'];
+const HASHES = ['sha2_256', 'sha2_384', 'hmac_sha2_512', 'sha1', 'md5'];
+const OLD_GROUPS = ['ecp256', 'ecp384', 'modp2048', '15', '5', 'modp768'];
 const TIMES = ['infinite', '0', '30 sec', '2 min', '8 hours', '1 day', '3600'];
 const ADDRESSES = [
   '192.0.2.1',
@@ -96,6 +99,54 @@ export function randomPolicy(seed: number): string {
       maybe('provide { addresspool pool; dns 192.0.2.53; };'),
       '  };\n',
     ].join('');
+  const ikev1 = () =>
+    [
+      '  ikev1 {\n',
+      maybe(`passive ${flag()};`),
+      `    peers_ipaddr ${dice.pick(ADDRESSES.slice(0, 4))};\n`,
+      maybe('my_id ipaddr 192.0.2.9;'),
+      maybe(dice.pick(['peers_id fqdn b.example;', 'peers_id { ipaddr 192.0.2.1; x509_subject "c.pem"; };'])),
+      '    pre_shared_key "old.psk";\n',
+      maybe(`kmp_auth_method ${dice.pick(['psk', '{ rsasig; psk; }'])};`),
+      maybe(list('kmp_enc_alg', good(OLD_CIPHERS, 'aes256_cbc'))),
+      maybe(list('kmp_hash_alg', good(HASHES, 'sha2_256'))),
+      maybe(list('kmp_dh_group', good(OLD_GROUPS, 'ecp256'))),
+      maybe(`exchange_mode ${dice.pick(['main', '{ main; aggressive; }', 'all'])};`),
+      maybe(`nonce_size ${8 + dice.below(249)};`),
+      maybe(`proposal_check ${dice.pick(['obey', 'strict', 'claim', 'exact'])};`),
+      maybe(`dpd ${flag()};`),
+      maybe(`dpd_delay ${dice.pick(TIMES)};`),
+      maybe(`dpd_retry ${1 + dice.below(60)} sec;`),
+      maybe(`dpd_maxfail ${1 + dice.below(100)};`),
+      maybe(`kmp_sa_lifetime_time ${dice.pick(TIMES)};`),
+      maybe(`force_encapsulation ${flag()};`),
+      maybe('kmp_prf_alg hmac_sha1;'),
+      maybe('script phase1_up "up.sh";'),
+      '  };\n',
+    ].join('');
+  const kink = () =>
+    [
+      '  kink {\n',
+      maybe(`passive ${flag()};`),
+      maybe(`peers_ipaddr ${dice.pick(ADDRESSES.slice(0, 4))};`),
+      '    my_principal "kink/a.example@EXAMPLE.NET";\n',
+      `    peers_principal "kink/b.example${dice.pick(['', '@OTHER.NET'])}";\n`,
+      maybe(list('kmp_dh_group', good(OLD_GROUPS, 'ecp256'))),
+      maybe(`need_pfs ${flag()};`),
+      maybe(`responder_nonce ${dice.pick(['auto', 'always', 'never'])};`),
+      maybe(`prf ${dice.pick(['mit', 'rfc3962_literal', 'rfc3962-literal'])};`),
+      maybe(`clear_payloads ${flag()};`),
+      maybe(`proposal_check ${dice.pick(['obey', 'strict', 'claim', 'exact'])};`),
+      maybe(`max_retry_to_send ${dice.below(101)};`),
+      maybe('kmp_enc_alg x;'),
+      '  };\n',
+    ].join('');
+  /** The blocks of a remote, and an order of its own among them. */
+  const blocks = () => {
+    const spoken = dice.some(['ikev2', 'ikev1', 'kink'] as const);
+    const text = spoken.map((kmp) => ({ ikev2, ikev1, kink })[kmp]()).join('');
+    return `${dice.chance(50) ? `  ${list('acceptable_kmp', dice.some(spoken))}\n` : ''}${text}`;
+  };
   const ports = dice.chance(50);
   const port = () => (ports ? ` port ${dice.pick(['80', 'https', 'any', '65535'])}` : '');
   const selector = (name: string, i: number) =>
@@ -153,9 +204,8 @@ export function randomPolicy(seed: number): string {
     dice.chance(50)
       ? `default {\n  policy { action ${dice.pick(['discard', 'none'])}; };\n  remote {\n${ikev2()}  };\n  ipsec { ext_sequence on; };\n};\n`
       : '',
-    ...names.remotes.map(
-      (name, i) => `remote ${name} {\n${i === 2 && dice.chance(30) ? '  acceptable_kmp kink;\n' : ikev2()}};\n`,
-    ),
+    `kerberos { realm EXAMPLE.NET; ${dice.pick(['', 'kdc { 192.0.2.88; kdc.example.net port 8888; };', 'keytab "k.tab"; backend builtin;'])} };\n`,
+    ...names.remotes.map((name) => `remote ${name} {\n${blocks()}};\n`),
     ...['a', 'b', '"c d"', 'e'].map(selector),
     ...names.policies.map(policy),
     ...names.ipsecs.map(ipsec),

@@ -14,8 +14,14 @@ test('there is no error', () => expect(of('error')).toEqual([]));
 
 test('the warnings say what has no effect, each once', () => {
   expect(of('warning')).toEqual([
-    '12 `kink` has no effect yet',
-    '23 `ikev1` has no effect yet',
+    '24 `logmode` has no effect',
+    '26 `kmp_sa_lifetime_byte` has no effect',
+    '28 `times_per_send` has no effect',
+    '29 `ipsec_sa_nego_time_limit` has no effect',
+    '30 `3des_cbc` is weak; it is let in because the policy names it',
+    '31 `md5` is not offered: Tanuki does not have it',
+    '32 `modp1024` is weak; it is let in because the policy names it',
+    '34 `random_pad_content` has no effect',
     '38 `logmode` has no effect',
     '40 `kmp_sa_lifetime_byte` has no effect',
     '43 `times_per_send` has no effect',
@@ -25,7 +31,6 @@ test('the warnings say what has no effect, each once', () => {
     '47 `hmac_md5` is not offered: Tanuki does not have it',
     '48 `hmac_md5` is not offered: Tanuki does not have it',
     '49 `modp1024` is weak; it is let in because the policy names it',
-    '56 `kink` has no effect yet',
     '60 `3des_cbc` is weak; it is let in because the policy names it',
     '60 `hmac_md5` is not offered: Tanuki does not have it',
     '64 `ipsec_ah_esp` is not offered: ah is not built yet',
@@ -33,16 +38,12 @@ test('the warnings say what has no effect, each once', () => {
     '65 `hmac_md5` is not offered: Tanuki does not have it',
     '66 `3des_cbc` is weak; it is let in because the policy names it',
     '66 `hmac_md5` is not offered: Tanuki does not have it',
-    '69 `ikev1` is not spoken yet',
-    '70 `ikev1` has no effect yet',
     '82 `my_public_key` has no effect yet',
     '83 `peers_public_key` has no effect yet',
     '84 `provide` has no effect yet',
     '85 `request` has no effect yet',
     '86 `script` has no effect yet',
-    '88 `selector_index` has no effect yet',
-    '91 the remote `old_peer` has no effect yet: it is for protocols that are not built',
-    '92 `ikev1` has no effect yet',
+    '88 `selector_index` has no effect',
     '121 the address pool has no effect yet',
   ]);
 });
@@ -59,7 +60,7 @@ test('what is built is as the file says', () => {
   expect(config!.remotes).toMatchObject([
     {
       name: 'ike_tun_remote',
-      acceptableKmp: ['ikev2'],
+      acceptableKmp: ['ikev2', 'ikev1'],
       ikev2: {
         encr: [
           { name: 'aes_cbc', keyBits: 128 },
@@ -72,8 +73,26 @@ test('what is built is as the file says', () => {
         retryInterval: 10_000,
         preSharedKey: '/etc/racoon2/psk/test.psk',
       },
+      ikev1: {
+        encr: [
+          { name: 'aes_cbc', keyBits: 128 },
+          { name: '3des_cbc', keyBits: 192 },
+        ],
+        hash: ['hmac_sha1'],
+        groups: ['modp3072', 'modp2048', 'modp1024'],
+        proposalCheck: 'obey',
+        saLifetime: 600_000,
+        retryInterval: 10_000,
+        peersId: [{ type: 'ipaddr', value: '198.51.100.7' }],
+      },
+      kink: undefined,
     },
-    { name: 'old_peer', acceptableKmp: [], ikev2: undefined },
+    {
+      name: 'old_peer',
+      acceptableKmp: ['ikev1'],
+      ikev2: undefined,
+      ikev1: { peersIpaddr: [{ address: '203.0.113.9' }], dpdDelay: 20_000, groups: ['modp3072', 'modp2048', 'modp1024'] },
+    },
   ]);
   expect(config!.interface).toMatchObject({ ike: [{ macro: 'MY_IP', port: 500 }], spmd: '/var/run/racoon2/spmif' });
   expect(config!.selectors.map(({ name, policy }) => [name, policy.action, policy.ipsec.map((ipsec) => ipsec.name)])).toEqual([

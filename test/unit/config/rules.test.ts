@@ -298,9 +298,9 @@ describe('selectors and policies', () => {
     const { config, warnings } = run(
       file({ ikev2: 'peers_ipaddr 192.0.2.1; kmp_auth_method rsasig; my_public_key x509pem "c" "k";' }),
     );
-    expect(config!.remotes).toEqual([{ name: 'r', acceptableKmp: [], ikev2: undefined }]);
+    expect(config!.remotes).toEqual([{ name: 'r', acceptableKmp: [], ikev2: undefined, ikev1: undefined, kink: undefined }]);
     expect(warnings).toEqual([
-      'the remote `r` has no effect yet: none of its authentication methods is built',
+      'the remote `r` does not speak IKEv2 yet: none of its authentication methods is built',
       'the authentication method `rsasig` has no effect yet',
       '`my_public_key` has no effect yet',
     ]);
