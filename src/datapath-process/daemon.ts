@@ -91,7 +91,10 @@ class DatapathDaemon implements Daemon {
   async #configure(settings: DatapathSettings): Promise<{ changed: boolean; problems: readonly string[] }> {
     this.#shell.configureLog(settings.logging);
     if (this.#host !== undefined && sameHost(this.#settings, settings)) {
+      const moved = `${this.#settings?.localAddresses}` !== `${settings.localAddresses}`;
       this.#settings = settings;
+      for (const message of moved ? await this.#host.serveAt(settings.localAddresses) : [])
+        this.#shell.report({ name: 'datapath-problem', severity: 'error', message });
       await this.#serveNamed(settings.pfkey);
       return { changed: false, problems: this.#allProblems };
     }
@@ -189,9 +192,8 @@ class DatapathDaemon implements Daemon {
   }
 }
 
-/** Logging and limits may change under a running host. */
+/** Logging, limits and the host's addresses may change under a running host: a node that moves keeps its SAs. */
 function sameHost(a: DatapathSettings | undefined, b: DatapathSettings): boolean {
-  const essence = ({ datapath, keyPorts, localAddresses, unmatched }: DatapathSettings) =>
-    JSON.stringify([datapath, keyPorts, localAddresses, unmatched]);
+  const essence = ({ datapath, keyPorts, unmatched }: DatapathSettings) => JSON.stringify([datapath, keyPorts, unmatched]);
   return a !== undefined && essence(a) === essence(b);
 }

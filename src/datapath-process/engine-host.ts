@@ -30,6 +30,8 @@ export interface EngineHost {
   sendKeepalive(path: Path): void;
   ping(request: PingRequest): Promise<PingResult>;
   status(): Promise<EngineStatus>;
+  /** This host's addresses have changed: the encapsulation port is served at these, SAs and packets go on. Resolves with what could not be opened. */
+  serveAt(addresses: readonly string[]): Promise<readonly string[]>;
   stop(): Promise<void>;
 }
 

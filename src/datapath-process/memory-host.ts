@@ -7,7 +7,7 @@ import type { PacketEngine } from '../datapath/datapath.ts';
 import { INPUT, OUTPUT } from '../datapath/slots.ts';
 import { SystemError } from '../errors.ts';
 import type { Instant } from '../machine.ts';
-import { type Endpoint, IpAddress, type Path, sameEndpoint } from '../net/address.ts';
+import { type Endpoint, IpAddress, type Path, sameEndpoint, showEndpoint } from '../net/address.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
 import { bindUdp, type UdpSocket } from '../runtime/udp.ts';
 import type { ControlPlane } from './control-plane.ts';
@@ -39,6 +39,10 @@ export interface MemoryHostOptions {
 
 /** Slots of the engine that this host needs: one packet is under way at a time. */
 export const MEMORY_SLOTS = 2;
+/** Local ends that may be opened at the same time, and datagrams that wait for one. */
+const MOST_OPENING = 16;
+const MOST_WAITING = 16;
+const OPEN_AGAIN_MS = 1000;
 /** What the device tells of itself; nothing is cut to it. */
 const DEVICE_MTU = 1400;
 
@@ -53,7 +57,9 @@ class MemoryHost implements EngineHost {
   readonly #options: MemoryHostOptions;
   readonly #addresses: readonly IpAddress[];
   readonly #pinger: Pinger;
-  readonly #sockets: UdpSocket[] = [];
+  #sockets: UdpSocket[] = [];
+  /** Local ends that are being opened because something leaves from there, and what waits for them. */
+  readonly #opening = new Map<string, { readonly datagram: Uint8Array; readonly remote: Endpoint }[]>();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -65,15 +71,26 @@ class MemoryHost implements EngineHost {
   }
 
   async open(problems: string[]): Promise<void> {
-    const { localAddresses, datapath } = this.#options.settings;
-    for (const address of localAddresses.flatMap((text) => IpAddress.parse(text) ?? [])) {
+    problems.push(...(await this.serveAt(this.#options.settings.localAddresses)));
+  }
+
+  async serveAt(texts: readonly string[]): Promise<readonly string[]> {
+    const problems: string[] = [];
+    const addresses = texts.flatMap((text) => IpAddress.parse(text) ?? []);
+    const isWanted = ({ local }: UdpSocket) => addresses.some((address) => address.equals(local.address));
+    const gone = this.#sockets.filter((socket) => !isWanted(socket));
+    this.#sockets = this.#sockets.filter(isWanted);
+    await Promise.all(gone.map((socket) => socket.close()));
+    for (const address of addresses) {
+      if (this.#sockets.some(({ local }) => local.address.equals(address))) continue;
       try {
-        this.#sockets.push(await this.#bind({ address, port: datapath.encapPort }));
+        this.#sockets.push(await this.#bind({ address, port: this.#options.settings.datapath.encapPort }));
       } catch (error) {
         if (!(error instanceof SystemError)) throw error;
         problems.push(error.message);
       }
     }
+    return problems;
   }
 
   #bind(local: Endpoint): Promise<UdpSocket> {
@@ -190,7 +207,30 @@ class MemoryHost implements EngineHost {
     const socket =
       this.#sockets.find(({ local }) => sameEndpoint(local, path.local)) ??
       this.#sockets.find(({ local }) => local.address.equals(path.local.address));
-    socket?.send(datagram, path.remote);
+    if (socket !== undefined) socket.send(datagram, path.remote);
+    else if (!path.local.address.isUnspecified) this.#openFor(path, datagram);
+  }
+
+  /** An SA has moved to an address that nothing was sent from yet. */
+  #openFor({ local, remote }: Path, datagram: Uint8Array): void {
+    const name = showEndpoint(local);
+    const waiting = this.#opening.get(name) ?? [];
+    if (waiting.length < MOST_WAITING) waiting.push({ datagram, remote });
+    if (this.#opening.has(name) || this.#opening.size >= MOST_OPENING) return;
+    this.#opening.set(name, waiting);
+    this.#bind(local).then(
+      (socket) => {
+        if (this.#stopped) return void socket.close();
+        this.#opening.delete(name);
+        this.#sockets.push(socket);
+        for (const each of waiting) socket.send(each.datagram, each.remote);
+      },
+      (error: Error) => {
+        // It stays among those that are being opened for a while: not every packet tries again.
+        this.#options.events.report({ name: 'send-failed', severity: 'warning', message: error.message });
+        setTimeout(() => this.#opening.delete(name), OPEN_AGAIN_MS).unref();
+      },
+    );
   }
 
   #piecesOf(output: number): Uint8Array {

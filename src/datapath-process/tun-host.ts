@@ -104,6 +104,11 @@ class TunHost implements EngineHost {
     });
   }
 
+  /** The worker's sockets are bound to no address. */
+  async serveAt(): Promise<readonly string[]> {
+    return [];
+  }
+
   async stop(): Promise<void> {
     if (this.#state === 'running') {
       this.#tell({ kind: 'stop' });

@@ -8,6 +8,7 @@ import { Drops } from './drops.ts';
 import { EffectRing } from './effects.ts';
 import { Esp } from './esp.ts';
 import { FlowCache } from './flow-cache.ts';
+import { RecentMovements } from './recent-movements.ts';
 import { type Sa, Sad } from './sad.ts';
 import type { Outputs } from './slots.ts';
 import { Spd, type SpdEntry } from './spd.ts';
@@ -50,6 +51,7 @@ export class Core {
   readonly effects = new EffectRing();
   readonly acquires: Acquires;
   readonly outboundFlows = new FlowCache<OutboundDecision>();
+  readonly movements: RecentMovements;
   readonly inboundFlows = new FlowCache<InboundDecision>();
   readonly larvalLifetime: number;
   /** Not later than anything is due: what was removed may leave it too early. */
@@ -60,6 +62,7 @@ export class Core {
     this.unmatched = options.unmatched;
     this.outputs = outputs;
     this.larvalLifetime = options.larvalLifetime;
+    this.movements = new RecentMovements(options.larvalLifetime);
     this.checksum = new Checksum(options.arena);
     this.sad = new Sad(options.cipher);
     this.esp = new Esp(options.arena, options.cipher, this.sad, options.random);

@@ -186,6 +186,8 @@ export class Datapath implements PacketEngine {
 
   /** Adds an SPD entry, or replaces one in its place. `seconds` is its life; 0: for ever. */
   addPolicy(policy: Policy, now: Instant, seconds = 0, replaced?: SpdEntry, kmAddress?: KmAddress): SpdEntry {
+    for (const { reqid, endpoints } of policy.templates)
+      if (endpoints !== undefined) this.core.movements.settled(reqid, endpoints);
     const entry = this.core.spd.add(policy, seconds, now, replaced, kmAddress);
     this.core.changed(entry.expiresAt);
     return entry;
@@ -227,13 +229,14 @@ export class Datapath implements PacketEngine {
   }
 
   /** Carries out what X_MIGRATE asks for, all at once. ACQUIREs that are open under the policy are asked again. */
-  migrate({ entry, templates, sas, larvals }: MigratePlan, kmAddress: KmAddress | undefined, now: Instant): void {
+  migrate({ entry, movements, templates, sas, larvals }: MigratePlan, kmAddress: KmAddress | undefined, now: Instant): void {
     const { spd, sad, acquires } = this.core;
+    for (const movement of movements) this.core.movements.note(movement, now);
     const before = { policy: entry.policy, kmAddress: entry.kmAddress };
     spd.retarget(entry, templates, kmAddress ?? entry.kmAddress);
     sad.move(sas, now.mono + FORMER_ENDS_GRACE);
     for (const { larval } of larvals) sad.removeLarval(larval);
-    for (const { larval, to } of larvals) sad.addLarval({ ...larval, ...to });
+    for (const { larval, to } of larvals) sad.addLarval({ ...larval, ...to, former: larval.destination });
     if (!sameTunnel(before.policy, entry.policy) || !sameKmAddress(before.kmAddress, entry.kmAddress)) acquires.retarget(entry);
     this.core.changed();
   }

@@ -7,7 +7,7 @@ import { type Ends, sameEnds, showPolicySelector, type Template } from '../ipsec
 import type { SaProtocol, Spi } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress } from '../net/address.ts';
-import { refusal } from '../pfkey/convert.ts';
+import { refusal, satypeOf } from '../pfkey/convert.ts';
 import { type Migrate, type Movement, migrateToSadb, readMigrate } from '../pfkey/convert-migrate.ts';
 import { type SadbMessage, sadb } from '../pfkey/message.ts';
 import { ERRNO } from '../pfkey/registry.ts';
@@ -21,6 +21,7 @@ import type { SpdEntry } from './spd.ts';
 /** What one X_MIGRATE changes. */
 export interface MigratePlan {
   readonly entry: SpdEntry;
+  readonly movements: readonly Movement[];
   readonly templates: readonly Template[];
   readonly sas: readonly { readonly sa: Sa; readonly to: Ends }[];
   readonly larvals: readonly { readonly larval: Larval; readonly to: Ends }[];
@@ -30,10 +31,18 @@ export interface MigratePlan {
 export function migrate(engine: Datapath, message: SadbMessage, now: Instant, strict: boolean): VerbResult {
   const request = readMigrate(message);
   const plan = planOf(engine.core, request, strict);
+  const moved = [
+    ...plan.sas.map(({ sa: { spi, parameters }, to }) => renaming(spi, parameters, to)),
+    ...plan.larvals.map(({ larval, to }) => renaming(larval.spi, larval, to)),
+  ];
   engine.migrate(plan, request.kmAddress, now);
   const { seq, pid, satype } = message;
-  const notification = notificationOf(request, plan.entry, strict);
-  return strict ? { broadcast: [notification] } : { reply: [sadb('X_MIGRATE', { seq, pid, satype })], broadcast: [notification] };
+  const broadcast = [notificationOf(request, plan.entry, strict)];
+  return strict ? { broadcast, moved } : { reply: [sadb('X_MIGRATE', { seq, pid, satype })], broadcast, moved };
+}
+
+function renaming(spi: Spi, { protocol, destination }: Pick<Larval, 'protocol' | 'destination'>, to: Ends) {
+  return { satype: satypeOf(protocol), spi, from: destination, to: to.destination };
 }
 
 /** Seq and pid are 0: it answers nobody. Linux forgets the ports and the number of the policy. */
@@ -52,12 +61,6 @@ function planOf(core: Core, { selector, direction, movements }: Migrate, strict:
   const entry = core.spd.bySelector(direction, selector);
   if (entry === undefined) throw refusal(`there is no ${direction} policy ${showPolicySelector(selector)}`, ERRNO.ENOENT);
   const templates = entry.policy.templates.map((template) => moved(template, movements));
-  for (const movement of movements) {
-    if (!entry.policy.templates.some((template) => asksFor(template, movement))) {
-      const { source, destination } = movement.old;
-      throw refusal(`the policy asks for no ${movement.mode} SA from ${source} to ${destination} of this reqid`, ERRNO.ENODATA);
-    }
-  }
   const firstOf = (sa: Pair) => movements.find((movement) => isOfPair(sa, movement));
   const larvals = [...core.sad.larvals].flatMap((larval) => {
     const movement = firstOf(larval);
@@ -68,9 +71,17 @@ function planOf(core: Core, { selector, direction, movements }: Migrate, strict:
     return movement === undefined ? [] : [{ sa, to: movement.new, movement }];
   });
   const sas = strict ? all.filter(({ sa, movement }) => isNewest(sa, movement, core.sad.all)) : all;
+  for (const movement of movements) {
+    if (entry.policy.templates.some((template) => asksFor(template, movement, movement.old))) continue;
+    // Whoever keeps the policies was quicker and has put the new ends already: its SAs must not be left behind.
+    const late = [...sas, ...larvals].some(({ to }) => to === movement.new);
+    if (!strict && late && entry.policy.templates.some((template) => asksFor(template, movement, movement.new))) continue;
+    const { source, destination } = movement.old;
+    throw refusal(`the policy asks for no ${movement.mode} SA from ${source} to ${destination} of this reqid`, ERRNO.ENODATA);
+  }
   if (strict) refuseLarvals(core, movements, larvals.length);
   refuseTaken(core, sas, larvals);
-  return { entry, templates, sas, larvals };
+  return { entry, movements, templates, sas, larvals };
 }
 
 /** A larval SA of the pair, or an open ACQUIRE, makes Linux fail. */
@@ -100,17 +111,17 @@ function refuseTaken({ sad }: Core, sas: MigratePlan['sas'], larvals: MigratePla
   for (const { larval, to } of larvals) take(larval.spi, larval.protocol, to.destination);
 }
 
-/** Whether the policy asks for SAs that the movement is about. An end that the policy leaves open fits all; a transport template has none. */
-function asksFor({ protocol, mode, reqid, endpoints }: Template, movement: Movement): boolean {
+/** Whether a template asks for SAs of the movement's kind between `ends`. An end that the policy leaves open fits all; a transport template has none. */
+function asksFor({ protocol, mode, reqid, endpoints }: Template, movement: Movement, ends: Ends): boolean {
   if (protocol !== movement.protocol || mode !== movement.mode) return false;
   if (movement.reqid !== 0 && reqid !== movement.reqid) return false;
   if (endpoints === undefined) return true;
   const is = (wanted: IpAddress, address: IpAddress) => wanted.isUnspecified || wanted.equals(address);
-  return is(endpoints.source, movement.old.source) && is(endpoints.destination, movement.old.destination);
+  return is(endpoints.source, ends.source) && is(endpoints.destination, ends.destination);
 }
 
 function moved(template: Template, movements: readonly Movement[]): Template {
-  const movement = movements.find((candidate) => asksFor(template, candidate));
+  const movement = movements.find((candidate) => asksFor(template, candidate, candidate.old));
   const { endpoints } = template;
   if (movement === undefined || endpoints === undefined) return template;
   const to = (end: keyof Ends) => (endpoints[end].isUnspecified ? endpoints[end] : movement.new[end]);

@@ -9,6 +9,7 @@ import type { IpAddress, Path } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
 import { addressWords, SaMatcher } from './matcher.ts';
 import { Paths } from './paths.ts';
+import { movedTo } from './recent-movements.ts';
 import { ReplayWindow } from './replay.ts';
 
 export type SaState = 'mature' | 'dying' | 'dead';
@@ -62,7 +63,7 @@ export class Sa {
   /** The addresses as `addressWords`. */
   source: Int32Array;
   destination: Int32Array;
-  /** Where it ended before it moved: packets under way still name that, until then (`mono` milliseconds). */
+  /** Where it ended before it moved; packets under way may name that until then (`mono` milliseconds). */
   #former: { readonly source: Int32Array; readonly destination: Int32Array } | undefined;
   #formerUntil = Number.NEGATIVE_INFINITY;
   /** When a new mapping was last told, in `mono` milliseconds. */
@@ -96,11 +97,21 @@ export class Sa {
     this.destination = addressWords(parameters.destination);
   }
 
-  /** It has moved: what it was between `former` ends is still taken for a time. A transport SA makes its packets' addresses: it has no former ones. */
+  /** It has moved: packets between its `former` ends are taken for a time, but not in transport mode, where they would get other addresses. */
   rememberEnds(former: Pick<Sa, 'source' | 'destination'>, until: number): void {
-    if (!this.tunnel) return;
     this.#former = { source: former.source, destination: former.destination };
-    this.#formerUntil = until;
+    if (this.tunnel) this.#formerUntil = until;
+  }
+
+  /** It takes the place of `other`, also for packets to and daemons that know the former ends of that. */
+  inheritEnds(other: Sa): void {
+    this.#former = other.#former;
+    this.#formerUntil = other.#formerUntil;
+  }
+
+  /** Whether it ended there before it moved. */
+  hasEndedAt(destination: Int32Array): boolean {
+    return this.#former !== undefined && sameWords(this.#former.destination, destination);
   }
 
   /** Whether packets may still come to `destination` because the SA ended there until a moment ago. */
@@ -124,6 +135,8 @@ export interface Larval {
   readonly reqid: number;
   /** Of the ACQUIRE that it answers, or 0. */
   readonly seq: number;
+  /** Its destination before it moved. */
+  readonly former?: IpAddress | undefined;
   readonly born: Instant;
   /** `mono` milliseconds. */
   readonly expiresAt: number;
@@ -189,6 +202,18 @@ export class Sad {
     return this.#byName.get(nameOf(spi, protocol, destination));
   }
 
+  /** The SA that had this name before it moved, however long ago: a daemon that has not heard of it may still use it. */
+  formerly(spi: Spi, protocol: SaProtocol, destination: IpAddress): Sa | undefined {
+    const words = addressWords(destination);
+    const key = spi | 0;
+    const mask = this.#keys.length - 1;
+    for (let at = place(key) & mask; ; at = (at + 1) & mask) {
+      const sa = this.#slots[at];
+      if (sa === undefined) return undefined;
+      if (this.#keys[at] === key && sa.parameters.protocol === protocol && sa.hasEndedAt(words)) return sa;
+    }
+  }
+
   /**
    * The SA for an outbound packet under a policy's template (RFC 4301 §4.4.2): same reqid (a template without one takes any), mode and endpoints, and
    * selectors that cover the packet. The newest wins, so that traffic moves to a rekeyed SA at once (RFC 7296 §2.8); one whose soft limit
@@ -239,6 +264,7 @@ export class Sad {
     next.openHandle = sa.openHandle;
     next.packets = sa.packets;
     next.bytes = sa.bytes;
+    next.inheritEnds(sa);
     next.firstUse = sa.firstUse;
     next.lastUse = sa.lastUse;
     return next;
@@ -251,23 +277,15 @@ export class Sad {
   move(moves: readonly { readonly sa: Sa; readonly to: Ends }[], graceUntil: number): void {
     for (const { sa } of moves) this.#byName.delete(nameOf(sa.spi, sa.parameters.protocol, sa.parameters.destination));
     for (const { sa, to } of moves) {
-      const { protocol, encapsulation } = sa.parameters;
       const former = { source: sa.source, destination: sa.destination };
-      sa.parameters = {
-        ...sa.parameters,
-        ...to,
-        encapsulation: encapsulation && {
-          source: { address: to.source, port: encapsulation.source.port },
-          destination: { address: to.destination, port: encapsulation.destination.port },
-        },
-      };
+      sa.parameters = movedTo(sa.parameters, to);
       const path = this.paths.acquire(pathOf(sa.parameters));
       this.paths.release(sa.path);
       sa.path = path;
       sa.source = addressWords(to.source);
       sa.destination = addressWords(to.destination);
       sa.rememberEnds(former, graceUntil);
-      this.#byName.set(nameOf(sa.spi, protocol, to.destination), sa);
+      this.#byName.set(nameOf(sa.spi, sa.parameters.protocol, to.destination), sa);
     }
   }
 
@@ -324,6 +342,14 @@ export class Sad {
   addLarval(larval: Larval): void {
     this.#larvals.set(nameOf(larval.spi, larval.protocol, larval.destination), larval);
     this.#larvalSpis.add(larval.spi);
+  }
+
+  /** The larval SA that had this name before it moved. */
+  larvalFormerly(spi: Spi, protocol: SaProtocol, destination: IpAddress): Larval | undefined {
+    if (!this.#larvalSpis.has(spi)) return undefined;
+    for (const larval of this.#larvals.values())
+      if (larval.spi === spi && larval.protocol === protocol && larval.former?.equals(destination)) return larval;
+    return undefined;
   }
 
   removeLarval(larval: Larval): void {

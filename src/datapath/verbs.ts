@@ -3,7 +3,7 @@
 import { equal } from '../bytes/bytes.ts';
 import type { Secret } from '../bytes/secret.ts';
 import { ENCR, ENCR_NAMES, type EncrRow, INTEG, INTEG_NAMES } from '../crypto/transforms.ts';
-import type { Policy, Template } from '../ipsec/policy.ts';
+import { type Ends, type Policy, sameEnds, type Template } from '../ipsec/policy.ts';
 import type { SaParameters, SaProtocol } from '../ipsec/sa.ts';
 import type { Instant, RandomBytes } from '../machine.ts';
 import { addToSa, modeOf, protocolOf, refusal } from '../pfkey/convert.ts';
@@ -14,7 +14,9 @@ import type { VerbResult, Verbs } from '../pfkey/server.ts';
 import { larvalOf } from './acquire.ts';
 import { larvalMessage, policyMessage, saMessage } from './announce.ts';
 import type { Datapath } from './datapath.ts';
+import { addressWords } from './matcher.ts';
 import { migrate } from './migrate.ts';
+import { movedTo } from './recent-movements.ts';
 import type { Larval, Sa } from './sad.ts';
 import type { SpdEntry } from './spd.ts';
 
@@ -141,15 +143,23 @@ export class EngineVerbs implements Verbs {
   #update(message: SadbMessage, now: Instant): VerbResult {
     const parameters = this.#parameters(message);
     const { sad } = this.#engine.core;
-    const larval = sad.larval(parameters.spi, parameters.protocol, parameters.destination);
+    const larval = this.#larval(message);
     if (larval !== undefined) {
       this.#engine.removeLarval(larval);
-      const sa = this.#engine.addSa(parameters, now, 'inbound');
+      const present = this.#presentOf(parameters, larval, now);
+      const sa = this.#engine.addSa(present, now, 'inbound');
+      nameAsAsked(sa, parameters);
       return { broadcast: [answer(message, saMessage('UPDATE', sa))] };
     }
-    const sa = sad.find(parameters.spi, parameters.protocol, parameters.destination);
-    if (sa === undefined) throw refusal('there is no such SA', ERRNO.ESRCH);
-    return { broadcast: [answer(message, saMessage('UPDATE', this.#change(sa, parameters, message, now)))] };
+    const sa = sad.find(parameters.spi, parameters.protocol, parameters.destination) ?? this.#sa(message);
+    const present = this.#presentOf(parameters, sa.parameters, now);
+    return { broadcast: [answer(message, saMessage('UPDATE', this.#change(sa, present, message, now)))] };
+  }
+
+  /** Between the present ends, where the client has not heard of a movement: those of what it names by a former destination, or those that all of the pair have. */
+  #presentOf(parameters: SaParameters, named: Ends, now: Instant): SaParameters {
+    if (!named.destination.equals(parameters.destination)) return movedTo(parameters, named);
+    return this.#strict ? parameters : this.#engine.core.movements.follow(parameters, now);
   }
 
   #change(sa: Sa, parameters: SaParameters, { newSource, newDestination }: SadbMessage, now: Instant): Sa {
@@ -175,13 +185,15 @@ export class EngineVerbs implements Verbs {
 
   /** §3.1.3. Its first packet tells its direction. */
   #add(message: SadbMessage, now: Instant): VerbResult {
-    const parameters = this.#parameters(message);
+    const asked = this.#parameters(message);
+    const parameters = this.#presentOf(asked, asked, now);
     const { spi, protocol, destination } = parameters;
     const { sad } = this.#engine.core;
     if ((sad.find(spi, protocol, destination) ?? sad.larval(spi, protocol, destination)) !== undefined) {
       throw refusal('there is such an SA already', ERRNO.EEXIST);
     }
     const sa = this.#engine.addSa(parameters, now);
+    nameAsAsked(sa, asked);
     const { sequenceState } = message;
     if (sequenceState !== undefined) {
       sa.sequence = Math.max(0, sequenceState.outbound - 1);
@@ -219,12 +231,19 @@ export class EngineVerbs implements Verbs {
 
   #larval({ sa, satype, destination }: SadbMessage): Larval | undefined {
     const protocol = protocolOf(satype);
-    return protocol && this.#engine.core.sad.larval(sa!.spi, protocol, destination!.address);
+    if (protocol === undefined) return undefined;
+    const { sad } = this.#engine.core;
+    const larval = sad.larval(sa!.spi, protocol, destination!.address);
+    return larval === undefined && !this.#strict ? sad.larvalFormerly(sa!.spi, protocol, destination!.address) : larval;
   }
 
   #sa({ sa, satype, destination }: SadbMessage): Sa {
     const protocol = protocolOf(satype);
-    const found = protocol && this.#engine.core.sad.find(sa!.spi, protocol, destination!.address);
+    const { sad } = this.#engine.core;
+    const found =
+      protocol &&
+      (sad.find(sa!.spi, protocol, destination!.address) ??
+        (this.#strict ? undefined : sad.formerly(sa!.spi, protocol, destination!.address)));
     if (found === undefined) throw refusal('there is no such SA', ERRNO.ESRCH);
     return found;
   }
@@ -325,6 +344,12 @@ function echo({ type, satype, seq, pid }: SadbMessage, changed: boolean): VerbRe
 function series({ pid }: SadbMessage, messages: readonly SadbMessage[]): VerbResult {
   if (messages.length === 0) return { error: ERRNO.ENOENT };
   return { reply: messages.map((message, i) => ({ ...message, seq: i === messages.length - 1 ? 0 : i + 1, pid })) };
+}
+
+/** Who made it between former ends finds it under that name. */
+function nameAsAsked(sa: Sa, asked: Ends): void {
+  if (sameEnds(sa.parameters, asked)) return;
+  sa.rememberEnds({ source: addressWords(asked.source), destination: addressWords(asked.destination) }, 0);
 }
 
 function isOf({ satype }: SadbMessage, protocol: SaProtocol): boolean {

@@ -3,6 +3,7 @@
 import { NONE } from '../bytes/bytes.ts';
 import type { Event } from '../event.ts';
 import type { Instant, Machine } from '../machine.ts';
+import type { IpAddress } from '../net/address.ts';
 import { ClientQueue } from './client-queue.ts';
 import { type Dialect, errorReply, readSadb, SadbError, SadbFramer, type SadbMessage, sadb, sadbError } from './message.ts';
 import {
@@ -24,6 +25,13 @@ export interface VerbResult {
   readonly reply?: readonly SadbMessage[];
   /** To every client, the one that asked included. */
   readonly broadcast?: readonly SadbMessage[];
+  /** SAs that have another name now: they stay their owners'. */
+  readonly moved?: readonly {
+    readonly satype: number;
+    readonly spi: number;
+    readonly from: IpAddress;
+    readonly to: IpAddress;
+  }[];
   /** Refused: the client gets the request's header with it, and nobody gets anything else. */
   readonly error?: number;
 }
@@ -192,19 +200,30 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
       this.#refuse(client, sadbError(request, result.error), `${request.type} was refused`, outputs);
       return;
     }
-    const { reply = [], broadcast = [] } = result;
-    this.#learnOwner(client, request, reply);
+    const { reply = [], broadcast = [], moved = [] } = result;
+    this.#learnOwner(client, request, reply, broadcast);
+    this.#renameOwned(moved);
     for (const message of reply) this.#deliver(client, message, outputs, isDump(request));
     for (const message of broadcast) this.#broadcast(message, outputs);
     if (request.type === 'DELETE') this.#owners.delete(saName(request));
     if (request.type === 'FLUSH') this.#disown(request.satype);
   }
 
-  #learnOwner(client: Client, request: SadbMessage, reply: readonly SadbMessage[]): void {
+  #learnOwner(client: Client, request: SadbMessage, reply: readonly SadbMessage[], broadcast: readonly SadbMessage[]): void {
     const { type } = request;
-    if (type === 'ADD' || type === 'UPDATE') this.#owners.set(saName(request), client.id);
+    if (type === 'ADD' || type === 'UPDATE') this.#owners.set(saName(broadcast[0] ?? request), client.id);
     const larval = reply[0];
     if (type === 'GETSPI' && larval?.sa !== undefined) this.#owners.set(saName(larval), client.id);
+  }
+
+  #renameOwned(moved: NonNullable<VerbResult['moved']>): void {
+    const owned = moved.map(({ satype, spi, from, to }) => {
+      const before = nameOf(satype, from, spi);
+      const owner = this.#owners.get(before);
+      this.#owners.delete(before);
+      return { owner, name: nameOf(satype, to, spi) };
+    });
+    for (const { owner, name } of owned) if (owner !== undefined) this.#owners.set(name, owner);
   }
 
   #disown(satype: number): void {
@@ -324,5 +343,9 @@ function isDump({ type }: SadbMessage): boolean {
 
 /** What tells SAs apart: protocol, destination and SPI; empty for a message about something else. */
 function saName({ satype, sa, destination }: SadbMessage): string {
-  return sa === undefined || destination === undefined ? '' : `${satype} ${destination.address} ${sa.spi}`;
+  return sa === undefined || destination === undefined ? '' : nameOf(satype, destination.address, sa.spi);
+}
+
+function nameOf(satype: number, destination: IpAddress, spi: number): string {
+  return `${satype} ${destination} ${spi}`;
 }

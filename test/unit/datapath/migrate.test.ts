@@ -5,7 +5,7 @@ import { announce } from '../../../src/datapath/announce.ts';
 import { INPUT } from '../../../src/datapath/slots.ts';
 import { EngineVerbs } from '../../../src/datapath/verbs.ts';
 import type { Template } from '../../../src/ipsec/policy.ts';
-import { saToAdd, saToGetspi } from '../../../src/pfkey/convert.ts';
+import { saIdTo, saToAdd, saToGetspi, saToUpdate } from '../../../src/pfkey/convert.ts';
 import { type Migrate, migrateToSadb, readMigrate } from '../../../src/pfkey/convert-migrate.ts';
 import { policyIdTo, policyToSpdAdd, policyToSpdUpdate } from '../../../src/pfkey/convert-policy.ts';
 import type { SadbMessage } from '../../../src/pfkey/message.ts';
@@ -191,6 +191,53 @@ describe('the default dialect', () => {
     say(move());
     expect(ends()).toEqual(['a100 198.51.100.1 192.0.2.2']);
     expect(template().endpoints).toEqual({ source: B, destination: ip('0.0.0.0') });
+  });
+
+  test('what a daemon makes between former ends is made between the present ones, and former names still find SAs', () => {
+    const { say, ends, node } = rig();
+    const spi = say(saToGetspi(saOf({ source: HA, destination: A }), RANGE)).reply![0]!.sa!.spi;
+    say(move());
+    const inbound = { source: HA, destination: A };
+    say(policyToSpdAdd(policyOf({ direction: 'inbound', templates: [templateOf({ endpoints: inbound })] })));
+    say(move({ direction: 'inbound' }, { old: inbound, new: { source: HA, destination: B } }));
+    const encapsulation = { source: { address: A, port: 4500 }, destination: { address: HA, port: 61000 } };
+    say(saToAdd(saOf({ spi: 0xa100, encapsulation })));
+    say(saToUpdate(saOf({ spi, ...inbound })));
+    const present = ['a100 198.51.100.1 192.0.2.2', `${spi.toString(16)} 192.0.2.2 198.51.100.1`];
+    expect(ends()).toEqual(present);
+    expect(node.engine.path([...node.engine.core.sad.all][0]!.path)!.local).toEqual({ address: B, port: 4500 });
+    say(saToUpdate(saOf({ spi, ...inbound })));
+    expect(ends().toSorted()).toEqual(present.toSorted());
+    say(saIdTo('DELETE', { spi, protocol: 'esp', destination: A }, HA));
+    expect(ends()).toEqual(present.slice(0, 1));
+  });
+
+  test('thirty seconds later, or when a policy asks for the former ends again, they are taken as they are', () => {
+    for (const later of [true, false]) {
+      const { say, ends, policy } = rig();
+      say(move());
+      if (!later) say(policyToSpdUpdate(policy));
+      say(saToAdd(saOf({ spi: 0xa100 })), at(later ? 30_000 : 1));
+      expect(ends()).toEqual(['a100 192.0.2.1 192.0.2.2']);
+    }
+  });
+
+  test('there and back: what is made between the ends of the first time is right again', () => {
+    const { say, ends } = rig();
+    say(move());
+    say(move({}, { old: NEW, new: OLD }));
+    say(saToAdd(saOf({ spi: 0xa100 })));
+    say(saToAdd(saOf({ spi: 0xa200, source: B })));
+    expect(ends()).toEqual(['a100 192.0.2.1 192.0.2.2', 'a200 192.0.2.1 192.0.2.2']);
+  });
+
+  test('a policy whose new ends were put before the MIGRATE came: its SAs follow; without any it is ENODATA', () => {
+    const { say, ends, policy } = rig();
+    say(saToAdd(saOf({ spi: 0xa100 })));
+    say(policyToSpdUpdate({ ...policy, templates: [templateOf({ endpoints: NEW })] }));
+    say(move());
+    expect(ends()).toEqual(['a100 198.51.100.1 192.0.2.2']);
+    expect(() => say(move())).toThrow(/ENODATA/);
   });
 
   test('two movements chain; from where the SAs are no more it is ENODATA', () => {

@@ -33,11 +33,13 @@ const SA: SaParameters = {
 /** Echoes what changes something to all, and everything else to the one that asked. */
 class Echo implements Verbs {
   dump: readonly SadbMessage[] = [];
+  moved: NonNullable<VerbResult['moved']> = [];
   handle(message: SadbMessage): VerbResult {
     if (message.type === 'GETSPI') {
       return { reply: [{ ...message, sa: { spi: SA.spi, replay: 0, state: 0, auth: 0, encrypt: 0, flags: 0 } }] };
     }
     if (message.type === 'DUMP') return { reply: this.dump };
+    if (message.type === 'X_SPDDUMP') return { moved: this.moved };
     if (message.type === 'FLUSH') return { reply: [message], broadcast: [message] };
     if (message.type === 'X_SPDFLUSH') return { error: ERRNO.EBUSY };
     return message.type === 'GET' ? { reply: [message] } : { broadcast: [message] };
@@ -161,6 +163,20 @@ describe('registration', () => {
 
 describe('keys', () => {
   const seen = (rig: Rig, client: number) => rig.take(client).map(({ keyEncrypt }) => keyEncrypt !== undefined);
+
+  test('stay with the owner of an SA that moved', () => {
+    const rig = new Rig();
+    rig.say(1, saToAdd(SA));
+    const to = IpAddress.parse('198.51.100.7')!;
+    rig.verbs.moved = [{ satype: 3, spi: SA.spi, from: SA.destination, to }];
+    rig.say(2, sadb('X_SPDDUMP'));
+    rig.verbs.dump = [saToSadb('DUMP', { ...SA, destination: to })];
+    for (const client of [1, 2]) {
+      rig.take(client);
+      rig.say(client, sadb('DUMP'));
+    }
+    expect([seen(rig, 1), seen(rig, 2)]).toEqual([[true], [false]]);
+  });
 
   test('go to who made the SA, and to who may and asked', () => {
     const rig = new Rig();
