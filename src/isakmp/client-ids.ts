@@ -15,9 +15,9 @@ export interface ClientSelectors {
   readonly IDcr: TrafficSelector;
 }
 
-/** Whether an ID payload can say the selector: it has room for one port or for any. */
+/** Whether an ID payload can say the selector: it has room for one port or for any, which is 0. */
 export function canIdentify({ startPort, endPort }: TrafficSelector): boolean {
-  return startPort === endPort || isAnyPort(startPort, endPort);
+  return (startPort === endPort && startPort !== 0) || isAnyPort(startPort, endPort);
 }
 
 function isAnyPort(startPort: number, endPort: number): boolean {
@@ -28,7 +28,7 @@ function isAnyPort(startPort: number, endPort: number): boolean {
 export function idOf(selector: TrafficSelector): PayloadOf<'ID'> {
   const { start, end, protocol, startPort, endPort } = selector;
   if (!canIdentify(selector)) {
-    throw new PeerError('INVALID-ID-INFORMATION', `${showSelector(selector)}: a range of ports cannot be said in an ID payload`);
+    throw new PeerError('INVALID-ID-INFORMATION', `${showSelector(selector)}: an ID payload says one port, which is not 0, or any`);
   }
   const port = isAnyPort(startPort, endPort) ? 0 : startPort;
   const v4 = start.family === 4;

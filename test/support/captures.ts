@@ -11,7 +11,7 @@ export const haveCaptures = existsSync(CAPTURES);
 /** For the title of what is skipped. */
 export const CAPTURES_REASON = haveCaptures ? '' : ` (skipped: ${CAPTURES} is absent)`;
 
-/** What the peers logged of one IKE SA: SPIs as hexadecimal digits, keys under the RFC's names. */
+/** What the peers logged of one IKE SA or ISAKMP SA: SPIs (cookies) as hexadecimal digits, keys under the RFC's names. */
 export interface LoggedIkeSa {
   readonly SPIi: string;
   readonly SPIr: string;
@@ -24,7 +24,7 @@ export interface Capture {
   readonly ikeSas: readonly LoggedIkeSa[];
   /** Keys of the kernel's SAs by SPI; `integ` is empty with a combined-mode cipher. */
   readonly kernelSas: ReadonlyMap<number, { readonly encr: Uint8Array; readonly integ: Uint8Array }>;
-  /** Shared secrets of the key exchanges inside CREATE_CHILD_SA that made children, in order. */
+  /** Shared secrets of the key exchanges that made children (in CREATE_CHILD_SA, in Quick Mode), in order. */
   readonly childSecrets: readonly Uint8Array[];
   readonly psk: string;
   readonly espFrames: number;
@@ -34,9 +34,9 @@ export function loadCapture(name: string): Capture {
   const text = readFileSync(`${CAPTURES}/${name}.md`, 'utf8');
   const ikeSas: { SPIi: string; SPIr: string; keys: Record<string, Uint8Array> }[] = [];
   for (const line of text.split('\n')) {
-    const sa = /^- IKEv2 SA at node a .*SPIs ([0-9a-f]+)\/([0-9a-f]+);/.exec(line);
+    const sa = /^- IKEv[12] SA at node a .*SPIs ([0-9a-f]+)\/([0-9a-f]+);/.exec(line);
     if (sa !== null) ikeSas.push({ SPIi: sa[1]!, SPIr: sa[2]!, keys: {} });
-    const key = /^ {2}- (\S+) = `([0-9a-f]+)`/.exec(line);
+    const key = /^ {2}- ([^=]+) = `([0-9a-f]+)`/.exec(line);
     if (key !== null) ikeSas.at(-1)!.keys[key[1]!] = octets(key[2]!);
   }
   return {

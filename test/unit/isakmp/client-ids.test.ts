@@ -36,10 +36,11 @@ describe.each([
   });
 });
 
-test('a range of ports cannot be said', () => {
+test('a range of ports cannot be said, nor port 0 alone, which means any', () => {
   const range = { ...prefix('192.0.2.1', 6), startPort: 80, endPort: 90 };
   expect(canIdentify(range)).toBe(false);
-  expect(() => idOf(range)).toThrow(/a range of ports/);
+  expect(() => idOf(range)).toThrow(/one port, which is not 0, or any/);
+  expect(canIdentify(prefix('192.0.2.1', 1, 0))).toBe(false);
 });
 
 describe('without meaning are', () => {
