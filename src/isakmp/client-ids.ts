@@ -28,7 +28,10 @@ function isAnyPort(startPort: number, endPort: number): boolean {
 export function idOf(selector: TrafficSelector): PayloadOf<'ID'> {
   const { start, end, protocol, startPort, endPort } = selector;
   if (!canIdentify(selector)) {
-    throw new PeerError('INVALID-ID-INFORMATION', `${showSelector(selector)}: an ID payload says one port, which is not 0, or any`);
+    throw new PeerError(
+      'INVALID-ID-INFORMATION',
+      `${showSelector(selector)}: an ID payload says one port, which is not 0, or any`,
+    );
   }
   const port = isAnyPort(startPort, endPort) ? 0 : startPort;
   const v4 = start.family === 4;
