@@ -4,9 +4,11 @@ import type { LocalAddress } from '../src/config/expand.ts';
 import type { Engine } from '../src/crypto/engine.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
 import type { Asks } from '../src/keying/asks.ts';
+import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import type { Demand as KeyDemand } from '../src/keying/demands.ts';
 import type { Details } from '../src/keying/events.ts';
 import type { Failures } from '../src/keying/failures.ts';
+import type { Migrations } from '../src/keying/migration.ts';
 import type { Replies } from '../src/keying/replies.ts';
 import type { Wanted } from '../src/keying/wanted.ts';
 import type { Instant, RandomBytes } from '../src/machine.ts';
@@ -45,10 +47,12 @@ export interface Host {
   newSpi(): Uint8Array;
   /** Whether one more unprotected error may be sent (RFC 7296 §2.21.4). */
   mayComplain(): boolean;
-  /** Asks the datapath for an SPI, answered by `sa.spiArrived`. */
-  askSpi(sa: KeySa, role: 'request' | 'response', mode: Mode, reqid: number): void;
+  /** Where a new pair of this policy ends, given the peer relation that it is negotiated in. */
+  pathOfPair(sa: KeySa, policy: ChildPolicy, mode: Mode): Path;
+  /** Asks the datapath for an SPI for such a pair. Ends in `spiArrived`. */
+  askSpi(sa: KeySa, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void;
   /** Gives an SPI back that no child was made of. */
-  releaseSpi(spi: number, path: Path): void;
+  releaseSpi(spi: number): void;
   /** UPDATE of the inbound SA, and ADD of the outbound one unless it is held back. Ends in `childInstalled` or `childRefused`. */
   install(child: KeyChild, outbound: boolean): void;
   /** ADD of an outbound SA that was held back. */
@@ -80,6 +84,7 @@ export interface Host {
 export interface Owner extends Host {
   readonly asks: Asks<KeySa, KeyChild>;
   readonly wanted: Wanted;
+  readonly migrations: Migrations;
   readonly replies: Replies;
   readonly failures: Failures;
   /** The host's own addresses. */

@@ -6,12 +6,13 @@ import { Fault, never } from '../src/errors.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
 import { Acquires } from '../src/keying/acquires.ts';
 import { Adoption } from '../src/keying/adoption.ts';
-import { Asks, type Heard } from '../src/keying/asks.ts';
+import { Asks, dumpedSa, type Heard } from '../src/keying/asks.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import type { Details } from '../src/keying/events.ts';
 import { Failures } from '../src/keying/failures.ts';
 import { addPolicies, deletePolicies, isGenerated } from '../src/keying/generated.ts';
-import type { AskedEnds, Beginner, KeyHost } from '../src/keying/host.ts';
+import type { AskedEnds, Beginner } from '../src/keying/host.ts';
+import { endsOf, Migrations, type MovingHost, type PairEnds, sameEnds } from '../src/keying/migration.ts';
 import { Replies } from '../src/keying/replies.ts';
 import { Wanted } from '../src/keying/wanted.ts';
 import { earliest, type Instant, type Machine, type RandomBytes } from '../src/machine.ts';
@@ -42,6 +43,8 @@ import {
   follow,
   type KeyChild,
   type KeySa,
+  leaveBehind,
+  move,
   passTime,
   rekeyChild,
   saOf,
@@ -62,7 +65,7 @@ export interface IkedOptions {
   readonly engine?: Engine;
 }
 
-export class Iked implements Machine<IkedInput, IkedOutput>, Admin, KeyHost {
+export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
   readonly random: RandomBytes;
   readonly engine: Engine;
   readonly cookies: Cookies;
@@ -71,6 +74,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, KeyHost {
   readonly failures = new Failures((name) => this.peers.byName(name) !== undefined || this.peers.child(name) !== undefined);
   readonly replies: Replies;
   readonly wanted: Wanted;
+  readonly migrations: Migrations;
   readonly counters = new Map<string, number>();
   now: Instant = { mono: 0, wall: 0 };
   local: readonly LocalAddress[] = [];
@@ -87,6 +91,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, KeyHost {
     this.asks = new Asks(pid, (output) => this.emit(output));
     this.replies = new Replies((output) => this.emit(output));
     this.wanted = new Wanted(this);
+    this.migrations = new Migrations(this);
     this.#generations = new Generations(this);
     this.#acquires = new Acquires(this, this.wanted);
     this.#strangers = new Strangers(this);
@@ -229,8 +234,14 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, KeyHost {
         case 'refused':
           this.guard(saOf(one.child), () => childRefused(one.child, one.why));
           break;
+        case 'overtaken':
+          this.guard(saOf(one.child), () => rekeyChild(one.child));
+          break;
         case 'moved':
           this.#moved(one.spi, one.remote);
+          break;
+        case 'migrate':
+          this.migrations.heard(one.message);
           break;
         case 'counted':
           this.guard(one.sa, () => trafficCounted(one.sa, one.child, one.packets));
@@ -242,7 +253,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, KeyHost {
           this.#expire(one.message);
           break;
         case 'synchronised':
-          this.#synchronised(one.sas);
+          this.#synchronised(one.sas, one.policies);
           break;
         default:
           this.report('datapath-lost', `the datapath did not let us register: ${one.why}`);
@@ -261,7 +272,11 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, KeyHost {
   }
 
   /** What the datapath has and what we think it has: strangers are adopted, what is missing is negotiated anew with new keys. */
-  #synchronised(sas: readonly SadbMessage[]): void {
+  #synchronised(sas: readonly SadbMessage[], policies: readonly SadbMessage[]): void {
+    this.migrations.synchronise(
+      sas.flatMap((message) => dumpedSa(message) ?? []),
+      policies,
+    );
     const lost = this.#adoption.compare(sas, this.table.children());
     if (lost.length > 0)
       this.report('datapath-restarted', `the datapath has lost ${lost.length} child SAs: they are negotiated anew`, {
@@ -333,13 +348,17 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, KeyHost {
     if (!child.superseded) this.childGone(child, 'its lifetime ended', true);
   }
 
-  askSpi(sa: KeySa, role: 'request' | 'response', mode: Mode, reqid: number): void {
-    this.heard(this.asks.spi(sa, role, mode, reqid, this.now));
+  pathOfPair(sa: KeySa, policy: ChildPolicy, mode: Mode): Path {
+    return this.migrations.pathOf(policy, mode, sa.path, sa.nat !== 'none');
   }
 
-  releaseSpi(spi: number, { local, remote }: Path): void {
-    if (spi !== 0)
-      this.heard(this.asks.remove({ spi, protocol: 'esp', source: remote.address, destination: local.address }, 0, this.now));
+  askSpi(sa: KeySa, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void {
+    const path = this.pathOfPair(sa, policy, mode);
+    this.heard(this.asks.spi(sa, role, { mode, reqid: policy.reqid, path }, this.now));
+  }
+
+  releaseSpi(spi: number): void {
+    this.heard(this.asks.release(spi, this.now));
   }
 
   install(child: KeyChild, outbound: boolean): void {
@@ -382,6 +401,23 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, KeyHost {
 
   negotiate(demand: Demand, asked: AskedEnds | undefined): void {
     negotiate(this, demand, asked);
+  }
+
+  moveKeyManagement(policy: ChildPolicy, from: PairEnds, to: PairEnds): void {
+    for (const sa of this.#talkingAt(policy, from)) this.guard(sa, () => move(sa, to));
+  }
+
+  dropKeyManagement(policy: ChildPolicy, from: PairEnds): void {
+    for (const sa of this.#talkingAt(policy, from)) this.guard(sa, () => leaveBehind(sa));
+  }
+
+  /** The IKE SAs that have a policy's children, or that its remote is being spoken to in at these ends. */
+  #talkingAt({ name, remote }: ChildPolicy, ends: PairEnds): KeySa[] {
+    return this.table
+      .ofRemote(remote)
+      .filter(
+        (sa) => sa.children.some((child) => child.policy.name === name) || sameEnds(endsOf(sa.path.local, sa.path.remote), ends),
+      );
   }
 
   // What IKE SAs tell.

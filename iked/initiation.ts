@@ -22,13 +22,16 @@ export function negotiate(owner: Owner, demand: Demand, asked?: AskedEnds): void
 /** In a new IKE SA. */
 export function begin(owner: Owner, demand: Demand, asked?: AskedEnds): void {
   const { policy } = demand;
-  const { peers, local: own, table } = owner;
+  const { peers, local: own, table, migrations } = owner;
   const refuse = (why: string) => owner.failed(demand, why);
   const peer = peers.byName(policy.remote);
   if (peer === undefined) return refuse(`remote ${policy.remote} has no ikev2 block that acceptable_kmp names`);
-  const remote = peers.remoteEndpoint(peer, policy, asked?.remote, own);
+  const moved = asked?.km ?? migrations.keyManagementOf(policy);
+  const configured = peers.remoteEndpoint(peer, policy, asked?.remote, own);
+  const remote =
+    moved === undefined ? configured : { address: moved.remote, port: configured?.port ?? peers.ikePort(moved.local) };
   if (remote === undefined) return refuse(`remote ${peer.name} has no address to begin with: write one in peers_ipaddr`);
-  const local = peers.localAddress(remote.address, policy, asked?.local, own);
+  const local = moved?.local ?? peers.localAddress(remote.address, policy, asked?.local, own);
   if (local === undefined)
     return refuse(`no address of ours to reach ${remote.address} from: write one in interface { ike } or my_sa_ipaddr`);
   if (table.size >= peers.config.interface.limits.ikeSas) {

@@ -1,11 +1,13 @@
 /** What the machine does to an IKE SA (IKEv2) or an ISAKMP SA (IKEv1), whichever it is. The machine and its tables know no other way to either. */
 
+import type { PairEnds } from '../src/keying/migration.ts';
 import type { Path } from '../src/net/address.ts';
 import type { Demand } from './host.ts';
 import type { ChildSa } from './ikev2/child-sa.ts';
 import { closeIkeSa, failIkeSa } from './ikev2/endings.ts';
 import * as v2 from './ikev2/exchanges.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
+import { dropMoved, move as moveIkeSa } from './ikev2/moving.ts';
 import * as v2Time from './ikev2/timing.ts';
 
 /** One relation with a peer, in which children are negotiated. */
@@ -56,6 +58,16 @@ export function childRefused(child: KeyChild, why: string): void {
 /** ESP of the peer's comes from another address or port. */
 export function follow(sa: KeySa, path: Path): void {
   v2.follow(sa, path);
+}
+
+/** A mobility daemon moved it, with its peer's consent. */
+export function move(sa: KeySa, to: PairEnds): void {
+  moveIkeSa(sa, to);
+}
+
+/** A mobility daemon moved its children, and it was not to move with them. */
+export function leaveBehind(sa: KeySa): void {
+  dropMoved(sa);
 }
 
 /** A new child is asked for, before anything else that waits where it is urgent. */

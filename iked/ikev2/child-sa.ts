@@ -30,7 +30,8 @@ export class ChildSa extends SaPair<ChildAgreement> {
   heldBy: IkeSa | undefined;
 
   constructor(agreed: ChildAgreement, ike: IkeSa, encapsulated: boolean, since: number, chance: number) {
-    super(agreed, childSuiteOf(agreed.proposal), ike.path, encapsulated, since, chance);
+    const path = ike.host.pathOfPair(ike, agreed.policy, agreed.mode);
+    super(agreed, childSuiteOf(agreed.proposal), path, encapsulated, since, chance);
     this.ike = ike;
   }
 

@@ -166,7 +166,7 @@ export function planCreateChild(sa: IkeSa, request: OpenedMessage): ChildPlan {
       u16be(KE[group].ikev2),
     );
   }
-  return { for: 'child', choice, old, group, spi: { mode: choice.mode, reqid: choice.policy.reqid } };
+  return { for: 'child', choice, old, group, spi: { mode: choice.mode, policy: choice.policy } };
 }
 
 /** The child that N(REKEY_SA) names by the SPI that its sender receives on. Throws CHILD_SA_NOT_FOUND, or TEMPORARY_FAILURE where it may come. */
@@ -301,7 +301,7 @@ export function readChild(
   const SA = find(payloads, 'SA');
   const error = findError(payloads);
   if (SA === undefined || error !== undefined) {
-    sa.host.releaseSpi(spi, sa.path);
+    sa.host.releaseSpi(spi);
     const why = error === undefined ? 'the response holds no SA payload' : explainNotify(error, whatWeSent(offer));
     const single = error !== undefined && notifyName(error.notify) === 'SINGLE_PAIR_REQUIRED';
     if (demand !== undefined && !(single && askSinglePair(sa, demand))) abandonChild(sa, { kind: 'create-child', demand }, why);
@@ -383,7 +383,7 @@ export function concludeChild(sa: IkeSa, sent: ChildSent, { payloads }: Message)
   const error = findError(payloads);
   if (error !== undefined) {
     share?.wipe();
-    sa.host.releaseSpi(sent.spi, sa.path);
+    sa.host.releaseSpi(sent.spi);
     return refusedByPeer(sa, sent, error);
   }
   sa.failingSince = undefined;

@@ -2,6 +2,7 @@
 
 import { AuthError, PeerError, WireError } from '../../src/errors.ts';
 import type { Mode } from '../../src/ipsec/sa.ts';
+import type { ChildPolicy } from '../../src/keying/child-policy.ts';
 import { type Path, samePath, showEndpoint } from '../../src/net/address.ts';
 import { nameOf } from '../../src/wire/registry.ts';
 import type { ChildSa } from './child-sa.ts';
@@ -50,8 +51,8 @@ export interface Requested {
 export type Plan = { readonly spi?: SpiAsk | undefined } & (AuthPlan | ChildPlan | RekeyIkePlan | InformationalPlan);
 
 export interface SpiAsk {
+  readonly policy: ChildPolicy;
   readonly mode: Mode;
-  readonly reqid: number;
 }
 
 /** What a responder did: the response, the child whose installation it waits for, and how the SA ends with it. */
@@ -134,7 +135,7 @@ function plan(sa: IkeSa, message: OpenedMessage, path: Path): void {
   if (chosen.spi === undefined) return commit(sa, message, path, chosen, undefined);
   sa.window.handle();
   sa.parked = { message, path, plan: chosen, generation: sa.host.generation };
-  sa.host.askSpi(sa, 'response', chosen.spi.mode, chosen.spi.reqid);
+  sa.host.askSpi(sa, 'response', chosen.spi.policy, chosen.spi.mode);
 }
 
 function planOf(sa: IkeSa, message: OpenedMessage): Plan {
@@ -330,16 +331,16 @@ function begin(sa: IkeSa, task: Task): void {
   if (ask === 'moot') return;
   if (ask === undefined) return launch(sa, task, 0);
   sa.preparing = task;
-  sa.host.askSpi(sa, 'request', ask.mode, ask.reqid);
+  sa.host.askSpi(sa, 'request', ask.policy, ask.mode);
 }
 
 function spiAsk(task: Task): SpiAsk | 'moot' | undefined {
   switch (task.kind) {
     case 'ike-auth':
     case 'create-child':
-      return { mode: task.demand.policy.policy.mode, reqid: task.demand.policy.reqid };
+      return { mode: task.demand.policy.policy.mode, policy: task.demand.policy };
     case 'rekey-child':
-      return rekeyable(task.child) ? { mode: task.child.agreed.mode, reqid: task.child.policy.reqid } : 'moot';
+      return rekeyable(task.child) ? { mode: task.child.agreed.mode, policy: task.child.policy } : 'moot';
     default:
       return undefined;
   }
@@ -377,11 +378,11 @@ export function spiArrived(sa: IkeSa, role: 'request' | 'response', spi: number 
   const { parked } = sa;
   sa.parked = undefined;
   if (parked === undefined || sa.closed) {
-    if (spi !== undefined) sa.host.releaseSpi(spi, sa.path);
+    if (spi !== undefined) sa.host.releaseSpi(spi);
     return;
   }
   if (parked.generation !== sa.host.generation && spi !== undefined) {
-    sa.host.releaseSpi(spi, sa.path);
+    sa.host.releaseSpi(spi);
     return plan(sa, parked.message, parked.path);
   }
   if (spi === undefined && parked.plan.for === 'child') {
@@ -395,7 +396,7 @@ export function spiArrived(sa: IkeSa, role: 'request' | 'response', spi: number 
   try {
     commit(sa, parked.message, parked.path, replanned(sa, parked.message, parked.plan), spi);
   } catch (error) {
-    if (spi !== undefined) sa.host.releaseSpi(spi, sa.path);
+    if (spi !== undefined) sa.host.releaseSpi(spi);
     refuse(sa, parked.message, parked.path, error);
   }
 }
@@ -410,7 +411,7 @@ function spiForRequest(sa: IkeSa, spi: number | undefined): void {
   sa.preparing = undefined;
   const moot = task === undefined || sa.closed || (task.kind === 'rekey-child' && !rekeyable(task.child));
   if (spi !== undefined) {
-    if (moot) sa.host.releaseSpi(spi, sa.path);
+    if (moot) sa.host.releaseSpi(spi);
     else launch(sa, task, spi);
     return;
   }

@@ -95,7 +95,7 @@ export function planIkeAuth(sa: IkeSa, request: OpenedMessage): AuthPlan {
     myId,
     child,
     initialContact: findNotify(payloads, 'INITIAL_CONTACT') !== undefined,
-    spi: 'error' in child ? undefined : { mode: child.mode, reqid: child.policy.reqid },
+    spi: 'error' in child ? undefined : { mode: child.mode, policy: child.policy },
   };
 }
 
@@ -184,7 +184,7 @@ export function concludeIkeAuth(sa: IkeSa, sent: AuthSent, { payloads }: Message
   const AUTH = find(payloads, 'AUTH');
   const error = findError(payloads);
   if (AUTH === undefined || IDr === undefined) {
-    sa.host.releaseSpi(sent.spi, sa.path);
+    sa.host.releaseSpi(sent.spi);
     const told = error === undefined ? 'the peer answered IKE_AUTH without AUTH' : explainNotify(error, whatWeSent(sa));
     sa.host.failed(sent.demand, told);
     return failIkeSa(sa, told);

@@ -355,7 +355,7 @@ export class IkeSa {
   giveBack(sent: Sent): void {
     if (sent.for === 'ike' || sent.for === 'child') sent.share?.wipe();
     if ((sent.for === 'ike-auth' || sent.for === 'child') && !this.children.some((child) => child.spiIn === sent.spi))
-      this.host.releaseSpi(sent.spi, this.path);
+      this.host.releaseSpi(sent.spi);
   }
 
   /** Forgets keys and everything that waits. Demands that waited are failed with `why`. */

@@ -53,7 +53,8 @@ export function passTime(sa: IkeSa): void {
   }
 }
 
-function repeat(sa: IkeSa, octets: Uint8Array): void {
+/** A request of ours leaves again. */
+export function repeat(sa: IkeSa, octets: Uint8Array): void {
   const { host, window } = sa;
   host.count('requests-repeated');
   sa.report('retransmitted', `request ${window.outstanding?.messageId} sent again (transmission ${window.outstanding?.tries})`);

@@ -5,6 +5,7 @@ import { earliest, type Instant } from '../machine.ts';
 import type { SadbMessage } from '../pfkey/message.ts';
 import { ERRNO } from '../pfkey/registry.ts';
 import type { KeyHost } from './host.ts';
+import { endsOf } from './migration.ts';
 import { selectorsOfPacket } from './trigger.ts';
 import type { Wanted } from './wanted.ts';
 
@@ -84,7 +85,9 @@ export class Acquires {
     });
     if (fresh) return;
     const acquire = { seq: message.seq, satype: message.satype, packet };
-    this.#wanted.demand(policy, { acquire }, false, { local: message.source?.address, remote: message.destination?.address });
+    const { source, destination, kmAddress } = message;
+    const km = kmAddress === undefined ? undefined : endsOf(kmAddress.local, kmAddress.remote);
+    this.#wanted.demand(policy, { acquire }, false, { local: source?.address, remote: destination?.address, km });
   }
 
   #refuse({ seq, satype }: SadbMessage, errno: number): void {

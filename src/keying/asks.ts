@@ -6,7 +6,8 @@ import type { Endpoint, Path } from '../net/address.ts';
 import { PfkeyClient, type PfkeyClientInput } from '../pfkey/client.ts';
 import { addToSa, saIdTo, saToAdd, saToGetspi, saToUpdate } from '../pfkey/convert.ts';
 import { type SadbMessage, sadb } from '../pfkey/message.ts';
-import { errnoName, OPT_IN_ALL, SADB_SATYPE } from '../pfkey/registry.ts';
+import { ERRNO, errnoName, OPT_IN_ALL, SADB_SATYPE } from '../pfkey/registry.ts';
+import { between, endsOf, type PairEnds, sameEnds } from './migration.ts';
 import type { SaPair } from './sa-pair.ts';
 
 /** SPIs that we let the datapath choose from; 0 to 255 are reserved (RFC 4303 §2.1). */
@@ -14,15 +15,22 @@ const SPI_RANGE = { min: 0x100, max: 0x0fffffff } as const;
 
 /** What an SPI is asked for: a negotiation with a peer, which may be over when the answer comes. */
 export interface Asker {
-  readonly path: Path;
   readonly closed: boolean;
+}
+
+/** The SA that an SPI is for. */
+export interface SpiWish {
+  readonly mode: Mode;
+  readonly reqid: number;
+  /** Where its pair is to end. */
+  readonly path: Path;
 }
 
 /** What a PF_KEY request is for. */
 type Purpose<S extends Asker, P extends SaPair> =
   /** An SPI for what a negotiation is about to request (`request`) or to answer (`response`). */
   | { readonly for: 'spi'; readonly sa: S; readonly role: 'request' | 'response'; readonly path: Path }
-  | { readonly for: 'install'; readonly child: P; readonly direction: 'inbound' | 'outbound' }
+  | { readonly for: 'install'; readonly child: P; readonly direction: 'inbound' | 'outbound'; readonly path: Path }
   | { readonly for: 'life'; readonly sa: S; readonly child: P }
   | { readonly for: 'nothing' };
 
@@ -31,13 +39,17 @@ export type Heard<S extends Asker, P extends SaPair> =
   | { readonly kind: 'spi'; readonly sa: S; readonly role: 'request' | 'response'; readonly spi: number | undefined }
   | { readonly kind: 'installed'; readonly child: P }
   | { readonly kind: 'refused'; readonly child: P; readonly why: string }
+  /** The pair moved while its outbound SA was on its way in: that one ends where the pair was, and has to be replaced. */
+  | { readonly kind: 'overtaken'; readonly child: P }
   /** Packets that an inbound SA has authenticated so far; undefined: it is not there. */
   | { readonly kind: 'counted'; readonly sa: S; readonly child: P; readonly packets: number | undefined }
   | { readonly kind: 'acquire'; readonly message: SadbMessage }
   | { readonly kind: 'expire'; readonly message: SadbMessage }
   /** ESP of the peer's, authenticated, came from another address or port: its NAT has made a new mapping. */
   | { readonly kind: 'moved'; readonly spi: number; readonly remote: Endpoint }
-  | { readonly kind: 'synchronised'; readonly sas: readonly SadbMessage[] }
+  /** Somebody moved the ends of a policy and of its SAs. */
+  | { readonly kind: 'migrate'; readonly message: SadbMessage }
+  | { readonly kind: 'synchronised'; readonly sas: readonly SadbMessage[]; readonly policies: readonly SadbMessage[] }
   | { readonly kind: 'broken'; readonly why: string };
 
 interface Drain {
@@ -51,9 +63,11 @@ export class Asks<S extends Asker, P extends SaPair> {
   readonly #emit: (output: { readonly kind: 'pfkey'; readonly message: SadbMessage }) => void;
   /** Inbound SAs of replaced children, until what is on its way has arrived. */
   #drains: Drain[] = [];
+  /** Where SPIs were given out that no SA was installed under yet. */
+  readonly #larval = new Map<number, Path>();
 
   constructor(pid: number, emit: (output: { readonly kind: 'pfkey'; readonly message: SadbMessage }) => void) {
-    this.#client = new PfkeyClient<Purpose<S, P>>({ pid, register: [SADB_SATYPE.ESP], optIn: OPT_IN_ALL, dumps: ['sas'] });
+    this.#client = new PfkeyClient<Purpose<S, P>>({ pid, register: [SADB_SATYPE.ESP], optIn: OPT_IN_ALL });
     this.#emit = emit;
   }
 
@@ -80,8 +94,7 @@ export class Asks<S extends Asker, P extends SaPair> {
   }
 
   /** GETSPI for the SA that is to bring the peer's packets to us. */
-  spi(sa: S, role: 'request' | 'response', mode: Mode, reqid: number, now: Instant): Heard<S, P>[] {
-    const { path } = sa;
+  spi(sa: S, role: 'request' | 'response', { mode, reqid, path }: SpiWish, now: Instant): Heard<S, P>[] {
     const request = saToGetspi(
       { protocol: 'esp', mode, reqid, source: path.remote.address, destination: path.local.address },
       SPI_RANGE,
@@ -89,10 +102,25 @@ export class Asks<S extends Asker, P extends SaPair> {
     return this.#ask(request, { for: 'spi', sa, role, path }, now);
   }
 
+  /** Gives an SPI back that no SA was made of. */
+  release(spi: number, now: Instant): Heard<S, P>[] {
+    const path = this.#larval.get(spi);
+    if (path === undefined) return [];
+    this.#larval.delete(spi);
+    return this.remove({ spi, protocol: 'esp', source: path.remote.address, destination: path.local.address }, 0, now);
+  }
+
+  /** Larval SAs between these ends are between others now. */
+  relocate(from: PairEnds, to: PairEnds): void {
+    for (const [spi, path] of this.#larval)
+      if (sameEnds(endsOf(path.local, path.remote), from)) this.#larval.set(spi, between(path, to));
+  }
+
   /** UPDATE of the larval inbound SA, and ADD of the outbound one. */
   install(child: P, outbound: boolean, now: Instant): Heard<S, P>[] {
     child.pending += outbound ? 2 : 1;
-    const heard = this.#ask(saToUpdate(child.parameters('inbound')), { for: 'install', child, direction: 'inbound' }, now);
+    this.#larval.delete(child.spiIn);
+    const heard = this.#updateInbound(child, now);
     return outbound ? [...heard, ...this.#addOutbound(child, now)] : heard;
   }
 
@@ -101,9 +129,15 @@ export class Asks<S extends Asker, P extends SaPair> {
     return this.#addOutbound(child, now);
   }
 
+  #updateInbound(child: P, now: Instant): Heard<S, P>[] {
+    const { path } = child;
+    return this.#ask(saToUpdate(child.parameters('inbound')), { for: 'install', child, direction: 'inbound', path }, now);
+  }
+
   #addOutbound(child: P, now: Instant): Heard<S, P>[] {
+    const { path } = child;
     child.outboundState = 'installed';
-    return this.#ask(saToAdd(child.parameters('outbound')), { for: 'install', child, direction: 'outbound' }, now);
+    return this.#ask(saToAdd(child.parameters('outbound')), { for: 'install', child, direction: 'outbound', path }, now);
   }
 
   /** DELETE of both SAs: the outbound one now, the inbound one after `drainMs`. Its keys are wiped. */
@@ -160,9 +194,10 @@ export class Asks<S extends Asker, P extends SaPair> {
           if (output.message.type === 'ACQUIRE') heard.push({ kind: 'acquire', message: output.message });
           if (output.message.type === 'X_NAT_T_NEW_MAPPING') heard.push(...newMapping(output.message));
           if (output.message.type === 'EXPIRE') heard.push({ kind: 'expire', message: output.message });
+          if (output.message.type === 'X_MIGRATE') heard.push({ kind: 'migrate', message: output.message });
           break;
         case 'synchronised':
-          heard.push({ kind: 'synchronised', sas: output.sas });
+          heard.push({ kind: 'synchronised', sas: output.sas, policies: output.policies });
           break;
         default:
           heard.push({ kind: 'broken', why: output.reason });
@@ -171,21 +206,32 @@ export class Asks<S extends Asker, P extends SaPair> {
     return heard;
   }
 
+  /**
+   * A pair that a MIGRATE moved while it was being installed: its larval inbound SA has moved, so UPDATE is asked again for where that is now; an
+   * outbound SA that went in behind the MIGRATE is where the pair was.
+   */
+  #installed(purpose: Purpose<S, P> & { readonly for: 'install' }, errno: number, now: Instant): Heard<S, P>[] {
+    const { child, direction } = purpose;
+    const elsewhere = isElsewhere(purpose);
+    if (errno === ERRNO.ESRCH && elsewhere && direction === 'inbound' && child.state !== 'gone')
+      return this.#updateInbound(child, now);
+    child.pending -= 1;
+    if (errno !== 0 && child.state !== 'gone')
+      return [{ kind: 'refused', child, why: `the datapath refused the ${direction} SA: ${errnoName(errno)}` }];
+    const installed: Heard<S, P>[] = child.pending === 0 ? [{ kind: 'installed', child }] : [];
+    return elsewhere && direction === 'outbound' ? [...installed, { kind: 'overtaken', child }] : installed;
+  }
+
   #answered(purpose: Purpose<S, P>, errno: number, reply: SadbMessage | undefined, now: Instant): Heard<S, P>[] {
     switch (purpose.for) {
       case 'spi': {
         const spi = errno === 0 ? reply?.sa?.spi : undefined;
+        if (spi !== undefined) this.#larval.set(spi, purpose.path);
         if (spi === undefined || !purpose.sa.closed) return [{ kind: 'spi', sa: purpose.sa, role: purpose.role, spi }];
-        const { local, remote } = purpose.path;
-        return this.remove({ spi, protocol: 'esp', source: remote.address, destination: local.address }, 0, now);
+        return this.release(spi, now);
       }
-      case 'install': {
-        const { child, direction } = purpose;
-        child.pending -= 1;
-        if (errno !== 0 && child.state !== 'gone')
-          return [{ kind: 'refused', child, why: `the datapath refused the ${direction} SA: ${errnoName(errno)}` }];
-        return child.pending === 0 ? [{ kind: 'installed', child }] : [];
-      }
+      case 'install':
+        return this.#installed(purpose, errno, now);
       case 'life': {
         reply?.keyEncrypt?.key.wipe();
         reply?.keyAuth?.key.wipe();
@@ -196,6 +242,11 @@ export class Asks<S extends Asker, P extends SaPair> {
         return [];
     }
   }
+}
+
+/** Where an SA ends that was asked for when its pair was elsewhere. */
+function isElsewhere({ child, path }: { readonly child: SaPair; readonly path: Path }): boolean {
+  return !sameEnds(endsOf(child.path.local, child.path.remote), endsOf(path.local, path.remote));
 }
 
 function newMapping({ sa, destination, nattDestinationPort }: SadbMessage): Heard<never, never>[] {

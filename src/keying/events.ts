@@ -12,6 +12,7 @@ export const KEY_EVENTS = {
   'child-sa-failed': ['warning', 'A child SA could not be negotiated or installed; the message says why and what to change.'],
   'peer-silent': ['warning', 'A peer did not answer within the retry limit.'],
   'peer-moved': ['notice', 'A peer is reached at another address or port.'],
+  'tunnel-moved': ['notice', 'A mobility daemon moved the ends of a policy (MIGRATE); its SAs go on with their keys.'],
   'message-refused': ['notice', 'A message was answered with an error notification.'],
   'message-dropped': ['debug', 'A message was ignored; the message says why.'],
   'notify-received': ['notice', 'The peer refused something, or told us something worth knowing.'],

@@ -6,6 +6,7 @@ import type { ChildPolicy } from './child-policy.ts';
 import type { Demand } from './demands.ts';
 import type { ReportKeyEvent } from './events.ts';
 import type { Failures } from './failures.ts';
+import type { PairEnds } from './migration.ts';
 import type { KeyOutput } from './ports.ts';
 import type { Replies } from './replies.ts';
 import type { SaPair } from './sa-pair.ts';
@@ -14,6 +15,8 @@ import type { SaPair } from './sa-pair.ts';
 export interface AskedEnds {
   readonly local: IpAddress | undefined;
   readonly remote: IpAddress | undefined;
+  /** Where to negotiate, where the ACQUIRE says that this is elsewhere (KMADDRESS). */
+  readonly km?: PairEnds | undefined;
 }
 
 /**
@@ -26,7 +29,10 @@ export interface KeyHost {
   readonly now: Instant;
   /** The children of the configuration in force. */
   readonly policies: { readonly all: readonly ChildPolicy[]; child(selector: string): ChildPolicy | undefined };
-  readonly asks: { refuseAcquire(seq: number, satype: number, errno: number, now: Instant): void };
+  readonly asks: {
+    refuseAcquire(seq: number, satype: number, errno: number, now: Instant): void;
+    relocate(from: PairEnds, to: PairEnds): void;
+  };
   readonly failures: Failures;
   readonly replies: Replies;
   pairs(): readonly SaPair[];

@@ -29,6 +29,8 @@ export class FakeDatapath {
   readonly sas = new Map<number, FakeSa>();
   /** Outbound SAs live under the peer's SPIs: a map of their own. */
   readonly outbound = new Map<number, FakeSa>();
+  /** What an X_SPDDUMP shows. */
+  policies: readonly SadbMessage[] = [];
   /** Every SA that there ever was, larval ones included. */
   everInstalled = 0;
   registered = false;
@@ -75,6 +77,10 @@ export class FakeDatapath {
         return [this.#get(message)];
       case 'DUMP':
         return this.#dump(message);
+      case 'X_SPDDUMP':
+        return this.policies.length === 0
+          ? [sadbError(message, ERRNO.ENOENT)]
+          : this.policies.map((policy, i) => ({ ...policy, pid: message.pid, seq: this.policies.length - 1 - i }));
       case 'ACQUIRE':
         this.refusedAcquires.push({ seq: message.seq, errno: message.errno });
         return [];

@@ -1,0 +1,204 @@
+/**
+ * Ends that moved: what an X_MIGRATE means for the policies, pairs of SAs and peer relations of a key daemon (draft-sugimoto-mip6-pfkey-migrate,
+ * draft-ebalard-mext-pfkey-enhanced-migrate; RFC 4877 §5.2). The datapath has moved the SAs by then; the daemon follows, so that what it
+ * negotiates and says from now on comes from where the node is.
+ */
+
+import type { Mode, SaParameters } from '../ipsec/sa.ts';
+import type { TrafficSelector } from '../ipsec/selector.ts';
+import type { IpAddress, Path } from '../net/address.ts';
+import { type Migrate, type Movement, readMigrate } from '../pfkey/convert-migrate.ts';
+import { directionOf } from '../pfkey/convert-policy.ts';
+import { IPSEC_POLICY } from '../pfkey/registry.ts';
+import { SadbError, type SadbMessage } from '../pfkey/sadb.ts';
+import type { ChildPolicy } from './child-policy.ts';
+import type { KeyHost } from './host.ts';
+import type { SaPair } from './sa-pair.ts';
+
+/** Two addresses, seen from here. */
+export interface PairEnds {
+  readonly local: IpAddress;
+  readonly remote: IpAddress;
+}
+
+/** Peer relations follow as their protocol has it. */
+export interface MovingHost extends KeyHost {
+  /** Key management for this policy's pairs talks between `to` from now on, and not between `from` any more. */
+  moveKeyManagement(policy: ChildPolicy, from: PairEnds, to: PairEnds): void;
+  /** The pairs moved and key management did not move with them (no KMADDRESS): what was agreed at the old ends is to be agreed on anew. */
+  dropKeyManagement(policy: ChildPolicy, from: PairEnds): void;
+}
+
+interface Moved {
+  /** Of the policy when it moved: a policy that was changed since is where its file says. */
+  readonly fingerprint: string;
+  readonly tunnel: PairEnds | undefined;
+  readonly km: PairEnds | undefined;
+}
+
+export class Migrations {
+  readonly #host: MovingHost;
+  /** By the selector's name. */
+  readonly #moved = new Map<string, Moved>();
+
+  constructor(host: MovingHost) {
+    this.#host = host;
+  }
+
+  /** Somebody moved a policy. */
+  heard(message: SadbMessage): void {
+    let migrate: Migrate;
+    try {
+      migrate = readMigrate(message);
+    } catch (error) {
+      if (!(error instanceof SadbError)) throw error;
+      return this.#host.report('message-dropped', `an X_MIGRATE was ignored: ${error.message}`);
+    }
+    for (const movement of migrate.movements) this.#follow(migrate, movement);
+  }
+
+  /** One movement comes as two or three messages (in, forward, out) of which the first to come moves the pairs; key management follows the one for out. */
+  #follow({ direction, kmAddress }: Migrate, movement: Movement): void {
+    const outbound = direction === 'outbound';
+    const seen = (ends: Movement['old']): PairEnds =>
+      outbound ? { local: ends.source, remote: ends.destination } : { local: ends.destination, remote: ends.source };
+    const [from, to] = [seen(movement.old), seen(movement.new)];
+    const km = outbound && kmAddress !== undefined ? endsOf(kmAddress.local, kmAddress.remote) : undefined;
+    for (const policy of this.#policiesOf(movement, from)) {
+      if (!sameEnds(from, to)) this.#movePairs(policy, from, to);
+      if (!outbound) continue;
+      const before = this.keyManagementOf(policy) ?? from;
+      if (km !== undefined) {
+        this.#note(policy, { km });
+        this.#host.moveKeyManagement(policy, before, km);
+      } else if (!sameEnds(from, to)) {
+        this.#note(policy, { km: undefined });
+        this.#host.dropKeyManagement(policy, before);
+      }
+    }
+  }
+
+  /** By reqid, which survives every movement; without one by where the pairs or the policy's ends are. */
+  #policiesOf({ reqid, mode }: Movement, from: PairEnds): ChildPolicy[] {
+    const { policies } = this.#host;
+    const pairs = this.#host.pairs();
+    return policies.all.filter((policy) => {
+      if (policy.policy.mode !== mode) return false;
+      if (reqid !== 0) return policy.reqid === reqid;
+      const ends = this.#moved.get(policy.name)?.tunnel;
+      return (
+        (ends !== undefined && sameEnds(ends, from)) ||
+        pairs.some((pair) => pair.policy.name === policy.name && sameEnds(endsOf(pair.path.local, pair.path.remote), from))
+      );
+    });
+  }
+
+  #movePairs(policy: ChildPolicy, from: PairEnds, to: PairEnds): void {
+    let moved = this.#note(policy, { tunnel: to });
+    this.#host.asks.relocate(from, to);
+    for (const pair of this.#host.pairs()) {
+      if (pair.policy.name !== policy.name || !sameEnds(endsOf(pair.path.local, pair.path.remote), from)) continue;
+      pair.path = between(pair.path, to);
+      moved = true;
+    }
+    if (!moved) return;
+    this.#host.report('tunnel-moved', `${policy.name} moved from ${show(from)} to ${show(to)}`, {
+      child: policy.name,
+      policy: policy.policy.name,
+      remote: policy.remote,
+      oldLocal: `${from.local}`,
+      oldPeer: `${from.remote}`,
+      newLocal: `${to.local}`,
+      newPeer: `${to.remote}`,
+    });
+  }
+
+  /** True where that is news. */
+  #note(policy: ChildPolicy, { tunnel, km }: Partial<Pick<Moved, 'tunnel' | 'km'>>): boolean {
+    const known = this.#of(policy);
+    const next = { fingerprint: policy.fingerprint, tunnel: tunnel ?? known?.tunnel, km: km ?? known?.km };
+    this.#moved.set(policy.name, next);
+    return tunnel !== undefined && (known?.tunnel === undefined || !sameEnds(known.tunnel, tunnel));
+  }
+
+  #of(policy: ChildPolicy): Moved | undefined {
+    const moved = this.#moved.get(policy.name);
+    return moved?.fingerprint === policy.fingerprint ? moved : undefined;
+  }
+
+  /**
+   * What the datapath has after we did not listen for a while: a pair whose inbound SA ends elsewhere than we think was moved meanwhile, and
+   * the policies tell where key management went with it.
+   */
+  synchronise(sas: readonly SaParameters[], policies: readonly SadbMessage[]): void {
+    for (const pair of this.#host.pairs()) {
+      const inbound = sas.find(({ spi, reqid }) => spi === pair.spiIn && reqid === pair.policy.reqid);
+      if (inbound === undefined) continue;
+      const [from, to] = [endsOf(pair.path.local, pair.path.remote), { local: inbound.destination, remote: inbound.source }];
+      if (sameEnds(from, to)) continue;
+      this.#movePairs(pair.policy, from, to);
+      if (!policies.some((message) => keyManagementFor(message, pair))) this.#host.dropKeyManagement(pair.policy, from);
+    }
+    for (const message of policies) {
+      const { kmAddress, policy } = message;
+      if (kmAddress === undefined || policy?.type !== IPSEC_POLICY.IPSEC || directionOf(policy.direction) !== 'outbound')
+        continue;
+      const reqids = policy.requests.map(({ reqid }) => reqid);
+      const km = endsOf(kmAddress.local, kmAddress.remote);
+      for (const child of this.#host.policies.all.filter(({ reqid }) => reqid !== 0 && reqids.includes(reqid))) {
+        const before = this.keyManagementOf(child);
+        if (before !== undefined && sameEnds(before, km)) continue;
+        this.#note(child, { km });
+        this.#host.moveKeyManagement(child, before ?? km, km);
+      }
+    }
+  }
+
+  /** Where key management of this policy's peer talks, where it was told of a movement. */
+  keyManagementOf(policy: ChildPolicy): PairEnds | undefined {
+    const moved = this.#of(policy);
+    return moved?.km ?? moved?.tunnel;
+  }
+
+  /**
+   * Where a new pair of this policy ends: where its tunnel moved to; in transport mode the two hosts that the policy names, which a node that is
+   * away from home does not talk from; else where key management talks. A NAT between (`nat`) leaves only the last.
+   */
+  pathOf(policy: ChildPolicy, mode: Mode, path: Path, nat: boolean): Path {
+    if (nat) return path;
+    if (mode === 'transport') {
+      const [local, remote] = [onlyHost(policy.local), onlyHost(policy.peer)];
+      return local === undefined || remote === undefined ? path : between(path, { local, remote });
+    }
+    const tunnel = this.#of(policy)?.tunnel;
+    return tunnel === undefined ? path : between(path, tunnel);
+  }
+}
+
+function keyManagementFor({ kmAddress, policy }: SadbMessage, pair: SaPair): boolean {
+  return kmAddress !== undefined && policy?.requests.some(({ reqid }) => reqid !== 0 && reqid === pair.policy.reqid) === true;
+}
+
+/** The same path between other addresses; ports and encapsulation stay. */
+export function between(path: Path, { local, remote }: PairEnds): Path {
+  return { ...path, local: { ...path.local, address: local }, remote: { ...path.remote, address: remote } };
+}
+
+export function endsOf(local: { readonly address: IpAddress }, remote: { readonly address: IpAddress }): PairEnds {
+  return { local: local.address, remote: remote.address };
+}
+
+export function sameEnds(a: PairEnds, b: PairEnds): boolean {
+  return a.local.equals(b.local) && a.remote.equals(b.remote);
+}
+
+function onlyHost(selectors: readonly TrafficSelector[]): IpAddress | undefined {
+  const [first] = selectors;
+  return first !== undefined && selectors.every(({ start, end }) => start.equals(first.start) && end.equals(first.start))
+    ? first.start
+    : undefined;
+}
+
+function show({ local, remote }: PairEnds): string {
+  return `${local}…${remote}`;
+}
