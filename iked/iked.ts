@@ -234,9 +234,6 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
         case 'refused':
           this.guard(saOf(one.child), () => childRefused(one.child, one.why));
           break;
-        case 'overtaken':
-          this.guard(saOf(one.child), () => rekeyChild(one.child));
-          break;
         case 'moved':
           this.#moved(one.spi, one.remote);
           break;

@@ -6,7 +6,7 @@ import type { Endpoint, Path } from '../net/address.ts';
 import { PfkeyClient, type PfkeyClientInput } from '../pfkey/client.ts';
 import { addToSa, saIdTo, saToAdd, saToGetspi, saToUpdate } from '../pfkey/convert.ts';
 import { type SadbMessage, sadb } from '../pfkey/message.ts';
-import { ERRNO, errnoName, OPT_IN_ALL, SADB_SATYPE } from '../pfkey/registry.ts';
+import { errnoName, OPT_IN_ALL, SADB_SATYPE } from '../pfkey/registry.ts';
 import { between, endsOf, type PairEnds, sameEnds } from './migration.ts';
 import type { SaPair } from './sa-pair.ts';
 
@@ -30,7 +30,7 @@ export interface SpiWish {
 type Purpose<S extends Asker, P extends SaPair> =
   /** An SPI for what a negotiation is about to request (`request`) or to answer (`response`). */
   | { readonly for: 'spi'; readonly sa: S; readonly role: 'request' | 'response'; readonly path: Path }
-  | { readonly for: 'install'; readonly child: P; readonly direction: 'inbound' | 'outbound'; readonly path: Path }
+  | { readonly for: 'install'; readonly child: P; readonly direction: 'inbound' | 'outbound' }
   | { readonly for: 'life'; readonly sa: S; readonly child: P }
   | { readonly for: 'nothing' };
 
@@ -39,8 +39,6 @@ export type Heard<S extends Asker, P extends SaPair> =
   | { readonly kind: 'spi'; readonly sa: S; readonly role: 'request' | 'response'; readonly spi: number | undefined }
   | { readonly kind: 'installed'; readonly child: P }
   | { readonly kind: 'refused'; readonly child: P; readonly why: string }
-  /** The pair moved while its outbound SA was on its way in: that one ends where the pair was, and has to be replaced. */
-  | { readonly kind: 'overtaken'; readonly child: P }
   /** Packets that an inbound SA has authenticated so far; undefined: it is not there. */
   | { readonly kind: 'counted'; readonly sa: S; readonly child: P; readonly packets: number | undefined }
   | { readonly kind: 'acquire'; readonly message: SadbMessage }
@@ -120,7 +118,7 @@ export class Asks<S extends Asker, P extends SaPair> {
   install(child: P, outbound: boolean, now: Instant): Heard<S, P>[] {
     child.pending += outbound ? 2 : 1;
     this.#larval.delete(child.spiIn);
-    const heard = this.#updateInbound(child, now);
+    const heard = this.#ask(saToUpdate(child.parameters('inbound')), { for: 'install', child, direction: 'inbound' }, now);
     return outbound ? [...heard, ...this.#addOutbound(child, now)] : heard;
   }
 
@@ -129,15 +127,9 @@ export class Asks<S extends Asker, P extends SaPair> {
     return this.#addOutbound(child, now);
   }
 
-  #updateInbound(child: P, now: Instant): Heard<S, P>[] {
-    const { path } = child;
-    return this.#ask(saToUpdate(child.parameters('inbound')), { for: 'install', child, direction: 'inbound', path }, now);
-  }
-
   #addOutbound(child: P, now: Instant): Heard<S, P>[] {
-    const { path } = child;
     child.outboundState = 'installed';
-    return this.#ask(saToAdd(child.parameters('outbound')), { for: 'install', child, direction: 'outbound', path }, now);
+    return this.#ask(saToAdd(child.parameters('outbound')), { for: 'install', child, direction: 'outbound' }, now);
   }
 
   /** DELETE of both SAs: the outbound one now, the inbound one after `drainMs`. Its keys are wiped. */
@@ -206,22 +198,6 @@ export class Asks<S extends Asker, P extends SaPair> {
     return heard;
   }
 
-  /**
-   * A pair that a MIGRATE moved while it was being installed: its larval inbound SA has moved, so UPDATE is asked again for where that is now; an
-   * outbound SA that went in behind the MIGRATE is where the pair was.
-   */
-  #installed(purpose: Purpose<S, P> & { readonly for: 'install' }, errno: number, now: Instant): Heard<S, P>[] {
-    const { child, direction } = purpose;
-    const elsewhere = isElsewhere(purpose);
-    if (errno === ERRNO.ESRCH && elsewhere && direction === 'inbound' && child.state !== 'gone')
-      return this.#updateInbound(child, now);
-    child.pending -= 1;
-    if (errno !== 0 && child.state !== 'gone')
-      return [{ kind: 'refused', child, why: `the datapath refused the ${direction} SA: ${errnoName(errno)}` }];
-    const installed: Heard<S, P>[] = child.pending === 0 ? [{ kind: 'installed', child }] : [];
-    return elsewhere && direction === 'outbound' ? [...installed, { kind: 'overtaken', child }] : installed;
-  }
-
   #answered(purpose: Purpose<S, P>, errno: number, reply: SadbMessage | undefined, now: Instant): Heard<S, P>[] {
     switch (purpose.for) {
       case 'spi': {
@@ -230,8 +206,13 @@ export class Asks<S extends Asker, P extends SaPair> {
         if (spi === undefined || !purpose.sa.closed) return [{ kind: 'spi', sa: purpose.sa, role: purpose.role, spi }];
         return this.release(spi, now);
       }
-      case 'install':
-        return this.#installed(purpose, errno, now);
+      case 'install': {
+        const { child, direction } = purpose;
+        child.pending -= 1;
+        if (errno !== 0 && child.state !== 'gone')
+          return [{ kind: 'refused', child, why: `the datapath refused the ${direction} SA: ${errnoName(errno)}` }];
+        return child.pending === 0 ? [{ kind: 'installed', child }] : [];
+      }
       case 'life': {
         reply?.keyEncrypt?.key.wipe();
         reply?.keyAuth?.key.wipe();
@@ -242,11 +223,6 @@ export class Asks<S extends Asker, P extends SaPair> {
         return [];
     }
   }
-}
-
-/** Where an SA ends that was asked for when its pair was elsewhere. */
-function isElsewhere({ child, path }: { readonly child: SaPair; readonly path: Path }): boolean {
-  return !sameEnds(endsOf(child.path.local, child.path.remote), endsOf(path.local, path.remote));
 }
 
 function newMapping({ sa, destination, nattDestinationPort }: SadbMessage): Heard<never, never>[] {
