@@ -21,6 +21,8 @@ export type SpmdEventName =
   | 'policy-not-installed'
   | 'policies-removed-by-others'
   | 'policy-generated'
+  /** A mobility daemon moved a tunnel's ends (X_MIGRATE). */
+  | 'policy-moved'
   | 'spmif-client-refused';
 
 export interface SpmdEvent extends Event {

@@ -1,13 +1,15 @@
 /** Keeps the datapath's SPD equal to the entries that should be there: installs, replaces and removes over PF_KEY, and puts back what was lost. */
 
 import { never } from '../src/errors.ts';
-import type { Policy } from '../src/ipsec/policy.ts';
+import type { Ends, Policy } from '../src/ipsec/policy.ts';
 import type { Instant } from '../src/machine.ts';
 import { PfkeyClient, type PfkeyClientOutput } from '../src/pfkey/client.ts';
+import { type Migrate, type Movement, migrateToSadb, readMigrate } from '../src/pfkey/convert-migrate.ts';
 import { policyIdTo, policyToSpdUpdate, spdToPolicy } from '../src/pfkey/convert-policy.ts';
 import { SadbError, type SadbMessage } from '../src/pfkey/message.ts';
-import { ERRNO, errnoName } from '../src/pfkey/registry.ts';
+import { ERRNO, errnoName, OPT_IN_KMADDRESS } from '../src/pfkey/registry.ts';
 import type { SpmdEvent } from './events.ts';
+import { Moved } from './moved.ts';
 import { keyOf, samePolicy, type TableEntry } from './policy-table.ts';
 import { isOwn } from './priorities.ts';
 
@@ -19,9 +21,13 @@ export type InstallerOutput =
   /** Another client installed a policy. */
   | { readonly kind: 'foreign'; readonly policy: Policy }
   /** Another client removed a policy, or all (no `id`). */
-  | { readonly kind: 'removed'; readonly id: number | undefined };
+  | { readonly kind: 'removed'; readonly id: number | undefined }
+  /** The answer to `migrate`; 0: the tunnel has moved. */
+  | { readonly kind: 'migrated'; readonly request: number; readonly key: string; readonly errno: number };
 
-type Tag = { readonly op: 'put' | 'remove'; readonly key: string; readonly policy: Policy };
+type Tag =
+  | { readonly op: 'put' | 'remove'; readonly key: string; readonly policy: Policy }
+  | { readonly op: 'migrate'; readonly key: string; readonly request: number };
 
 /** What the datapath has, or was asked to have, under one key. */
 interface Installed {
@@ -36,12 +42,15 @@ const OTHERS_REMOVE: readonly SadbMessage['type'][] = ['X_SPDDELETE', 'X_SPDDELE
 export class Installer {
   readonly #client: PfkeyClient<Tag>;
   readonly #installed = new Map<string, Installed>();
+  readonly #moved = new Moved();
+  /** As the policy file says, and as it is to be installed. */
+  #said = new Map<string, TableEntry>();
   #wanted = new Map<string, TableEntry>();
   #synchronised = false;
   #awaited = 0;
 
   constructor(pid: number) {
-    this.#client = new PfkeyClient<Tag>({ pid, dumps: ['policies'] });
+    this.#client = new PfkeyClient<Tag>({ pid, dumps: ['policies'], optIn: OPT_IN_KMADDRESS });
   }
 
   /** Whether the connection stands and its first dump has been read. */
@@ -77,18 +86,28 @@ export class Installer {
 
   /** From now on exactly these (and what other clients have) are to be there. Additions and changes come before removals. */
   want(entries: readonly TableEntry[], now: Instant): InstallerOutput[] {
-    this.#wanted = new Map(entries.map((entry) => [entry.key, entry]));
+    this.#said = new Map(entries.map((entry) => [entry.key, entry]));
+    this.#moved.keep(new Set(this.#said.keys()));
+    this.#wanted = new Map(entries.map((entry) => [entry.key, this.#moved.follow(entry)]));
     return this.#reconcile(now);
+  }
+
+  /** Moves the SAs of an installed entry between other ends (X_MIGRATE); answered by `migrated` with the number of the request. */
+  migrate(key: string, old: Ends, to: Ends, request: number, now: Instant): InstallerOutput[] {
+    const { selector, direction, templates } = this.#installed.get(key)!.policy;
+    const { protocol, mode, reqid } = templates[0]!;
+    const movement: Movement = { protocol, mode, reqid, old, new: to };
+    return this.#ask({ op: 'migrate', key, request }, migrateToSadb({ selector, direction, movements: [movement] }), now);
   }
 
   #reconcile(now: Instant): InstallerOutput[] {
     if (!this.#synchronised) return [];
     const outputs: InstallerOutput[] = [];
-    for (const { key, policy, seconds } of this.#wanted.values()) {
+    for (const { key, policy, seconds, kmAddress } of this.#wanted.values()) {
       const there = this.#installed.get(key);
       if (there !== undefined && there.state !== 'refused' && samePolicy(there.policy, policy)) continue;
       this.#installed.set(key, { policy: { ...policy, id: there?.policy.id ?? 0 }, state: 'asked' });
-      outputs.push(...this.#ask({ op: 'put', key, policy }, policyToSpdUpdate(policy, seconds), now));
+      outputs.push(...this.#ask({ op: 'put', key, policy }, { ...policyToSpdUpdate(policy, seconds), kmAddress }, now));
     }
     for (const [key, { policy, state }] of [...this.#installed]) {
       // Without a number yet: its answer is on the way, and `#answered` comes back here.
@@ -128,8 +147,10 @@ export class Installer {
     });
   }
 
-  #answered({ op, key, policy }: Tag, errno: number, reply: SadbMessage | undefined, now: Instant): InstallerOutput[] {
+  #answered(tag: Tag, errno: number, reply: SadbMessage | undefined, now: Instant): InstallerOutput[] {
     this.#awaited--;
+    if (tag.op === 'migrate') return [{ kind: 'migrated', request: tag.request, key: tag.key, errno }];
+    const { op, key, policy } = tag;
     if (op === 'remove') {
       if (errno === 0 || errno === ERRNO.ENOENT || errno === ERRNO.ECONNREFUSED) return [];
       return [warning('policy-not-removed', `the datapath did not remove policy ${policy.id} (${key}): ${errnoName(errno)}`)];
@@ -152,7 +173,9 @@ export class Installer {
       ];
     }
     this.#installed.set(key, { policy: { ...policy, id: reply?.policy?.id ?? there.policy.id }, state: 'installed' });
-    return this.#wanted.has(key) ? [] : this.#reconcile(now);
+    const wanted = this.#wanted.get(key);
+    // Not wanted any more, or moved meanwhile.
+    return wanted !== undefined && samePolicy(wanted.policy, policy) ? [] : this.#reconcile(now);
   }
 
   /** Entries in our range of priorities are ours, also when a spmd before us made them. */
@@ -162,8 +185,12 @@ export class Installer {
     for (const message of policies) {
       const policy = policyOf(message);
       if (policy === undefined) continue;
-      if (isOwn(policy.priority)) this.#installed.set(keyOf(policy.direction, policy.selector), { policy, state: 'installed' });
-      else outputs.push({ kind: 'foreign', policy });
+      const key = keyOf(policy.direction, policy.selector);
+      if (isOwn(policy.priority)) {
+        this.#installed.set(key, { policy, state: 'installed' });
+        if (message.kmAddress !== undefined && !this.#said.has(key))
+          this.#moved.note(key, undefined, policy.templates[0]?.endpoints, message.kmAddress);
+      } else outputs.push({ kind: 'foreign', policy });
     }
     this.#synchronised = true;
     return [{ kind: 'synchronised' }, ...outputs];
@@ -171,6 +198,7 @@ export class Installer {
 
   /** What another client did to the SPD: new entries are told, removed ones of ours put back. */
   #noticed(message: SadbMessage, now: Instant): InstallerOutput[] {
+    if (message.type === 'X_MIGRATE' && message.errno === 0) return this.#follow(message);
     const policy = policyOf(message);
     if (OTHERS_ADD.includes(message.type) && policy !== undefined) return [{ kind: 'foreign', policy }];
     if (!OTHERS_REMOVE.includes(message.type) || !this.#synchronised) return [];
@@ -192,6 +220,44 @@ export class Installer {
     }
     const text = `another PF_KEY client removed ${lost.length} of our policies (${message.type}); they are put back`;
     return [removed, warning('policies-removed-by-others', text), ...this.#reconcile(now)];
+  }
+
+  /** A mobility daemon moved a tunnel of ours: that is where it is to be, until the policy file says something else. */
+  #follow(message: SadbMessage): InstallerOutput[] {
+    const migrate = migrateOf(message);
+    if (migrate === undefined) return [];
+    const key = keyOf(migrate.direction, migrate.selector);
+    const there = this.#installed.get(key);
+    const template = there?.policy.templates[0];
+    const movement = migrate.movements.find(({ reqid, mode }) => mode === template?.mode && [0, template.reqid].includes(reqid));
+    if (there === undefined || template === undefined || movement === undefined) return [];
+    const ends = template.endpoints === undefined ? undefined : presentEnds(template.endpoints, movement);
+    const said = this.#said.get(key);
+    this.#moved.note(key, said?.policy.templates[0]?.endpoints, ends, migrate.kmAddress);
+    if (said !== undefined) this.#wanted.set(key, this.#moved.follow(said));
+    // Where an answer is still to come, it came before the movement or will be put right when it comes.
+    if (there.state === 'installed') {
+      const templates = [{ ...template, endpoints: ends }, ...there.policy.templates.slice(1)];
+      this.#installed.set(key, { ...there, policy: { ...there.policy, templates } });
+    }
+    const where = ends === undefined ? 'its addresses' : `${ends.source} and ${ends.destination}`;
+    const text = `the policy ${key} has moved: its SAs are between ${where} now`;
+    return [{ kind: 'event', event: { name: 'policy-moved', severity: 'info', message: text } }];
+  }
+}
+
+/** An end that the policy leaves open stays open. */
+function presentEnds(ends: Ends, movement: Movement): Ends {
+  const to = (end: keyof Ends) => (ends[end].isUnspecified ? ends[end] : movement.new[end]);
+  return { source: to('source'), destination: to('destination') };
+}
+
+function migrateOf(message: SadbMessage): Migrate | undefined {
+  try {
+    return readMigrate(message);
+  } catch (error) {
+    if (error instanceof SadbError) return undefined;
+    throw error;
   }
 }
 

@@ -7,5 +7,4 @@ export const NOT_BUILT = {
   'fqdn-list': { code: CODE.empty, text: 'no names: the resolver is not built yet' },
   'fqdn-change': { code: CODE.failed, text: 'the resolver is not built yet' },
   ns: { code: CODE.failed, text: 'the resolver is off: its DNS proxy is not built yet' },
-  migrate: { code: CODE.failed, text: 'MIGRATE is not built yet' },
 } as const;

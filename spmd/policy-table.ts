@@ -2,7 +2,7 @@
 
 import type { AddressSpec, Config, PolicyConfig, SelectorConfig } from '../src/config/config.ts';
 import { expandEndpoints, expandPrefixes, type LocalAddress } from '../src/config/expand.ts';
-import type { Policy, PolicyDirection, PolicySelector, Template } from '../src/ipsec/policy.ts';
+import type { KmAddress, Policy, PolicyDirection, PolicySelector, Template } from '../src/ipsec/policy.ts';
 import { showPolicySelector } from '../src/ipsec/policy.ts';
 import type { SaProtocol } from '../src/ipsec/sa.ts';
 import type { Endpoint, Family, IpAddress } from '../src/net/address.ts';
@@ -19,6 +19,8 @@ export interface TableEntry {
   readonly policy: Policy;
   /** Seconds after which the datapath removes it by itself; 0: never. */
   readonly seconds: number;
+  /** Where key management talks, after a movement that told it. */
+  readonly kmAddress?: KmAddress | undefined;
   /** Made by POLICY ADD, not by the policy file. */
   readonly dynamic: boolean;
 }

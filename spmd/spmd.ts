@@ -8,12 +8,13 @@ import { CODE } from '../src/spmif/protocol.ts';
 import type { Request } from '../src/spmif/request.ts';
 import { type ServerOutput, SpmifServer } from '../src/spmif/server.ts';
 import { settingsOf } from './datapath-settings.ts';
-import type { SpmdEvent } from './events.ts';
 import { Foreign } from './foreign.ts';
 import { Generated, generate, MOST_GENERATED } from './generated.ts';
 import { Generations, type Step } from './generations.ts';
 import { Installer, type InstallerOutput } from './installer.ts';
+import { type Answer, Migrations } from './migrations.ts';
 import { NOT_BUILT } from './not-built.ts';
+import { event, NOBODY, refuse } from './outputs.ts';
 import { entriesOf, inOrder, type Problem, type TableEntry } from './policy-table.ts';
 import type { PolicyStatus, SpmdCommand, SpmdInput, SpmdOutput, SpmdStatus } from './ports.ts';
 import { assignPriorities } from './priorities.ts';
@@ -40,6 +41,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
   readonly #server: SpmifServer;
   readonly #installer: Installer;
   readonly #generations: Generations;
+  readonly #migrations: Migrations;
   readonly #reqids = new Reqids();
   #local: readonly LocalAddress[] = [];
   /** The first configuration waits until the datapath has told what a spmd before us left there. */
@@ -70,6 +72,7 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
   constructor({ pid, random, firstGeneration }: SpmdOptions) {
     this.#server = new SpmifServer(random);
     this.#installer = new Installer(pid);
+    this.#migrations = new Migrations(this.#installer);
     this.#generations = new Generations(firstGeneration);
   }
 
@@ -272,6 +275,10 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
         this.#foreign.remove(output.id);
         return [];
       }
+      if (output.kind === 'migrated') {
+        const answer = this.#migrations.answered(output);
+        return answer === undefined ? [] : this.#answer(answer, now);
+      }
       const text = `the datapath is connected and has ${this.#installer.installed.size} of our policies`;
       return [event('pfkey-synchronised', 'info', text), ...this.#synchronised(now)];
     });
@@ -336,8 +343,12 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
       case 'fqdn-list':
       case 'fqdn-change':
       case 'ns':
-      case 'migrate':
         return reply(NOT_BUILT[request.verb].code, NOT_BUILT[request.verb].text);
+      case 'migrate': {
+        const selectors = this.#generations.active?.config.selectors ?? [];
+        const begun = this.#migrations.begin({ client, ticket }, request, selectors, this.#allEntries, now);
+        return 'code' in begun ? this.#answer(begun, now) : this.#installed(begun, now);
+      }
       case 'stat':
         return reply(CODE.done, ...statLines(this.#generations, this.#installer, this.#generated.size));
       default:
@@ -358,6 +369,10 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
     this.#generated.add(entries, now);
     this.#adds.push({ client, ticket, entries });
     return this.#install(now);
+  }
+
+  #answer({ client, ticket, code, text }: Answer, now: Instant): SpmdOutput[] {
+    return this.#served(this.#server.reply(client, ticket, code, text), now);
   }
 
   #policyDelete(
@@ -414,15 +429,14 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
       const name = this.#nameOf(slid.policyId);
       // The number of a policy that was just put may be on its way to us.
       if (name === undefined && this.#installer.awaited > 0) waiting.push(slid);
-      else if (name !== undefined)
-        outputs.push(...this.#served(this.#server.reply(slid.client, slid.ticket, CODE.done, name), now));
-      else
-        outputs.push(
-          ...this.#served(
-            this.#server.reply(slid.client, slid.ticket, CODE.noSuch, `no selector has policy ${slid.policyId}`),
-            now,
-          ),
-        );
+      else {
+        const { client, ticket, policyId } = slid;
+        const known =
+          name === undefined
+            ? { code: CODE.noSuch, text: `no selector has policy ${policyId}` }
+            : { code: CODE.done, text: name };
+        outputs.push(...this.#answer({ client, ticket, ...known }, now));
+      }
     }
     this.#slids = waiting;
     return outputs;
@@ -472,18 +486,11 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
     });
   }
 
-  #statusOfPolicies(): PolicyStatus[] {
-    return [...this.#entries.values(), ...this.#generated.entries].map((entry) => policyStatus(entry, this.#installer));
+  get #allEntries(): TableEntry[] {
+    return [...this.#entries.values(), ...this.#generated.entries];
   }
-}
 
-/** The id of a `configure` that nobody waits for. */
-const NOBODY = -1;
-
-function refuse(id: number, error: string): SpmdOutput {
-  return { kind: 'reply', id, ok: false, error };
-}
-
-function event(name: SpmdEvent['name'], severity: SpmdEvent['severity'], message: string): SpmdOutput {
-  return { kind: 'event', event: { name, severity, message } };
+  #statusOfPolicies(): PolicyStatus[] {
+    return this.#allEntries.map((entry) => policyStatus(entry, this.#installer));
+  }
 }

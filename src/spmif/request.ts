@@ -1,5 +1,6 @@
 /** The commands of spmif as values (racoon2's, reference §3.3, and CONFIG): words compared as prefixes without regard to case, as racoon2 does. */
 
+import type { Ends } from '../ipsec/policy.ts';
 import { IpAddress } from '../net/address.ts';
 import { type Prefix, parsePrefix } from '../net/prefix.ts';
 
@@ -22,7 +23,9 @@ export type Request =
   | { readonly verb: 'policy-dump' }
   | { readonly verb: 'fqdn-query'; readonly address: IpAddress }
   | { readonly verb: 'fqdn-list' }
-  | { readonly verb: 'fqdn-change' | 'ns' | 'stat' | 'migrate' }
+  | { readonly verb: 'fqdn-change' | 'ns' | 'stat' }
+  /** Ends in the named selector's direction; those of its mirror are the reverse. */
+  | { readonly verb: 'migrate'; readonly selector: string; readonly old: Ends; readonly new: Ends }
   | { readonly verb: 'config-subscribe'; readonly daemon: string }
   | { readonly verb: 'config-prepared' | 'config-committed'; readonly generation: number }
   | { readonly verb: 'config-rejected'; readonly generation: number; readonly reason: string };
@@ -56,7 +59,7 @@ const COMMANDS: readonly (readonly [command: string, read: Reader])[] = [
   ['FQDN DELETE', () => ({ verb: 'fqdn-change' })],
   ['NS', () => ({ verb: 'ns' })],
   ['STAT', () => ({ verb: 'stat' })],
-  ['MIGRATE', () => ({ verb: 'migrate' })],
+  ['MIGRATE', (words) => migrate(words) ?? 'MIGRATE <selector> <old-src> <old-dst> <new-src> <new-dst>'],
   ['CONFIG SUBSCRIBE', ([daemon]) => (daemon === undefined ? 'CONFIG SUBSCRIBE <daemon>' : { verb: 'config-subscribe', daemon })],
   [
     'CONFIG PREPARED',
@@ -93,6 +96,17 @@ function whole(text: string | undefined, make: (value: number) => Request): Requ
 function fqdnQuery(text: string | undefined): Request | undefined {
   const address = IpAddress.parse(text ?? '');
   return address === undefined ? undefined : { verb: 'fqdn-query', address };
+}
+
+/** racoon2's library sends these five words; its server wanted a sixth and never took any. */
+function migrate([selector, ...texts]: readonly string[]): Request | undefined {
+  const addresses = texts.flatMap((text) => IpAddress.parse(text) ?? []);
+  const [oldSource, oldDestination, source, destination] = addresses;
+  if (selector === undefined || texts.length !== 4 || addresses.length !== 4) return undefined;
+  const old = { source: oldSource!, destination: oldDestination! };
+  const to = { source: source!, destination: destination! };
+  if (old.source.family !== old.destination.family || to.source.family !== to.destination.family) return undefined;
+  return { verb: 'migrate', selector, old, new: to };
 }
 
 function policyAdd([selector, lifetime, ...words]: readonly string[]): Request | undefined {

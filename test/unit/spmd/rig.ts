@@ -9,8 +9,9 @@ import type { DatapathSettings } from '../../../src/config/datapath-settings.ts'
 import { show } from '../../../src/config/diagnostics.ts';
 import type { LocalAddress } from '../../../src/config/expand.ts';
 import { memoryFiles } from '../../../src/config/memory-files.ts';
-import type { Policy } from '../../../src/ipsec/policy.ts';
+import { type KmAddress, type Policy, sameEnds } from '../../../src/ipsec/policy.ts';
 import { IpAddress } from '../../../src/net/address.ts';
+import { readMigrate } from '../../../src/pfkey/convert-migrate.ts';
 import { policyToSadb, spdToPolicy } from '../../../src/pfkey/convert-policy.ts';
 import { readSadb, type SadbMessage, sadb, writeSadb } from '../../../src/pfkey/message.ts';
 import { ERRNO } from '../../../src/pfkey/registry.ts';
@@ -33,6 +34,7 @@ export function configOf(text: string): Config {
 /** The SPD verbs, and a log of those that changed something. */
 export class FakeSpd implements Verbs {
   readonly policies = new Map<string, Policy>();
+  readonly kmAddresses = new Map<string, KmAddress>();
   readonly log: string[] = [];
   /** Keys that are refused. */
   readonly refused = new Set<string>();
@@ -49,9 +51,11 @@ export class FakeSpd implements Verbs {
       if (this.refused.has(key)) return { error: ERRNO.ENOSYS };
       const stored = { ...policy, id: this.policies.get(key)?.id ?? this.#index++ * 8 };
       this.policies.set(key, stored);
+      if (message.kmAddress !== undefined) this.kmAddresses.set(key, message.kmAddress);
       this.log.push(`put ${key}`);
       return broadcast(stored);
     }
+    if (message.type === 'X_MIGRATE') return this.#migrate(message);
     const found = [...this.policies].find(([, { id }]) => id === message.policy?.id);
     if (message.type !== 'X_SPDDELETE2' || found === undefined) return { error: ERRNO.ENOENT };
     this.policies.delete(found[0]);
@@ -59,11 +63,30 @@ export class FakeSpd implements Verbs {
     return broadcast(found[1]);
   }
 
+  /** As the engine does it, without SAs. */
+  #migrate(message: SadbMessage): VerbResult {
+    const { direction, selector, movements, kmAddress } = readMigrate(message);
+    const key = keyOf(direction, selector);
+    const policy = this.policies.get(key);
+    const [template] = policy?.templates ?? [];
+    if (policy === undefined || template === undefined) return { error: ERRNO.ENOENT };
+    if (template.endpoints === undefined || !sameEnds(template.endpoints, movements[0]!.old)) return { error: ERRNO.ENODATA };
+    this.policies.set(key, { ...policy, templates: [{ ...template, endpoints: movements[0]!.new }] });
+    if (kmAddress !== undefined) this.kmAddresses.set(key, kmAddress);
+    this.log.push(`migrate ${key}`);
+    return { reply: [sadb('X_MIGRATE', { seq: message.seq, pid: message.pid })], broadcast: [{ ...message, seq: 0, pid: 0 }] };
+  }
+
   #dump(): VerbResult {
     const all = [...this.policies.values()];
     if (all.length === 0) return { error: ERRNO.ENOENT };
     return {
-      reply: all.map((policy, i) => ({ ...policyToSadb('X_SPDDUMP', policy), pid: 1, seq: i === all.length - 1 ? 0 : i + 1 })),
+      reply: all.map((policy, i) => ({
+        ...policyToSadb('X_SPDDUMP', policy),
+        kmAddress: this.kmAddresses.get(keyOf(policy.direction, policy.selector)),
+        pid: 1,
+        seq: i === all.length - 1 ? 0 : i + 1,
+      })),
     };
   }
 
