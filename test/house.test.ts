@@ -31,7 +31,7 @@ const ROOMS = [
   { name: 'asn1', pattern: /^src\/asn1\// },
   { name: 'wire', pattern: /^src\/wire\// },
   { name: 'ground', pattern: /^src\/(bytes\/|machine\.ts|errors\.ts|event\.ts)/ },
-  { name: 'public names', pattern: /^src\/index\.ts$/ },
+  { name: 'public names', pattern: /^src\/(index|pfkey)\.ts$/ },
 ] as const;
 
 const GROUND = ['wire', 'ground'];

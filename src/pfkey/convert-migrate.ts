@@ -1,7 +1,8 @@
 /** Between X_MIGRATE messages and movements of SAs: pairs of an old and a new request inside POLICY, as Linux lays them out (draft-sugimoto-mip6-pfkey-migrate). */
 
-import type { Ends, KmAddress, PolicyDirection, PolicySelector } from '../ipsec/policy.ts';
+import { type Ends, type KmAddress, type Policy, type PolicyDirection, type PolicySelector, sameEnds } from '../ipsec/policy.ts';
 import type { Mode, SaProtocol } from '../ipsec/sa.ts';
+import type { IpAddress } from '../net/address.ts';
 import { modeNumber, refusal, satypeOf } from './convert.ts';
 import { DIRECTION, directionOf, PROTOCOL_NUMBER, policyAddresses, protocolOfRequest, selectorOf } from './convert-policy.ts';
 import { type SadbIpsecRequest, type SadbMessage, sadb } from './message.ts';
@@ -44,6 +45,26 @@ export function migrateToSadb(migrate: Migrate): SadbMessage {
       priority,
       requests: movements.flatMap((movement) => [requestOf(movement, movement.old), requestOf(movement, movement.new)]),
     },
+  });
+}
+
+/**
+ * What a mobility daemon sends when an address changed, of this host or of a peer: one X_MIGRATE for each policy whose tunnel ends at `from`. Key
+ * management goes along: its address on that side is the new one too. Policies in transport mode name no ends: nothing is sent for them.
+ */
+export function movesOf(policies: readonly Policy[], from: IpAddress, to: IpAddress): readonly Migrate[] {
+  return policies.flatMap(({ selector, direction, templates }) => {
+    const movements = templates.flatMap(({ protocol, mode, reqid, endpoints }): Movement[] => {
+      if (endpoints === undefined) return [];
+      const end = (address: IpAddress) => (address.equals(from) ? to : address);
+      const next = { source: end(endpoints.source), destination: end(endpoints.destination) };
+      return sameEnds(endpoints, next) ? [] : [{ protocol, mode, reqid, old: endpoints, new: next }];
+    });
+    if (movements.length === 0) return [];
+    const { source, destination } = movements[0]!.new;
+    const [local, remote] = direction === 'outbound' ? [source, destination] : [destination, source];
+    const kmAddress = { local: { address: local, port: 0 }, remote: { address: remote, port: 0 } };
+    return [{ selector, direction, movements, kmAddress }];
   });
 }
 

@@ -1,4 +1,4 @@
-/** The door `tanuki/pfkey`: PF_KEY messages, their numbers, and the two ends that speak them. */
+/** PF_KEY messages, their numbers, and the two ends that speak them. */
 
 export * from './client.ts';
 export * from './convert.ts';
