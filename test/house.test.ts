@@ -14,7 +14,10 @@ const ROOMS = [
     pattern: /^(src\/(cli|suite|quickstart)\.ts|(spmd|iked|kinkd|src\/datapath-process)\/cli\.ts)$/,
   },
   { name: 'front door', pattern: /^src\/front-door\// },
-  { name: 'shells', pattern: /^((spmd|iked|kinkd)\/(daemon|credentials|index|datapath-link)\.ts|src\/datapath-process\/)/ },
+  {
+    name: 'shells',
+    pattern: /^((spmd|iked|kinkd)\/(daemon|credentials|node-krb5|index|datapath-link)\.ts|src\/datapath-process\/)/,
+  },
   { name: 'runtime', pattern: /^src\/runtime\// },
   { name: 'iked', pattern: /^iked\// },
   { name: 'spmd', pattern: /^spmd\// },

@@ -1,6 +1,6 @@
 /** The client/server authentication exchange (RFC 4120 §3.2) as KINK uses it: mutual, session key only. Pure; the caller keeps clock and replay cache. */
 
-import { decode } from '../../src/asn1/schema.ts';
+import { type DerValue, decode } from '../../src/asn1/schema.ts';
 import { equal } from '../../src/bytes/bytes.ts';
 import { digest } from '../../src/crypto/hash.ts';
 import type { RandomBytes } from '../../src/machine.ts';
@@ -13,6 +13,7 @@ import {
   ApRep,
   ApReq,
   Authenticator,
+  type Checksum,
   EncApRepPart,
   type EncryptedData,
   EncTicketPart,
@@ -47,15 +48,19 @@ export class AuthenticatorClock {
 }
 
 /** KRB_AP_REQ that asks for mutual authentication, §3.2.2. Each call makes another authenticator for the same ticket. */
-export function buildApReq({ client, key, ticket }: Credential, at: AuthenticatorTime, random: RandomBytes): Uint8Array {
-  const authenticator = Authenticator.write({ crealm: client.realm, cname: principalName(client), ...at });
-  return ApReq.write({
-    pvno: 5,
-    msgType: 14,
-    apOptions: AP_OPTION.MUTUAL_REQUIRED,
-    ticket,
-    authenticator: sealed(key, KEY_USAGE.AP_REQ_AUTHENTICATOR, authenticator, random),
-  });
+export function buildApReq(credential: Credential, at: AuthenticatorTime, random: RandomBytes): Uint8Array {
+  return writeApReq(credential, at, random, { apOptions: AP_OPTION.MUTUAL_REQUIRED, usage: KEY_USAGE.AP_REQ_AUTHENTICATOR });
+}
+
+/** An AP-REQ with these options, whose authenticator has this usage and may vouch for other octets. */
+export function writeApReq(
+  { client, key, ticket }: Credential,
+  at: AuthenticatorTime,
+  random: RandomBytes,
+  { apOptions, usage, cksum }: { readonly apOptions: number; readonly usage: number; readonly cksum?: DerValue<typeof Checksum> },
+): Uint8Array {
+  const authenticator = Authenticator.write({ crealm: client.realm, cname: principalName(client), cksum, ...at });
+  return ApReq.write({ pvno: 5, msgType: 14, apOptions, ticket, authenticator: sealed(key, usage, authenticator, random) });
 }
 
 /**

@@ -17,20 +17,19 @@ export interface Credential {
 
 /** Where tickets come from. Nothing here blocks, and every promise settles within a bounded time. */
 export interface CredentialSource {
-  /** Which implementation it is, for the log. */
+  /** Which implementation it is, and why, for the log. */
   readonly backend: 'builtin' | 'node_krb5';
+  readonly reason: string;
   /** A ticket for `peer`, kept until shortly before its end; with `fresh` a new one. Rejects with SystemError or KdcError. */
   serviceTicket(peer: Principal, options?: { readonly fresh?: boolean }): Promise<Credential>;
   /** Ends what is in flight and wipes the keys that are kept. */
   close(): void;
 }
 
-/** What the policy's `kerberos { … }` says. */
-export interface KerberosSettings {
-  readonly backend: 'auto' | 'builtin' | 'node_krb5';
-  readonly realm: string | undefined;
-  /** Tried in this order. */
-  readonly kdcs: readonly { readonly host: string; readonly port: number }[];
-  readonly keytab: string;
-  readonly clockSkewMs: number;
+/** A ticket is refreshed this long before its end, or a tenth of its life where that is shorter. */
+const MARGIN_SECONDS = 300;
+
+/** Whether a ticket is still good for a transaction that begins now. */
+export function lasts({ starttime, endtime }: Credential, wall: number): boolean {
+  return wall / 1000 < endtime - Math.min(MARGIN_SECONDS, (endtime - starttime) / 10);
 }

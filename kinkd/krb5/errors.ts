@@ -99,8 +99,8 @@ export class KdcError extends Error {
   override readonly name = 'KdcError';
   readonly code: number;
   readonly error: KrbErrorName | undefined;
-  constructor(code: number, asked: string, text?: string) {
-    super(`${asked}: ${explainKrbError(code)}${text === undefined ? '' : ` (the KDC says: ${JSON.stringify(text)})`}`);
+  constructor(code: number, asked: string, detail?: string) {
+    super(`${asked}: ${explainKrbError(code)}${detail === undefined ? '' : ` (${detail})`}`);
     this.code = code;
     this.error = krbErrorName(code);
   }
