@@ -1,6 +1,7 @@
 /** Request identifiers: one nonzero number for each pair of selectors that are each other's reverse, kept by name over reloads. */
 
 import type { AddressSpec, Config, SelectorConfig } from '../src/config/config.ts';
+import { answerTo, hasTypes } from '../src/net/message-types.ts';
 import { IPSEC_MANUAL_REQID_MAX } from '../src/pfkey/registry.ts';
 
 /** The selector of the other direction for the same traffic and the same remote; undefined where there is none. */
@@ -69,10 +70,10 @@ export class Reqids {
   }
 }
 
+/** Whether one is for what comes back for the other: with the ports exchanged, or a message's answer (BA for BU, RFC 4877 §6.1). */
 function isReverse(a: SelectorConfig, b: SelectorConfig): boolean {
-  const icmp = a.protocol === 1 || a.protocol === 58 || a.protocol === 135;
-  const ports = icmp
-    ? a.sourcePort === b.sourcePort && a.destinationPort === b.destinationPort
+  const ports = hasTypes(a.protocol)
+    ? b.sourcePort === answerTo(a.protocol, a.sourcePort) && a.destinationPort === b.destinationPort
     : a.sourcePort === b.destinationPort && a.destinationPort === b.sourcePort;
   return ports && a.protocol === b.protocol && sameSpec(a.source, b.destination) && sameSpec(a.destination, b.source);
 }

@@ -1,6 +1,7 @@
 /** Addresses, ports, protocols and identities as the files write them (macros and names included). */
 
 import { IpAddress } from '../net/address.ts';
+import { MESSAGE_TYPES } from '../net/message-types.ts';
 import { bitsOf, firstAddress } from '../net/prefix.ts';
 import type { AddressMacro, AddressPool, AddressSpec, IdentityConfig } from './config.ts';
 import { quoted, type Span } from './diagnostics.ts';
@@ -277,20 +278,22 @@ export interface UpperLayer {
   readonly second: number | undefined;
 }
 
-/** `PROTO [N [M]]`. */
+/** `PROTO [TYPE [CODE]]`, the type by number or by name. */
 export const upperLayer: Kind<UpperLayer> = kind('PROTOCOL [TYPE [CODE]]', (cursor) => {
   const protocol = protocolAt(cursor);
   if (protocol === undefined) return undefined;
   const numbers: (number | undefined)[] = [undefined, undefined];
   for (let i = 0; i < 2 && cursor.more; i++) {
     const word = cursor.text('a number');
-    const value = word === undefined ? undefined : parseNumber(word.text);
     if (word === undefined) return undefined;
+    const names = i === 0 ? (MESSAGE_TYPES[protocol] ?? {}) : {};
+    const value = Object.hasOwn(names, word.text) ? names[word.text] : parseNumber(word.text);
     if (value === undefined || value < 0 || value > 255) {
+      const near = cursor.reader.report.near(word.text, Object.keys(names));
       cursor.reader.report.error(
         word.atom.span,
         `${quoted(word.text)} is no ICMP or Mobility Header type or code`,
-        'a number from 0 to 255',
+        near === undefined ? 'a number from 0 to 255, or the name of a type' : `did you mean ${quoted(near)}?`,
       );
       return undefined;
     }

@@ -1,5 +1,7 @@
 /** `selector` sections to one `SelectorConfig` a direction, and what is odd about the set of them. */
 
+import { answerTo, hasTypes } from '../net/message-types.ts';
+import { hasPorts, isIcmp, PROTOCOL } from '../net/transport.ts';
 import { settle } from './blocks.ts';
 import { differ, type PolicyCompiler, resolve } from './compile-policy.ts';
 import type { AddressSpec, PolicyConfig, SelectorConfig } from './config.ts';
@@ -7,11 +9,6 @@ import { type Diagnostics, quoted, type Span, showPosition } from './diagnostics
 import type { Placed } from './kinds.ts';
 import { SELECTOR } from './schema.ts';
 import type { Named, Sections } from './sections.ts';
-
-const ICMP = [1, 58];
-const MOBILITY_HEADER = 135;
-/** Protocols whose packets have ports. */
-const WITH_PORTS = [6, 17, 33, 132, 136];
 
 /** All selectors in the order of the file, `both` written out as its two. */
 export function compileSelectors(sections: Sections, policies: PolicyCompiler, report: Diagnostics): readonly SelectorConfig[] {
@@ -71,9 +68,9 @@ function compileSelector(
     }
   }
   const { protocol, first, second } = values.upper_layer_protocol;
-  const numbered = ICMP.includes(protocol) || protocol === MOBILITY_HEADER;
+  const numbered = hasTypes(protocol);
   const ports = { source: source?.port ?? 0, destination: destination?.port ?? 0 };
-  if ((ports.source !== 0 || ports.destination !== 0) && !WITH_PORTS.includes(protocol)) {
+  if ((ports.source !== 0 || ports.destination !== 0) && !hasPorts(protocol)) {
     const word = ports.source !== 0 ? 'src' : 'dst';
     report.error(
       at(word),
@@ -87,7 +84,7 @@ function compileSelector(
       'numbers behind the protocol have an effect for ICMP and the Mobility Header only',
       'a port is written behind its address: src ADDRESS port N;',
     );
-  } else if (second !== undefined && protocol === MOBILITY_HEADER) {
+  } else if (second !== undefined && protocol === PROTOCOL.mobility) {
     report.warning(at('upper_layer_protocol'), 'the Mobility Header has a type and no code', 'take the second number out');
   } else if (first === 0) {
     report.warning(
@@ -112,23 +109,23 @@ function compileSelector(
     destination: { ...destination, port: 0 },
     protocol,
     sourcePort: numbered ? (first ?? 0) : ports.source,
-    destinationPort: ICMP.includes(protocol) ? (second ?? 0) : numbered ? 0 : ports.destination,
+    destinationPort: isIcmp(protocol) ? (second ?? 0) : numbered ? 0 : ports.destination,
     reqid: values.reqid,
     policy,
   };
   return values.direction === 'both' ? [outbound, { ...mirrored(outbound), name: `${name}.in` }] : [outbound];
 }
 
-/** The same traffic the other way: addresses and ports change places, ICMP types do not. */
+/** The same traffic the other way: addresses and ports change places; a message type becomes that of its answer (RFC 4877 §6.1). */
 function mirrored(selector: SelectorConfig): SelectorConfig {
-  const swap = WITH_PORTS.includes(selector.protocol);
+  const { protocol, sourcePort, destinationPort } = selector;
   return {
     ...selector,
     direction: selector.direction === 'inbound' ? 'outbound' : 'inbound',
     source: selector.destination,
     destination: selector.source,
-    sourcePort: swap ? selector.destinationPort : selector.sourcePort,
-    destinationPort: swap ? selector.sourcePort : selector.destinationPort,
+    sourcePort: hasPorts(protocol) ? destinationPort : answerTo(protocol, sourcePort),
+    destinationPort: hasPorts(protocol) ? sourcePort : destinationPort,
   };
 }
 

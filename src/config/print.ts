@@ -1,6 +1,7 @@
 /** A `Config` as policy text with every value written out, for `tanuki lint --print`. Compiling the text gives the same `Config`. */
 
 import { IpAddress } from '../net/address.ts';
+import { hasTypes } from '../net/message-types.ts';
 import { bitsOf } from '../net/prefix.ts';
 import { hashWord, writeCipher } from './algorithms.ts';
 import type {
@@ -237,7 +238,7 @@ function kinkLines(kink: KinkConfig): Line[] {
 }
 
 function selectorSection(selector: SelectorConfig): Line {
-  const numbers = [1, 58, 135].includes(selector.protocol);
+  const numbers = hasTypes(selector.protocol);
   const code = selector.destinationPort === 0 ? '' : ` ${selector.destinationPort}`;
   const type = selector.sourcePort === 0 && code === '' ? '' : ` ${selector.sourcePort}${code}`;
   const withPort = (spec: AddressSpec, port: number): AddressSpec => ({ ...spec, port: numbers ? 0 : port });

@@ -4,6 +4,7 @@ import type { PolicySelector } from '../ipsec/policy.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { IpAddress } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
+import { hasTypes } from '../net/message-types.ts';
 import { firstAddress, lastAddress } from '../net/prefix.ts';
 import { isIcmp, PROTOCOL } from '../net/transport.ts';
 
@@ -111,13 +112,15 @@ class SideMatcher {
     this.#high = selector.endPort;
   }
 
-  matches(family: number, protocol: number, w0: number, w1: number, w2: number, w3: number, port: number): boolean {
+  /** Address and protocol. */
+  holds(family: number, protocol: number, w0: number, w1: number, w2: number, w3: number): boolean {
     return (
-      family === this.#range.family &&
-      (this.#protocol === 0 || this.#protocol === protocol) &&
-      this.#range.holds(w0, w1, w2, w3) &&
-      portFits(this.#low, this.#high, port)
+      family === this.#range.family && (this.#protocol === 0 || this.#protocol === protocol) && this.#range.holds(w0, w1, w2, w3)
     );
+  }
+
+  fits(port: number): boolean {
+    return portFits(this.#low, this.#high, port);
   }
 }
 
@@ -142,9 +145,10 @@ export class SaMatcher {
   #sourceFits(p: IpPacket): boolean {
     const sides = this.#source;
     if (sides.length === 0) return true;
-    const port = selectorPort(p, p.sourcePort);
+    const port = sentPort(p);
     for (let i = 0; i < sides.length; i++) {
-      if (sides[i]!.matches(p.family, p.protocol, p.source0, p.source1, p.source2, p.source3, port)) return true;
+      const side = sides[i]!;
+      if (side.holds(p.family, p.protocol, p.source0, p.source1, p.source2, p.source3) && side.fits(port)) return true;
     }
     return false;
   }
@@ -152,19 +156,22 @@ export class SaMatcher {
   #destinationFits(p: IpPacket): boolean {
     const sides = this.#destination;
     if (sides.length === 0) return true;
-    const port = selectorPort(p, p.destinationPort);
+    const typed = hasTypes(p.protocol);
     for (let i = 0; i < sides.length; i++) {
-      if (sides[i]!.matches(p.family, p.protocol, p.destination0, p.destination1, p.destination2, p.destination3, port))
-        return true;
+      const side = sides[i]!;
+      if (!side.holds(p.family, p.protocol, p.destination0, p.destination1, p.destination2, p.destination3)) continue;
+      if (typed || side.fits(p.destinationPort)) return true;
     }
     return false;
   }
 }
 
-/** RFC 7296 §3.13.1: ICMP is one number of type and code, the Mobility Header's type is the high octet, at both ends alike. */
-function selectorPort(packet: IpPacket, port: number): number {
-  if (packet.sourcePort < 0) return port;
-  if (isIcmp(packet.protocol)) return packet.sourcePort * 256 + packet.destinationPort;
-  if (packet.protocol === PROTOCOL.mobility) return packet.sourcePort * 256;
-  return port;
+/**
+ * RFC 7296 §3.13.1: ICMP is one number of type and code, the Mobility Header's type is the high octet. RFC 4301 §4.4.1.1: a message has
+ * one type only, and it is for its sender's selector to say whether it may be sent; the receiver's says what it sends itself.
+ */
+function sentPort({ protocol, sourcePort, destinationPort }: IpPacket): number {
+  if (sourcePort < 0) return sourcePort;
+  if (isIcmp(protocol)) return sourcePort * 256 + destinationPort;
+  return protocol === PROTOCOL.mobility ? sourcePort * 256 : sourcePort;
 }

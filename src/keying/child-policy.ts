@@ -3,11 +3,8 @@
 import type { AddressSpec, Config, PolicyConfig, SelectorConfig } from '../config/config.ts';
 import { expandPrefixes, type LocalAddress } from '../config/expand.ts';
 import { ANY_PORT, selectorOf, showSelector, type TrafficSelector } from '../ipsec/selector.ts';
-
-/** IP protocol numbers whose selectors have types where others have ports. */
-const ICMP = 1;
-const ICMPV6 = 58;
-const MOBILITY = 135;
+import { answerTo, hasTypes } from '../net/message-types.ts';
+import { PROTOCOL } from '../net/transport.ts';
 
 export interface ChildPolicy {
   /** The outbound selector's name. */
@@ -66,20 +63,23 @@ interface Ports {
   readonly endPort: number;
 }
 
-/** RFC 7296 §3.13.1 and RFC 4301 §4.4.1.1: ICMP type and code, and the MH type, are packed into the local port. */
+/** RFC 7296 §3.13.1 and RFC 4301 §4.4.1.1: what this end sends; ICMP type and code, and the MH type, are packed into one port. */
 function localPorts({ protocol, sourcePort, destinationPort }: SelectorConfig): Ports {
   if (sourcePort === 0) return ANY_PORT;
-  if (protocol === MOBILITY) return { startPort: sourcePort << 8, endPort: sourcePort << 8 };
-  if (protocol !== ICMP && protocol !== ICMPV6) return { startPort: sourcePort, endPort: sourcePort };
-  const type = sourcePort << 8;
-  return destinationPort === 0
-    ? { startPort: type, endPort: type | 255 }
-    : { startPort: type | destinationPort, endPort: type | destinationPort };
+  return hasTypes(protocol) ? typePorts(protocol, sourcePort, destinationPort) : { startPort: sourcePort, endPort: sourcePort };
 }
 
-function peerPorts({ protocol, destinationPort }: SelectorConfig): Ports {
-  if (destinationPort === 0 || protocol === ICMP || protocol === ICMPV6 || protocol === MOBILITY) return ANY_PORT;
-  return { startPort: destinationPort, endPort: destinationPort };
+/** What the peer sends: where it answers with a type of its own that one alone (RFC 4877 §6.1), else any. */
+function peerPorts({ protocol, sourcePort, destinationPort }: SelectorConfig): Ports {
+  if (!hasTypes(protocol)) return destinationPort === 0 ? ANY_PORT : { startPort: destinationPort, endPort: destinationPort };
+  const answer = answerTo(protocol, sourcePort);
+  return answer === sourcePort ? ANY_PORT : typePorts(protocol, answer, 0);
+}
+
+function typePorts(protocol: number, type: number, code: number): Ports {
+  const high = type << 8;
+  if (protocol === PROTOCOL.mobility) return { startPort: high, endPort: high };
+  return code === 0 ? { startPort: high, endPort: high | 255 } : { startPort: high | code, endPort: high | code };
 }
 
 /** What a specification selects, in the families that the other side has too: a `MY_` macro each address of ours, `IP_ANY` and `IP_RW` everything. */

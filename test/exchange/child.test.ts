@@ -82,6 +82,20 @@ describe('suites', () => {
 });
 
 describe('traffic selectors', () => {
+  test('a request and its answer share a pair of SAs: each end offers what it sends (RFC 4877 §6.1)', () => {
+    const MH = 135;
+    const { a, b } = pair({
+      a: { children: [{ local: '2001:db8::1', peer: '2001:db8::a', protocol: MH, localPort: 5 }] },
+      b: { children: [{ local: '2001:db8::a', peer: '2001:db8::1', protocol: MH, localPort: 6 }] },
+    }).established();
+    expect([a.children(), b.children()]).toEqual([['installed'], ['installed']]);
+    expect(disagreements(a, b)).toEqual([]);
+    expect(a.status().ikeSas[0]?.children[0]).toMatchObject({
+      localSelectors: [`2001:db8::1 proto 135 port ${5 << 8}`],
+      peerSelectors: [`2001:db8::a proto 135 port ${6 << 8}`],
+    });
+  });
+
   test('the responder narrows to its policy and both ends install the same (§2.9)', () => {
     const { a, b } = pair({
       a: { children: [{ local: '10.1.0.0/16', peer: '10.2.0.0/16' }] },

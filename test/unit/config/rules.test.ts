@@ -217,8 +217,22 @@ describe('addresses, ports and protocols', () => {
     ['any', 0, 0, 0],
     ['057', 47, 0, 0],
     ['0x2f', 47, 0, 0],
+    ['mh bu', 135, 5, 0],
+    ['mobility-header hot', 135, 3, 0],
+    ['icmpv6 mobile-prefix-solicitation', 58, 146, 0],
+    ['icmp destination-unreachable 4', 1, 3, 4],
   ])('upper_layer_protocol %s', (text, protocol, sourcePort, destinationPort) => {
     expect(selectors(`${net} upper_layer_protocol ${text};`)[0]).toMatchObject({ protocol, sourcePort, destinationPort });
+  });
+
+  test.each([
+    ['mh bux', '`bux` is no ICMP or Mobility Header type or code'],
+    ['mh constructor', '`constructor` is no ICMP or Mobility Header type or code'],
+    ['tcp bu', '`bu` is no ICMP or Mobility Header type or code'],
+    ['icmp 3 echo-reply', '`echo-reply` is no ICMP or Mobility Header type or code'],
+    ['icmp 256', '`256` is no ICMP or Mobility Header type or code'],
+  ])('no upper layer: %s', (text, message) => {
+    expect(run(file({ selector: `${net} upper_layer_protocol ${text}; policy_index p;` })).errors).toEqual([message]);
   });
 
   test('a port without a protocol that has ports is refused: it would protect more, or less, than it says', () => {
@@ -247,6 +261,31 @@ describe('selectors and policies', () => {
     expect(selectors('direction both; src 10.1.0.1; dst 10.2.0.1; upper_layer_protocol icmp 8 0;')[1]).toMatchObject({
       sourcePort: 8,
     });
+  });
+
+  test.each([
+    ['mh bu', 6],
+    ['mh ba', 5],
+    ['mh hoti', 3],
+    ['mh cot', 2],
+    ['mh be', 7],
+    ['icmpv6 146', 147],
+    ['icmpv6 145', 144],
+    ['icmpv6 echo-request', 128],
+  ])('the way back of %s is type %i', (text, answer) => {
+    const written = `direction both; src 2001:db8::1; dst 2001:db8::2; upper_layer_protocol ${text};`;
+    expect(selectors(written)[1]).toMatchObject({ name: 's.in', direction: 'inbound', sourcePort: answer });
+  });
+
+  test('a request and its answer, written as two selectors, protect both directions', () => {
+    const two = (answer: string) =>
+      run(
+        `remote r { ikev2 { ${REST.ikev2} }; }; policy p { remote_index r; ipsec_mode transport; };
+         selector a { direction outbound; src 2001:db8::1; dst 2001:db8::2; upper_layer_protocol mh bu; policy_index p; };
+         selector b { direction inbound; src 2001:db8::2; dst 2001:db8::1; upper_layer_protocol mh ${answer}; policy_index p; };`,
+      ).warnings;
+    expect(two('ba')).toEqual([]);
+    expect(two('bu')).toHaveLength(2);
   });
 
   test('a minimal policy gets ESP, tunnel mode, and the ends of remote and interface', () => {

@@ -176,6 +176,27 @@ describe('which SA (RFC 4301 §4.4.2)', () => {
     expect(b.drop(0)).toBe('policyMismatch');
   });
 
+  test('a message type is for the selector of its sender to allow, not for that of its receiver (RFC 4301 §4.4.1.1, RFC 4877 §6.1)', () => {
+    const type = (number: number) => ({ startPort: number << 8, endPort: number << 8 });
+    const selectors = {
+      source: [trafficSelector(prefix('fd00::1/128'), 135, type(5))],
+      destination: [trafficSelector(prefix('fd00::2/128'), 135, type(6))],
+    };
+    const { a, b } = pair(saOf({ selectors }));
+    const ends = { source: 'fd00::1', destination: 'fd00::2' };
+    const message = (number: number) => ipPacket(135, Uint8Array.of(59, 0, number, 0, 0, 0, 0, 0), ends);
+    const sent = a.protect([message(5)]);
+    expect(sent).toHaveLength(1);
+    expect(b.unprotect(sent, INPUT.udp)).toHaveLength(1);
+    expect(a.protect([message(6)])).toEqual([]);
+    const wide = new Node();
+    wide.engine.addPolicy(policyOf({ selector: selectorOf({}, 6) }), NOW);
+    wide.engine.addSa(saOf(), NOW);
+    wide.protect([message(1)]);
+    expect(b.unprotect(wide.protect([message(6)]), INPUT.udp)).toEqual([]);
+    expect(b.drop(0)).toBe('policyMismatch');
+  });
+
   test('a unique template keeps its SAs when the peer has moved', () => {
     const node = new Node();
     const endpoints = { source: ip('192.0.2.1'), destination: ip('192.0.2.2') };

@@ -53,6 +53,22 @@ describe('installing', () => {
     expect(rig.status().policies.map(({ state }) => state)).toEqual(Array(5).fill('installed'));
   });
 
+  test('a Binding Update and its Acknowledgement are a pair, written as one selector or as two (RFC 4877 §6.1)', () => {
+    const MOBILE = 'src 2001:db8::1; dst 2001:db8::a; upper_layer_protocol mh bu; policy_index mobile';
+    const policy = 'policy mobile { remote_index peer; ipsec_mode transport; ipsec_index esp; ipsec_level unique; };';
+    const answer = 'src 2001:db8::a; dst 2001:db8::1; upper_layer_protocol mh ba; policy_index mobile';
+    for (const selectors of [
+      `selector m { direction both; ${MOBILE}; };`,
+      `selector bu { direction outbound; ${MOBILE}; }; selector ba { direction inbound; ${answer}; };`,
+    ]) {
+      const rig = running(ONE, policy, selectors);
+      const [out, into] = [...rig.spd.policies.values()].filter(({ selector }) => selector.protocol === 135);
+      expect(out).toMatchObject({ direction: 'outbound', selector: { sourcePort: 5, destinationPort: 0 } });
+      expect(into).toMatchObject({ direction: 'inbound', selector: { sourcePort: 6, destinationPort: 0 } });
+      expect([out, into].map((entry) => entry!.templates[0]!.reqid)).toEqual([2, 2]);
+    }
+  });
+
   test('`order` comes before the place in the file', () => {
     const later = running(ONE.replace('direction', 'order 9; direction'), TWO);
     expect(later.spd.policies.get(TWO_IN)!.priority).toBeLessThan(later.spd.policies.get(ONE_OUT)!.priority);
