@@ -88,7 +88,7 @@ function compileInterface(
   const limits = settle(LIMITS, sections.limits?.at ?? start, sections.limits).values;
   warnNames(values.ike, report);
   warnNames(values.kink, report);
-  const kinkByDefault = remotes.some(({ kink }) => kink !== undefined) ? [MY_IP] : [];
+  const speaksKink = remotes.some(({ kink }) => kink !== undefined);
   const [socket, another] = values.spmd ?? [];
   if (another !== undefined)
     report.warning(another.at, 'spmd listens on the first socket of the list only', 'take the others out');
@@ -118,7 +118,7 @@ function compileInterface(
   }
   return {
     ike,
-    kink: values.kink === undefined ? kinkByDefault : valuesOf(values.kink),
+    kink: !speaksKink ? [] : values.kink === undefined ? [MY_IP] : valuesOf(values.kink),
     spmd: socket?.value,
     spmdPassword: values.spmd_password,
     pfkey: values.pfkey,

@@ -1,7 +1,10 @@
 /** `docs/config.md`, written from the schema: it is never edited by hand, and a test fails when it is out of date. */
 
 import { ENCR, INTEG, KE, PRF } from '../crypto/transforms.ts';
+import { MESSAGE_TYPES } from '../net/message-types.ts';
+import { PROTOCOL } from '../net/transport.ts';
 import { MACROS } from './addresses.ts';
+import { hashWord, IN_IKEV1 } from './algorithms.ts';
 import type { BlockSpec, Directive, Words } from './blocks.ts';
 import { ADDRESSPOOL, IKEV1, IKEV2, KINK, TABLES } from './schema.ts';
 
@@ -56,6 +59,11 @@ leading \`~/\`. Includes nest up to ten deep. Files must belong to the user or t
 ${MACROS.map((macro) => `\`${macro}\``).join(', ')}. The \`MY_\` macros are this host's addresses, of one interface with \`%NAME\` behind them. \`IP_ANY\` is any address; \`IP_RW\` too,
 and marks a road warrior, whose policies come to be when it negotiates. A port is a number, a service name or \`any\`.
 
+Behind a protocol that has message types, \`upper_layer_protocol\` takes one, by number or name, and for ICMP a code: \`icmpv6 128\`, \`mh bu\`. Names of the Mobility Header
+(\`mh\`): ${typeNames(PROTOCOL.mobility)}; of \`icmpv6\`: ${typeNames(PROTOCOL.icmpv6)}; of \`icmp\`: ${typeNames(PROTOCOL.icmp)}.
+\`direction both\` takes the type as it is for the way back, except where one side only asks and the other only answers: \`bu\` and \`ba\`, \`hoti\` and \`hot\`, \`coti\` and \`cot\`,
+home agent discovery and mobile prefix messages become each other, which makes one pair of SAs of both (RFC 4877). Type 0 cannot be told from any type.
+
 An identity is \`TYPE VALUE\`: \`ipaddr\` with an address, \`fqdn\` and \`email\` with a name, \`keyid tag\` with the identity itself, \`keyid file\` with a file that holds it,
 \`x509_subject\` with a certificate.
 
@@ -70,6 +78,9 @@ for every daemon alike. Lists replace, they never merge.
 - Names need quotes only when they hold other characters. Quoted keywords are fine too.
 - \`default { remote { } }\` only passes values on; unknown peers are served where a remote says \`peers_ipaddr IP_ANY\` or \`IP_RW\`.
 - Both roles compare the peer's identity with \`peers_id\`. Weak algorithms are offered only where they are named.
+- A remote speaks what its \`acceptable_kmp\` lists, the first initiates; without a list, the protocols that it has a block for.
+- IKEv1 speaks main mode only, and \`verify_id\` is on. \`proposal_check\` is \`claim\` unless written: the shorter lifetime counts, and it is said to the peer.
+- A Kerberos principal names its realm, or \`kerberos { realm }\` does. What a KINK peer may ask for follows from the policies that name its remote.
 - What no selector matches passes, unless \`default { policy { action discard; }; };\` says otherwise.
 - UDP port 4500 is the datapath's: an entry for it in \`ike\` is not needed and left out.
 - What is not built yet is accepted with a warning and has no effect; an \`ipsec\` with AH is not offered, and a policy that offers nothing else drops its traffic.
@@ -77,18 +88,27 @@ for every daemon alike. Lists replace, they never merge.
 ## Algorithms
 `;
 
+function typeNames(protocol: number): string {
+  return Object.entries(MESSAGE_TYPES[protocol] ?? {})
+    .map(([name, type]) => `\`${name}\` ${type}`)
+    .join(', ');
+}
+
 export function renderReference(): string {
   const words = (table: object) => Object.keys(table).map((word) => `\`${word}\``);
   const weak = (table: Readonly<Record<string, { readonly weak: boolean }>>) =>
     Object.entries(table)
       .map(([word, row]) => `\`${word}\`${row.weak ? ' (weak)' : ''}`)
       .join(', ');
+  const named = (names: readonly string[]) => names.map((word) => `\`${word}\``).join(', ');
   return [
     HEAD,
     `- Ciphers: ${weak(ENCR)}. A length in bits goes behind a comma (\`aes_cbc, 128\`) or into the word (\`aes128_cbc\`, \`aes256_gcm_16\`); racoon2's \`rijndael_cbc\` is \`aes_cbc\`.`,
     `- Integrity: ${weak(INTEG)}, and \`non_auth\` for none.`,
     `- Pseudorandom functions: ${weak(PRF)}.`,
     `- Key exchange: ${weak(KE)}; or their IKEv2 numbers, ${words(KE).length} in all.`,
+    `- IKEv1 has numbers for the ciphers ${named(IN_IKEV1.encr)}, the hashes ${named(IN_IKEV1.hash.map(hashWord))} and the groups ${named(IN_IKEV1.groups)} only.`,
+    `- ESP that IKEv1 or KINK negotiates: the ciphers ${named(IN_IKEV1.espEncr)}, and for those that are no AEAD ${named(IN_IKEV1.espAuth)} or \`non_auth\`. What else a policy offers is left out, with a warning.`,
     '',
     '## Directives',
     '',
@@ -103,23 +123,34 @@ export function renderReference(): string {
 }
 
 function section(spec: BlockSpec<Words>): string {
-  // The older protocols share most words with ikev2 { }: only what differs is worth reading again.
-  const shared = spec === (IKEV1 as BlockSpec<Words>) || spec === (KINK as BlockSpec<Words>);
-  const rows = Object.entries(spec.words).filter(([word, row]) => !shared || (IKEV2.words as Words)[word] !== row);
-  const lines = rows.map(
-    ([word, row]) =>
-      `| \`${word}\` | ${cell(row.is.syntax)} | ${row.default === undefined ? '' : cell(row.default)} | ${row.by.join(', ')} | ${sentence(row)} |`,
-  );
+  // The other protocols share most words with ikev2 { }: only what differs is worth reading again.
+  const shares = spec === (IKEV1 as BlockSpec<Words>) || spec === (KINK as BlockSpec<Words>);
+  const rows = Object.entries(spec.words).filter(([word, row]) => !shares || (IKEV2.words as Words)[word] !== row);
+  const idle = shares ? rows.filter(([, row]) => row.ignored !== undefined) : [];
+  const lines = rows
+    .filter((row) => !idle.includes(row))
+    .map(
+      ([word, row]) =>
+        `| \`${word}\` | ${cell(row.is.syntax)} | ${row.default === undefined ? '' : cell(row.default)} | ${row.by.join(', ')} | ${sentence(row)} |`,
+    );
   return [
     '',
     `### \`${spec.title}\``,
     '',
-    spec.doc + (shared ? ' Words of `ikev2 { }` that are not listed here are the same.' : ''),
+    spec.doc + (shares ? ' Words that it shares with `ikev2 { }` and that are not listed here are as they are there.' : ''),
     '',
     '| directive | value | default | daemon | |',
     '| --- | --- | --- | --- | --- |',
     ...lines,
+    ...(idle.length === 0 ? [] : ['', `Without an effect in \`${spec.title}\`, each with a warning:`, '', ...byReason(idle)]),
   ].join('\n');
+}
+
+/** A line a reason, with the words that have no effect because of it. */
+function byReason(rows: readonly (readonly [string, Directive<unknown>])[]): readonly string[] {
+  const reasons = new Map<string, string[]>();
+  for (const [word, { ignored = '' }] of rows) reasons.set(ignored, [...(reasons.get(ignored) ?? []), `\`${word}\``]);
+  return [...reasons].map(([reason, words]) => `- ${words.join(', ')}: ${reason}.`);
 }
 
 function cell(text: string): string {

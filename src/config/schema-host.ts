@@ -71,7 +71,7 @@ export const INTERFACE = {
     kink: directive({
       is: listOf(address(LOCAL)),
       by: ['kinkd'],
-      doc: 'Local addresses of KINK; port 910 unless one is written. Without it, `MY_IP` where a remote speaks KINK.',
+      doc: 'Local addresses of KINK, where a remote speaks it; port 910 unless one is written. Without it, `MY_IP`.',
     }),
     spmd: directive({
       is: listOf(spmdSocket),

@@ -66,7 +66,6 @@ export const KINK = {
   doc: 'How KINK (RFC 4430) is spoken with the peer.',
   aliases: { padlen_random: 'random_padlen' },
   words: {
-    ...SHARED,
     my_principal: directive({
       is: principal,
       by: ['kinkd'],
@@ -77,22 +76,6 @@ export const KINK = {
       by: ['kinkd'],
       doc: "The peer's Kerberos principal: the service that a ticket is for, and the only client that is served. Without it, `kink/NAME` of the name in `peers_ipaddr`.",
     }),
-    passive: { ...SHARED.passive, by: ['kinkd'] },
-    peers_ipaddr: { ...SHARED.peers_ipaddr, by: ['kinkd'] },
-    need_pfs: directive({
-      is: boolean,
-      default: 'off',
-      by: ['kinkd'],
-      doc: 'Whether every pair of SAs has a Diffie-Hellman exchange of its own.',
-    }),
-    kmp_dh_group: directive({
-      is: listOf(groupV1),
-      default: GROUPS_V1,
-      once: true,
-      by: ['kinkd'],
-      doc: 'Diffie-Hellman groups, by name or number, best first; the first is offered with `need_pfs`.',
-    }),
-    nonce_size: directive({ is: octets(8, 256), default: '32', by: ['kinkd'], doc: 'Octets of a nonce.' }),
     responder_nonce: directive({
       is: choice(['auto', 'always', 'never']),
       default: 'auto',
@@ -111,6 +94,23 @@ export const KINK = {
       by: ['kinkd'],
       doc: 'Whether payloads outside KINK_ENCRYPT, which are authentic but readable, are accepted.',
     }),
+    ...SHARED,
+    passive: { ...SHARED.passive, by: ['kinkd'] },
+    peers_ipaddr: { ...SHARED.peers_ipaddr, by: ['kinkd'] },
+    need_pfs: directive({
+      is: boolean,
+      default: 'off',
+      by: ['kinkd'],
+      doc: 'Whether every pair of SAs has a Diffie-Hellman exchange of its own.',
+    }),
+    kmp_dh_group: directive({
+      is: listOf(groupV1),
+      default: GROUPS_V1,
+      once: true,
+      by: ['kinkd'],
+      doc: 'Diffie-Hellman groups, by name or number, best first; the first is offered with `need_pfs`.',
+    }),
+    nonce_size: directive({ is: octets(8, 256), default: '32', by: ['kinkd'], doc: 'Octets of a nonce.' }),
     proposal_check: directive({
       is: PROPOSAL_CHECK,
       default: 'claim',
