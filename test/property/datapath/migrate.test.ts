@@ -111,5 +111,5 @@ test('no sequence of movements loses, doubles or changes an SA', () => {
     { numRuns: 40, seed: 20_240_601 },
   );
   expect(accepted).toBeGreaterThan(50);
-  expect(refused).toBeGreaterThan(100);
+  expect(refused).toBeGreaterThan(50);
 });
