@@ -1,7 +1,9 @@
 /** Traffic selectors (RFC 7296 §3.13.1) and the algebra on sets of them (RFC 4301 §4.4.1): subset, intersection, narrowing. */
 
 import { type Family, IpAddress } from '../net/address.ts';
+import { hasTypes } from '../net/message-types.ts';
 import { firstAddress, lastAddress, type Prefix } from '../net/prefix.ts';
+import { PROTOCOL } from '../net/transport.ts';
 
 /**
  * One range of addresses, of ports and one protocol. Protocol 0 is any. Ports 0 to 65535 are any; 65535 to 0 is OPAQUE. For ICMP the
@@ -89,15 +91,21 @@ export function selects(selectors: readonly TrafficSelector[], address: IpAddres
   );
 }
 
-/** `10.1.0.0-10.1.0.255`, `192.0.2.1 proto 6 port 80`: for logs and `status`. */
+/** `10.1.0.0-10.1.0.255`, `192.0.2.1 proto 6 port 80`, `2001:db8::1 proto 135 type 5`: for logs and `status`. */
 export function showSelector(ts: TrafficSelector): string {
   const addresses = ts.start.equals(ts.end) ? `${ts.start}` : `${ts.start}-${ts.end}`;
   const protocol = ts.protocol === 0 ? '' : ` proto ${ts.protocol}`;
-  const ports =
-    ts.startPort === 0 && ts.endPort === 65535
-      ? ''
-      : ts.startPort === ts.endPort
-        ? ` port ${ts.startPort}`
-        : ` port ${ts.startPort}-${ts.endPort}`;
-  return addresses + protocol + ports;
+  return addresses + protocol + showPorts(ts);
+}
+
+function showPorts({ protocol, startPort, endPort }: TrafficSelector): string {
+  if (startPort === 0 && endPort === 65535) return '';
+  const range = (low: number, high: number) => (low === high ? `${low}` : `${low}-${high}`);
+  if (!hasTypes(protocol)) return ` port ${range(startPort, endPort)}`;
+  const [type, code] = [startPort >> 8, startPort & 255];
+  if (protocol === PROTOCOL.mobility) return ` type ${range(type, endPort >> 8)}`;
+  if (startPort === endPort) return ` type ${type} code ${code}`;
+  return code === 0 && (endPort & 255) === 255
+    ? ` type ${range(type, endPort >> 8)}`
+    : ` types and codes ${range(startPort, endPort)}`;
 }

@@ -91,8 +91,8 @@ describe('traffic selectors', () => {
     expect([a.children(), b.children()]).toEqual([['installed'], ['installed']]);
     expect(disagreements(a, b)).toEqual([]);
     expect(a.status().ikeSas[0]?.children[0]).toMatchObject({
-      localSelectors: [`2001:db8::1 proto 135 port ${5 << 8}`],
-      peerSelectors: [`2001:db8::a proto 135 port ${6 << 8}`],
+      localSelectors: ['2001:db8::1 proto 135 type 5'],
+      peerSelectors: ['2001:db8::a proto 135 type 6'],
     });
   });
 

@@ -40,6 +40,10 @@ describe('traffic selectors (RFC 7296 §2.9, §3.13.1)', () => {
   test('as text', () => {
     expect(showSelector(ts('10.1.0.0/24'))).toBe('10.1.0.0-10.1.0.255');
     expect(showSelector(ts('192.0.2.1', 17, 1701, 1701))).toBe('192.0.2.1 proto 17 port 1701');
+    expect(showSelector(ts('2001:db8::1', 135, 0x0500, 0x0500))).toBe('2001:db8::1 proto 135 type 5');
+    expect(showSelector(ts('2001:db8::1', 58, 0x9200, 0x92ff))).toBe('2001:db8::1 proto 58 type 146');
+    expect(showSelector(ts('192.0.2.1', 1, 0x0304, 0x0304))).toBe('192.0.2.1 proto 1 type 3 code 4');
+    expect(showSelector(ts('192.0.2.1', 1, 0x0304, 0x0306))).toBe('192.0.2.1 proto 1 types and codes 772-774');
   });
 
   const anySelector = fc
