@@ -1,9 +1,22 @@
 /** What each message may hold, RFC 4430 §6, as data; and the checks that run before any handler sees a payload. */
 
-import { PeerError } from '../src/errors.ts';
+import { PeerError, WireError } from '../src/errors.ts';
+import { readPayloads } from '../src/isakmp/chain.ts';
+import {
+  type Payload as QuickPayload,
+  type PayloadType as QuickType,
+  payloadNumber as quickNumber,
+} from '../src/isakmp/payloads.ts';
 import { nameOf } from '../src/wire/registry.ts';
-import { TYPE, type TypeName } from './message.ts';
-import { type Payload, type PayloadType, payloadName, payloadNumber, QUICK_MODE_VERSION } from './payloads.ts';
+import { IPSEC_DOI, TYPE, type TypeName } from './message.ts';
+import {
+  type IsakmpPayload,
+  type Payload,
+  type PayloadType,
+  payloadName,
+  payloadNumber,
+  QUICK_MODE_VERSION,
+} from './payloads.ts';
 
 /** Fewest and most occurrences. */
 type Count = readonly [number, number];
@@ -44,6 +57,34 @@ export const RULES: Readonly<Record<TypeName, readonly Form[]>> = {
   ],
 };
 
+/** One shape of the Quick Mode payloads in a KINK_ISAKMP. */
+interface QuickForm {
+  readonly name: string;
+  readonly when?: QuickType;
+  readonly holds: Partial<Readonly<Record<QuickType, Count>>>;
+}
+
+/** What each KINK_ISAKMP may hold besides Notify: of a command, and of the REPLY to it (RFC 4430 §6.3 to §6.5). HASH is not used (§5). */
+export const QUICK_RULES: Readonly<
+  Record<'CREATE' | 'DELETE' | 'STATUS', Readonly<Record<'command' | 'reply', readonly QuickForm[]>>>
+> = {
+  CREATE: {
+    command: [{ name: 'CREATE', holds: { SA: one, Nonce: one, KE: optional, ID: [0, 2] } }],
+    reply: [
+      { name: 'REPLY to CREATE', when: 'SA', holds: { SA: one, Nonce: optional, KE: optional, ID: [0, 2] } },
+      { name: 'REPLY that refuses CREATE', holds: { Notify: some } },
+    ],
+  },
+  DELETE: {
+    command: [{ name: 'DELETE', holds: { Delete: some } }],
+    reply: [{ name: 'REPLY to DELETE', holds: { Delete: any } }],
+  },
+  STATUS: { command: [{ name: 'STATUS', holds: {} }], reply: [{ name: 'REPLY to STATUS', holds: {} }] },
+};
+
+/** Octets of a nonce, RFC 2409 §5. */
+export const NONCE_BYTES = { min: 8, max: 256 } as const;
+
 /** Payloads that stay outside of KINK_ENCRYPT: they bring the key that opens it (RFC 4430 §6). */
 const OUTSIDE: readonly PayloadType[] = ['AP_REQ', 'AP_REP', 'TGT_REQ', 'TGT_REP', 'ENCRYPT'];
 
@@ -70,6 +111,47 @@ export function checkRules(messageType: number, outer: readonly Payload[], inner
       throw refused(`${form.name}: expected ${name}, found ${held(payloads)}`);
   }
   checkVersions(payloads);
+  return payloads;
+}
+
+/**
+ * Reads the payloads of a KINK_ISAKMP and checks what they are. Throws PeerError with the notify to answer with: INVALID-PAYLOAD-TYPE and the type
+ * as data, or PAYLOAD-MALFORMED (RFC 4430 §5.5).
+ */
+export function readQuick(
+  { first, chain }: IsakmpPayload,
+  command: keyof typeof QUICK_RULES,
+  direction: 'command' | 'reply',
+): readonly QuickPayload[] {
+  let payloads: QuickPayload[];
+  try {
+    payloads = readPayloads(chain, first, 'ISAKMP');
+  } catch (error) {
+    throw error instanceof WireError ? new PeerError('PAYLOAD-MALFORMED', error.message) : error;
+  }
+  const has = (type: QuickType) => payloads.some((payload) => payload.type === type);
+  const form = QUICK_RULES[command][direction].find(({ when }) => when === undefined || has(when))!;
+  const holds: Readonly<Record<string, Count>> = { VendorId: any, Notify: any, ...form.holds };
+  const found = quickHeld(payloads);
+  for (const payload of payloads) {
+    const most = holds[payload.type]?.[1] ?? 0;
+    if (most === 0) throw new PeerError('INVALID-PAYLOAD-TYPE', `${form.name}: ${found}`, Uint8Array.of(quickNumber(payload)));
+    if (payloads.filter(({ type }) => type === payload.type).length > most)
+      throw new PeerError('PAYLOAD-MALFORMED', `${form.name}: expected ${most} ${payload.type}, found ${found}`);
+    if (payload.type === 'Nonce' && (payload.data.length < NONCE_BYTES.min || payload.data.length > NONCE_BYTES.max))
+      throw new PeerError(
+        'PAYLOAD-MALFORMED',
+        `${form.name}: a nonce has ${NONCE_BYTES.min} to ${NONCE_BYTES.max} octets, this one ${payload.data.length} (RFC 2409 §5)`,
+      );
+    if ((payload.type === 'Delete' || payload.type === 'Notify') && payload.doi !== IPSEC_DOI)
+      throw new PeerError(
+        'PAYLOAD-MALFORMED',
+        `${form.name}: ${payload.type} of DOI ${payload.doi}, expected ${IPSEC_DOI} (RFC 4430 §4)`,
+      );
+  }
+  for (const [type, [fewest]] of Object.entries(holds))
+    if (fewest > 0 && !has(type as QuickType))
+      throw new PeerError('PAYLOAD-MALFORMED', `${form.name}: expected ${type}, found ${found}`);
   return payloads;
 }
 
@@ -120,6 +202,13 @@ function held(payloads: readonly Payload[]): string {
   const names = payloads.slice(0, 20).map((payload) => payloadName(payloadNumber(payload)));
   const more = payloads.length > names.length ? `, and ${payloads.length - names.length} more` : '';
   return `{ ${names.join(', ')}${more} }`;
+}
+
+function quickHeld(payloads: readonly QuickPayload[]): string {
+  return `{ ${payloads
+    .slice(0, 20)
+    .map((payload) => (payload.type === 'unknown' ? `type ${payload.number}` : payload.type))
+    .join(', ')} }`;
 }
 
 function refused(message: string): PeerError {

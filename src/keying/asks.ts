@@ -122,6 +122,13 @@ export class Asks<S extends Asker, P extends SaPair> {
     return outbound ? [...heard, ...this.#addOutbound(child, now)] : heard;
   }
 
+  /** ADD of both SAs: of a child whose larval inbound SA became another, which is deleted (KINK's optimistic keying, RFC 4430 §3.2). */
+  add(child: P, now: Instant): Heard<S, P>[] {
+    child.pending += 2;
+    const heard = this.#ask(saToAdd(child.parameters('inbound')), { for: 'install', child, direction: 'inbound' }, now);
+    return [...heard, ...this.#addOutbound(child, now)];
+  }
+
   installOutbound(child: P, now: Instant): Heard<S, P>[] {
     child.pending += 1;
     return this.#addOutbound(child, now);

@@ -99,14 +99,25 @@ export class FakeDatapath {
 
   #update(message: SadbMessage): SadbMessage {
     const spi = message.sa!.spi;
+    const running = this.sas.get(spi);
+    if (running !== undefined) {
+      // A running SA gets other lifetimes, never other keys.
+      const { keys, serial, packets } = running;
+      const changed = { ...this.#enter(message), serial, packets };
+      if (changed.keys !== keys) return sadbError(message, ERRNO.EINVAL);
+      this.sas.set(spi, changed);
+      return { ...message, keyAuth: undefined, keyEncrypt: undefined };
+    }
     if (!this.larval.delete(spi)) return sadbError(message, ERRNO.ESRCH);
     this.sas.set(spi, this.#enter(message));
     return { ...message, keyAuth: undefined, keyEncrypt: undefined };
   }
 
   #add(message: SadbMessage): SadbMessage {
-    if (this.outbound.has(message.sa!.spi)) return sadbError(message, ERRNO.EEXIST);
-    this.outbound.set(message.sa!.spi, this.#enter(message));
+    const inbound = `${message.destination!.address}` === this.address;
+    const sas = inbound ? this.sas : this.outbound;
+    if (sas.has(message.sa!.spi) || (inbound && this.larval.has(message.sa!.spi))) return sadbError(message, ERRNO.EEXIST);
+    sas.set(message.sa!.spi, this.#enter(message));
     return { ...message, keyAuth: undefined, keyEncrypt: undefined };
   }
 

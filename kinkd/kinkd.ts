@@ -1,0 +1,525 @@
+/** THE MACHINE of kinkd: it owns what there is with every principal and gives each datagram, PF_KEY message, ticket and command to the right one. It only routes. */
+
+import { readU32be } from '../src/bytes/bytes.ts';
+import type { LocalAddress } from '../src/config/expand.ts';
+import { defaultEngine, type Engine } from '../src/crypto/engine.ts';
+import { Fault, never } from '../src/errors.ts';
+import type { Mode } from '../src/ipsec/sa.ts';
+import { Acquires } from '../src/keying/acquires.ts';
+import { Adoption } from '../src/keying/adoption.ts';
+import { Asks, type Heard } from '../src/keying/asks.ts';
+import type { ChildPolicy } from '../src/keying/child-policy.ts';
+import type { Demand } from '../src/keying/demands.ts';
+import type { Details } from '../src/keying/events.ts';
+import { Failures } from '../src/keying/failures.ts';
+import type { AskedEnds, Beginner, KeyHost } from '../src/keying/host.ts';
+import { Replies } from '../src/keying/replies.ts';
+import { Wanted } from '../src/keying/wanted.ts';
+import { earliest, type Instant, type Machine, type RandomBytes } from '../src/machine.ts';
+import type { IpAddress, Path } from '../src/net/address.ts';
+import type { SadbMessage } from '../src/pfkey/message.ts';
+import { SADB_SASTATE } from '../src/pfkey/registry.ts';
+import { type Admin, perform } from './admin.ts';
+import { Answer } from './answer.ts';
+import { Association } from './association.ts';
+import { dropPair, failTransaction } from './endings.ts';
+import { event, type KinkdEventName } from './events.ts';
+import { receive } from './exchanges.ts';
+import { Generations } from './generations.ts';
+import { createInstalled, createRefused, rekey, spiForCreate, startCreate, startDelete, transactionDue } from './initiator.ts';
+import { type Accepted, AuthenticatorClock } from './krb5/ap-exchange.ts';
+import type { KinkPair } from './pair.ts';
+import type { Peer, Peers } from './peers.ts';
+import type { KinkdInput, KinkdOutput } from './ports.ts';
+import { Replays } from './replays.ts';
+import { answerDue, answerInstalled, answerRefused, spiForAnswer, trafficAcknowledges } from './responder.ts';
+import { probe, trafficSeen, watch } from './status.ts';
+import { Tickets } from './tickets.ts';
+import { Transaction } from './transaction.ts';
+
+export type { KinkdEvent, KinkdEventName } from './events.ts';
+export { KINKD_EVENTS } from './events.ts';
+export type { AssociationStatus, KinkdInput, KinkdOutput, KinkdSettings, KinkdStatus } from './ports.ts';
+
+/** Unprotected errors, and errors to strangers, a second. */
+const COMPLAINTS_PER_SECOND = 20;
+
+export interface KinkdOptions {
+  readonly random: RandomBytes;
+  /** Goes into `sadb_msg_pid` of every PF_KEY request; replies are matched by it and the sequence number. */
+  readonly pid: number;
+  /** When this daemon started, `wall`: nothing that it had before is known to it (RFC 4430 §4.2.1). */
+  readonly since: number;
+  /** The file of the replay cache as the last run left it. */
+  readonly replays?: Uint8Array | undefined;
+  /** The crypto engine; the default one unless a test needs another. */
+  readonly engine?: Engine;
+}
+
+export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
+  readonly random: RandomBytes;
+  readonly engine: Engine;
+  readonly EPOCH: number;
+  readonly clock = new AuthenticatorClock();
+  readonly asks: Asks<Transaction | Answer | Association, KinkPair>;
+  readonly failures = new Failures((name) => this.peers.byName(name) !== undefined || this.peers.child(name) !== undefined);
+  readonly replies: Replies;
+  readonly wanted: Wanted;
+  readonly counters = new Map<string, number>();
+  now: Instant = { mono: 0, wall: 0 };
+  local: readonly LocalAddress[] = [];
+  /** By remote. */
+  readonly #associations = new Map<string, Association>();
+  readonly #generations: Generations;
+  readonly #acquires: Acquires;
+  readonly #adoption: Adoption;
+  readonly #tickets: Tickets;
+  readonly #replays: Replays;
+  #complaints = { second: 0, count: 0 };
+  #outputs: KinkdOutput[] = [];
+
+  constructor({ random, pid, since, replays, engine = defaultEngine }: KinkdOptions) {
+    this.random = random;
+    this.engine = engine;
+    this.EPOCH = Math.floor(since / 1000) % 2 ** 32;
+    this.asks = new Asks(pid, (output) => this.emit(output));
+    this.replies = new Replies((output) => this.emit(output));
+    this.wanted = new Wanted(this);
+    this.#generations = new Generations(this, () => this.associations);
+    this.#acquires = new Acquires(this, this.wanted);
+    this.#adoption = new Adoption((sa, drainMs, now) => this.#heard(this.asks.remove(sa, drainMs, now)));
+    this.#tickets = new Tickets(this);
+    this.#replays = new Replays(this, replays);
+  }
+
+  get peers(): Peers {
+    return this.#generations.peers;
+  }
+
+  get policies() {
+    return this.peers.policies;
+  }
+
+  get generation(): number {
+    return this.#generations.generation;
+  }
+
+  get associations(): readonly Association[] {
+    return [...this.#associations.values()];
+  }
+
+  handle(input: KinkdInput, now: Instant): readonly KinkdOutput[] {
+    this.now = now;
+    this.#outputs = [];
+    try {
+      this.#take(input);
+      for (const association of this.associations) this.#tidy(association);
+    } catch (error) {
+      this.#fault(error, undefined);
+    }
+    const outputs = this.#outputs;
+    this.#outputs = [];
+    return outputs;
+  }
+
+  wakeAt(): number | undefined {
+    const associations = this.associations.map((association) => association.wakeAt());
+    return earliest(...associations, this.asks.wakeAt(), this.wanted.wakeAt(), this.#acquires.wakeAt());
+  }
+
+  #take(input: KinkdInput): void {
+    switch (input.kind) {
+      case 'tick':
+        return this.#tick();
+      case 'datagram':
+        return receive(this, input.path, input.bytes);
+      case 'pfkey':
+        return this.#heard(this.asks.hear({ kind: 'message', message: input.message }, this.now));
+      case 'pfkey-link':
+        return this.#link(input.up);
+      case 'prepare':
+        return this.#generations.prepare(input.generation, input.settings);
+      case 'commit':
+        return this.#commit(input.generation);
+      case 'abort':
+        return this.#generations.abort(input.generation);
+      case 'addresses':
+        this.local = input.addresses;
+        return this.#generations.relocate();
+      case 'answer':
+        return this.#answered(input);
+      case 'command':
+        return perform(this, input.id, input.command);
+      default:
+        return never(input);
+    }
+  }
+
+  #answered(input: Extract<KinkdInput, { kind: 'answer' }>): void {
+    if ('selector' in input) return this.#acquires.answered(input.id, input.selector);
+    const association = this.#tickets.transactionOf(input.id)?.association;
+    if (association === undefined) return;
+    this.guard(association, () => this.#tickets.answered(input.id, input.ticket, input.ticket === undefined ? input.why : ''));
+  }
+
+  // Time.
+
+  #tick(): void {
+    const { mono } = this.now;
+    this.#heard(this.asks.passTime(this.now));
+    this.#acquires.passTime(this.now);
+    for (const association of this.associations) this.guard(association, () => this.#passTime(association, mono));
+    this.#tickets.passTime();
+    this.wanted.passTime();
+  }
+
+  #passTime(association: Association, mono: number): void {
+    const due = <T extends { readonly deadline: number | undefined }>(all: Iterable<T>) =>
+      [...all].filter(({ deadline }) => deadline !== undefined && deadline <= mono);
+    for (const transaction of due(association.transactions.values())) transactionDue(transaction);
+    for (const answer of due(association.answers.values())) answerDue(answer);
+    const retired = association.pairs.filter(({ retireAt }) => retireAt !== undefined && retireAt <= mono);
+    if (retired.length > 0) startDelete(association, retired, 'another pair took its place');
+    for (const pair of association.pairs) {
+      if (pair.rekeyAt === undefined || pair.rekeyAt > mono) continue;
+      pair.rekeyAt = undefined;
+      rekey(pair);
+    }
+    if (association.timers.takeDue(mono).length > 0) probe(association);
+  }
+
+  /** Work on behalf of one association: a fault of ours in it ends that one and leaves the rest alone. */
+  guard(association: Association, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#fault(error, association);
+      this.#abandon(association);
+    }
+  }
+
+  #fault(error: unknown, association: Association | undefined): void {
+    const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+    const where = error instanceof Error ? (error.stack ?? '').split('\n').slice(1, 4).join(' ').replace(/\s+/g, ' ') : undefined;
+    this.report('fault', text, { sa: association?.name, where });
+  }
+
+  #abandon(association: Association): void {
+    for (const transaction of [...association.transactions.values()]) failTransaction(transaction, 'a fault of this program');
+    for (const pair of [...association.pairs]) dropPair(pair, 0, 'a fault of this program', false);
+    for (const answer of [...association.answers.values()]) answer.forget();
+  }
+
+  /** Keeps the watch over a peer while there are SAs with it; forgets one that is not configured any more when nothing is left of it. */
+  #tidy(association: Association): void {
+    watch(association);
+    if (!association.idle || this.peers.byName(association.peer.name) !== undefined) return;
+    association.closed = true;
+    this.#associations.delete(association.peer.name);
+  }
+
+  // The datapath.
+
+  #heard(news: readonly Heard<Transaction | Answer | Association, KinkPair>[]): void {
+    for (const one of news) {
+      switch (one.kind) {
+        case 'spi':
+          this.#spiArrived(one.sa, one.spi);
+          break;
+        case 'installed':
+          this.guard(one.child.association, () => this.#installed(one.child));
+          break;
+        case 'refused':
+          this.guard(one.child.association, () => this.#refused(one.child, one.why));
+          break;
+        case 'counted':
+          this.#counted(one.sa, one.child, one.packets);
+          break;
+        case 'acquire':
+          this.#acquires.asked(one.message);
+          break;
+        case 'expire':
+          this.#expire(one.message);
+          break;
+        case 'synchronised':
+          this.#synchronised(one.sas);
+          break;
+        case 'moved': // KINK has no NAT traversal
+        case 'migrate':
+          break;
+        default:
+          this.report('datapath-lost', `the datapath did not let us register: ${one.why}`);
+      }
+    }
+  }
+
+  #spiArrived(asker: Transaction | Answer | Association, spi: number | undefined): void {
+    if (asker instanceof Transaction) this.guard(asker.association, () => spiForCreate(asker, spi));
+    else if (asker instanceof Answer) this.guard(asker.association, () => spiForAnswer(asker, spi));
+  }
+
+  #installed(pair: KinkPair): void {
+    const asker = this.#askerOf(pair);
+    if (asker instanceof Transaction) createInstalled(asker, pair);
+    else if (asker instanceof Answer) answerInstalled(asker, pair);
+  }
+
+  #refused(pair: KinkPair, why: string): void {
+    const asker = this.#askerOf(pair);
+    if (asker instanceof Transaction) createRefused(asker, why);
+    else if (asker instanceof Answer) answerRefused(asker, why);
+  }
+
+  /** The command or the answer that a pair is installed for. */
+  #askerOf(pair: KinkPair): Transaction | Answer | undefined {
+    const { transactions, answers } = pair.association;
+    const ours = [...transactions.values()].find(
+      ({ work }) => work.kind === 'create' && (work.optimistic === pair || work.pair === pair),
+    );
+    return ours ?? [...answers.values()].find(({ pairs }) => pairs.includes(pair));
+  }
+
+  #counted(asker: Transaction | Answer | Association, pair: KinkPair, packets: number | undefined): void {
+    if (asker instanceof Association) this.guard(asker, () => trafficSeen(asker, pair, packets));
+    else if (asker instanceof Answer) this.guard(asker.association, () => trafficAcknowledges(asker, packets));
+  }
+
+  #link(up: boolean): void {
+    this.report(up ? 'datapath-up' : 'datapath-lost', up ? 'connected to the datapath' : 'the connection to the datapath broke');
+    this.#heard(this.asks.hear({ kind: up ? 'connected' : 'disconnected' }, this.now));
+  }
+
+  /** What the datapath has and what we think it has: strangers are adopted, what is missing is negotiated anew with new keys. */
+  #synchronised(sas: readonly SadbMessage[]): void {
+    const lost = this.#adoption.compare(sas, this.pairs());
+    if (lost.length > 0)
+      this.report('datapath-restarted', `the datapath has lost ${lost.length} child SAs: they are negotiated anew`, {
+        children: lost.length,
+      });
+    for (const pair of lost) this.guard(pair.association, () => this.#renegotiate(pair));
+    for (const { sa, destination, lifetimeCurrent } of sas) {
+      const pair = sa?.state === SADB_SASTATE.DYING ? this.#pairOf(sa.spi, destination?.address) : undefined;
+      if (pair !== undefined) this.#softExpired(pair, lifetimeCurrent);
+    }
+    this.#startAdopted();
+    this.wanted.startStanding();
+  }
+
+  /** SAs of an earlier run are replaced by new ones: as soon as both the DUMP and the configuration are there, whichever came last. */
+  #startAdopted(): void {
+    for (const name of this.#adoption.news(this.peers.served)) {
+      this.report('sa-adopted', `SAs of an earlier run serve ${name}; they are kept until new ones carry its traffic`, {
+        child: name,
+      });
+      const policy = this.peers.child(name);
+      if (policy !== undefined && this.wanted.mayInitiate(policy)) this.wanted.demand(policy, {}, true);
+    }
+  }
+
+  #renegotiate(pair: KinkPair): void {
+    const { association, policy } = pair;
+    const asker = this.#askerOf(pair);
+    if (asker instanceof Transaction && asker.stage !== 'lingering')
+      return failTransaction(asker, 'the datapath was started anew');
+    const inUse = pair.usable && !pair.superseded;
+    pair.superseded = true;
+    startDelete(association, [pair], 'the datapath has lost it');
+    if (inUse && this.wanted.mayInitiate(policy)) this.wanted.demand(policy, {}, false);
+  }
+
+  #expire(message: SadbMessage): void {
+    const { sa, destination, lifetimeHard, lifetimeCurrent } = message;
+    if (sa === undefined || destination === undefined) return;
+    const pair = this.#pairOf(sa.spi, destination.address);
+    if (pair === undefined) return this.#adoption.expired(sa.spi);
+    if (lifetimeHard === undefined) return this.#softExpired(pair, lifetimeCurrent);
+    if (pair.state !== 'gone') this.guard(pair.association, () => this.#hardExpired(pair));
+  }
+
+  #pairOf(spi: number, destination: IpAddress | undefined): KinkPair | undefined {
+    const pairs = this.pairs();
+    return (
+      pairs.find((pair) => pair.spiIn === spi && (destination === undefined || pair.path.local.address.equals(destination))) ??
+      pairs.find((pair) => pair.spiOut === spi && destination !== undefined && pair.path.remote.address.equals(destination))
+    );
+  }
+
+  /** RFC 4430 §3.5: the original initiator rekeys. An SA that nobody uses may end. */
+  #softExpired(pair: KinkPair, lifetimeCurrent: SadbMessage['lifetimeCurrent']): void {
+    const used =
+      (lifetimeCurrent?.allocations ?? 0) > 0 || (lifetimeCurrent?.bytes ?? 0) > 0 || (lifetimeCurrent?.usetime ?? 0) > 0;
+    const wanted = used || pair.policy.policy.initiate === 'start';
+    if (wanted && pair.agreed.initiator) this.guard(pair.association, () => void rekey(pair));
+  }
+
+  #hardExpired(pair: KinkPair): void {
+    if (pair.state === 'deleting') return;
+    startDelete(pair.association, [pair], 'it reached the end of its lifetime');
+  }
+
+  askTicket(transaction: Transaction, fresh: boolean): void {
+    this.#tickets.ask(transaction, fresh);
+  }
+
+  askSpi(asker: Transaction | Answer, role: 'request' | 'response', mode: Mode, reqid: number): void {
+    this.#heard(this.asks.spi(asker, role, { mode, reqid, path: asker.path }, this.now));
+  }
+
+  releaseSpi(spi: number): void {
+    this.#heard(this.asks.release(spi, this.now));
+  }
+
+  install(pair: KinkPair, outbound: boolean): void {
+    this.#heard(this.asks.install(pair, outbound, this.now));
+  }
+
+  installOutbound(pair: KinkPair): void {
+    this.#heard(this.asks.installOutbound(pair, this.now));
+  }
+
+  replaceOptimistic(optimistic: KinkPair, pair: KinkPair): void {
+    this.#heard(this.asks.uninstall(optimistic, 0, this.now));
+    this.#heard(this.asks.add(pair, this.now));
+  }
+
+  uninstallOutbound(pair: KinkPair): void {
+    if (pair.outboundState !== 'installed') return;
+    pair.outboundState = 'none';
+    this.#heard(this.asks.remove(pair.parameters('outbound'), 0, this.now));
+  }
+
+  uninstall(pair: KinkPair, drainMs: number): void {
+    this.#heard(this.asks.uninstall(pair, drainMs, this.now));
+  }
+
+  countInbound(asker: Transaction | Answer | Association, pair: KinkPair): void {
+    this.#heard(this.asks.countInbound(asker, pair, this.now));
+  }
+
+  #commit(generation: number): void {
+    if (!this.#generations.commit(generation)) return;
+    this.#replays.configure(this.peers.config.kerberos.clockSkew);
+    this.wanted.resumeAll();
+    if (!this.asks.up) return;
+    this.#startAdopted();
+    this.wanted.startStanding();
+  }
+
+  // What is wanted.
+
+  pairs(): readonly KinkPair[] {
+    return this.associations.flatMap(({ pairs }) => pairs);
+  }
+
+  beginner(policy: ChildPolicy): Beginner {
+    return this.peers.beginner(policy);
+  }
+
+  negotiate(demand: Demand, asked: AskedEnds | undefined): void {
+    const { policy } = demand;
+    const refuse = (why: string) => this.failed(demand, why);
+    const peer = this.peers.byName(policy.remote);
+    if (peer === undefined) return refuse(`remote ${policy.remote} has no kink block that acceptable_kmp names`);
+    const remote = this.peers.remoteEndpoint(peer, policy, asked?.remote);
+    if (remote === undefined) return refuse(`remote ${peer.name} has no address to begin with: write one in peers_ipaddr`);
+    const local = this.peers.localEndpoint(remote.address, policy, asked?.local, this.local);
+    if (local === undefined)
+      return refuse(`no address of ours to reach ${remote.address} from: write one in interface { kink } or my_sa_ipaddr`);
+    const path: Path = { local, remote, encapsulated: false };
+    const association = this.associationOf(peer, path);
+    this.guard(association, () => startCreate(association, path, demand));
+  }
+
+  satisfied(demand: Demand, pair: KinkPair): void {
+    this.wanted.satisfied(demand, pair);
+  }
+
+  failed(demand: Demand, why: string): void {
+    this.wanted.failed(demand, why);
+  }
+
+  arrived(pair: KinkPair): void {
+    this.wanted.arrived(pair);
+  }
+
+  carried(pair: KinkPair): void {
+    this.#adoption.carried(pair, this.now);
+  }
+
+  pairGone(pair: KinkPair, why: string, wanted: boolean): void {
+    this.wanted.childGone(pair, why, wanted);
+  }
+
+  ended(association: Association): void {
+    this.replies.gone(association);
+  }
+
+  // Tables.
+
+  associationOf(peer: Peer, path: Path): Association {
+    const known = this.#associations.get(peer.name);
+    if (known !== undefined) return known;
+    const association = new Association(this, peer, path);
+    this.#associations.set(peer.name, association);
+    return association;
+  }
+
+  transaction(XID: number): Transaction | undefined {
+    for (const { transactions } of this.associations) {
+      const found = transactions.get(XID);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  }
+
+  newXid(): number {
+    for (let tries = 0; tries < 100; tries++) {
+      const XID = readU32be(this.random(4));
+      if (this.transaction(XID) === undefined) return XID;
+    }
+    throw new Fault('the source of randomness repeats itself: no unused XID in 100 draws');
+  }
+
+  get replaysComplete(): boolean {
+    return this.#replays.complete;
+  }
+
+  get replaysSize(): number {
+    return this.#replays.size;
+  }
+
+  isReplay(authenticatorId: Uint8Array): boolean {
+    return this.#replays.has(authenticatorId);
+  }
+
+  keepAuthenticator(accepted: Accepted): void {
+    this.#replays.add(accepted);
+  }
+
+  mayComplain(): boolean {
+    const second = Math.floor(this.now.mono / 1000);
+    if (second !== this.#complaints.second) this.#complaints = { second, count: 0 };
+    this.#complaints.count += 1;
+    return this.#complaints.count <= COMPLAINTS_PER_SECOND;
+  }
+
+  // Small services.
+
+  emit(output: KinkdOutput): void {
+    this.#outputs.push(output);
+  }
+
+  remember(subject: string, why: string): void {
+    this.failures.remember(subject, why, this.now.wall);
+  }
+
+  readonly report = (name: KinkdEventName, message: string, details: Details = {}): void => {
+    const told = event(name, message, details);
+    const again = this.failures.note(told, this.now.wall);
+    this.emit({ kind: 'event', event: again ? { ...told, severity: 'debug' } : told });
+  };
+
+  count(name: string): void {
+    this.counters.set(name, (this.counters.get(name) ?? 0) + 1);
+  }
+}

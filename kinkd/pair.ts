@@ -1,0 +1,54 @@
+/** A pair of IPsec SAs that a CREATE made: whose it is, and what was agreed on, as `src/keying` and the datapath know it. */
+
+import type { IpsecConfig, Limit } from '../src/config/config.ts';
+import type { Alternative, Choice } from '../src/isakmp/quick-mode.ts';
+import { type Agreement, SaPair } from '../src/keying/sa-pair.ts';
+import type { Path } from '../src/net/address.ts';
+import type { Association } from './association.ts';
+
+/** An `ipsec` section as Quick Mode offers it. */
+export interface Offered extends Alternative {
+  readonly ipsec: IpsecConfig;
+}
+
+export type KinkChoice = Choice<Offered>;
+
+export class KinkPair extends SaPair {
+  readonly association: Association;
+  readonly choice: KinkChoice;
+  /** The pair that it was made to replace. */
+  readonly replaces: KinkPair | undefined;
+  /** When a pair that another took the place of is to be deleted by us, `mono`. */
+  retireAt: number | undefined;
+  /** When a rekey that failed is tried again, `mono`. */
+  rekeyAt: number | undefined;
+
+  constructor(
+    association: Association,
+    agreed: Omit<Agreement, 'ipsec'>,
+    choice: KinkChoice,
+    path: Path,
+    replaces?: KinkPair | undefined,
+  ) {
+    const { now, random } = association.host;
+    const ipsec = {
+      lifetimeTime: limitOf(choice.lifetime.seconds * 1000),
+      lifetimeBytes: limitOf(choice.lifetime.bytes),
+      lifetimePackets: limitOf(choice.lifetime.packets),
+      replayWindow: choice.alternative.ipsec.replayWindow,
+    };
+    const algorithms = { ...choice.suite, extendedSequence: false };
+    super({ ...agreed, ipsec }, algorithms, path, false, now.mono, random(1)[0]! / 255);
+    this.association = association;
+    this.choice = choice;
+    this.replaces = replaces;
+  }
+
+  get owner(): Association {
+    return this.association;
+  }
+}
+
+function limitOf(value: number): Limit {
+  return value === 0 ? 'infinite' : value;
+}
