@@ -6,7 +6,7 @@ import type { AddressSpec, IdentityConfig, Ikev1Config, Ikev2Config, KerberosCon
 import { type Diagnostics, quoted, type Span } from './diagnostics.ts';
 import type { Placed } from './kinds.ts';
 import type { IKEV1, IKEV2, KINK, REMOTE } from './schema.ts';
-import type { Principal } from './schema-kink.ts';
+import { type PrincipalConfig, splitPrincipal } from './schema-kink.ts';
 import type { SHARED } from './schema-shared.ts';
 import type { Named } from './sections.ts';
 
@@ -113,10 +113,10 @@ function checkMode(modes: readonly Placed<'main' | 'aggressive' | 'base' | 'all'
 export function compileKink(
   { values, at, written }: Layers<typeof KINK.words>,
   remote: Remote,
-  { realm }: KerberosConfig,
+  { backend, realm, kdcs }: KerberosConfig,
   report: Diagnostics,
 ): KinkConfig | undefined {
-  const complete = (word: 'my_principal' | 'peers_principal', principal: Principal): string | undefined => {
+  const complete = (word: 'my_principal' | 'peers_principal', principal: PrincipalConfig): string | undefined => {
     const found = principal.realm ?? realm;
     if (found !== undefined) return `${principal.name}@${found}`;
     report.error(
@@ -157,6 +157,21 @@ export function compileKink(
   const myPrincipal = mine === undefined ? undefined : complete('my_principal', mine);
   const peersPrincipal = peers === undefined ? undefined : complete('peers_principal', peers);
   if (myPrincipal === undefined || peersPrincipal === undefined) return undefined;
+  if (backend === 'builtin' && !values.passive) {
+    if (kdcs.length === 0)
+      report.warning(
+        remote.at,
+        `the remote ${quoted(remote.name)} can be answered only: \`backend builtin\` has no KDC to get a ticket from`,
+        'write kerberos { kdc ADDRESS; };',
+      );
+    const ours = splitPrincipal(myPrincipal)?.realm ?? '';
+    if (splitPrincipal(peersPrincipal)?.realm !== ours)
+      report.warning(
+        at('peers_principal'),
+        `${quoted(peersPrincipal)} can be answered only: \`backend builtin\` gets tickets of the realm ${quoted(ours)} alone`,
+        'write kerberos { backend node_krb5; };',
+      );
+  }
   return {
     passive: values.passive,
     peersIpaddr: valuesOf(values.peers_ipaddr),

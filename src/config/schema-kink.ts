@@ -9,19 +9,25 @@ import { boolean, choice, duration, type Kind, kind, listOf, octets, parseNumber
 import { GROUPS_V1, PROPOSAL_CHECK } from './schema-ikev1.ts';
 import { SHARED, without } from './schema-shared.ts';
 
-/** A principal as written (RFC 1964 §2.1.1): components between `/`, and a realm behind `@`; a backslash takes either's meaning away. */
-export interface Principal {
+/** A principal as written (RFC 1964 §2.1.3): components between `/`, and a realm behind `@`; a backslash takes either's meaning away. */
+export interface PrincipalConfig {
   readonly name: string;
   readonly realm: string | undefined;
 }
 
 const PRINCIPAL = /^((?:[^@/\\]|\\.)+(?:\/(?:[^@/\\]|\\.)+)*)(?:@((?:[^@/\\]|\\.)+))?$/;
 
-const principal: Kind<Principal> = kind('NAME[/INSTANCE][@REALM]', (cursor) => {
+/** Name and realm; undefined where the text is no principal. */
+export function splitPrincipal(text: string): PrincipalConfig | undefined {
+  const [, name, realm] = PRINCIPAL.exec(text) ?? [];
+  return name === undefined ? undefined : { name, realm };
+}
+
+const principal: Kind<PrincipalConfig> = kind('NAME[/INSTANCE][@REALM]', (cursor) => {
   const word = cursor.text('a principal');
   if (word === undefined) return undefined;
-  const [whole, name, realm] = PRINCIPAL.exec(word.text) ?? [];
-  if (whole !== undefined) return { name: name!, realm };
+  const split = splitPrincipal(word.text);
+  if (split !== undefined) return split;
   cursor.reader.report.error(
     word.atom.span,
     `${quoted(word.text)} is no principal`,

@@ -209,6 +209,18 @@ describe('kink { }', () => {
     ]);
   });
 
+  test('says where our own client of Kerberos gets no ticket, unless we only answer', () => {
+    const own = (principals: string, kerberos = '') => inKink(principals, `kerberos { backend builtin; ${kerberos} };`).warnings;
+    const same = 'my_principal "kink/a@R"; peers_principal "kink/b@R";';
+    expect(own(same)).toEqual(['1:8 the remote `r` can be answered only: `backend builtin` has no KDC to get a ticket from']);
+    expect(own(same, 'kdc 192.0.2.88;')).toEqual([]);
+    expect(own('my_principal "kink/a@R"; peers_principal "kink/b@S";', 'kdc 192.0.2.88;')).toEqual([
+      '2:26 `kink/b@S` can be answered only: `backend builtin` gets tickets of the realm `R` alone',
+    ]);
+    expect(own(`${same} passive on;`)).toEqual([]);
+    expect(inKink(same).warnings).toEqual([]);
+  });
+
   test('racoon2 named an inbound selector of the peer: the policies say that now', () => {
     expect(run(`remote r { kink { ${KINK} };\nselector_index s_in; };`).warnings).toEqual(['2:1 `selector_index` has no effect']);
   });
