@@ -46,7 +46,7 @@ export function openCredentialSource(options: CredentialSourceOptions): Credenti
     );
   if (kdcs.length === 0)
     throw new SystemError(
-      `tickets can come from nowhere: ${loaded.problem}, and kerberos { … } names no KDC for our own client; add a kdc { … }`,
+      `tickets can come from nowhere: ${loaded.problem}, and kerberos { … } names no KDC for our own client; add kdc HOST;`,
       'EDESTADDRREQ',
     );
   return new BuiltinSource(options, loaded.problem);

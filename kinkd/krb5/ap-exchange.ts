@@ -145,7 +145,7 @@ export function acceptApReq(apReq: Uint8Array, acceptor: Acceptor, wall: number,
   return { key, client, server, ctime, cusec, endtime: part.endtime, authenticatorId, mutualRequired };
 }
 
-/** KRB_AP_REP for an AP-REQ that was accepted (or refused with a key, where KINK still proves itself), §3.2.4: no subkey, RFC 4430 §3.1. */
+/** KRB_AP_REP for an AP-REQ that was accepted (or refused with a key, where KINK still proves itself), §3.2.4: no subkey, RFC 4430 §7. */
 export function makeApRep({ key, ctime, cusec }: Refused | Accepted, random: RandomBytes): Uint8Array {
   const part = EncApRepPart.write({ ctime, cusec });
   return ApRep.write({ encPart: sealed(key, KEY_USAGE.AP_REP, part, random) });
@@ -225,8 +225,11 @@ function keysFor(keytab: Keytab, server: Principal, { etype, kvno }: EncryptedDa
 
 function openTicket(encPart: EncryptedData, keys: readonly KeytabEntry[]): EncTicketPartValue {
   for (const key of keys) {
-    const part = decrypt(key, KEY_USAGE.TICKET, encPart.cipher);
-    if (part !== undefined) return decode(EncTicketPart, part, 'EncTicketPart');
+    const text = decrypt(key, KEY_USAGE.TICKET, encPart.cipher);
+    if (text === undefined) continue;
+    const part = decode(EncTicketPart, text, 'EncTicketPart');
+    text.fill(0); // it holds the session key
+    return part;
   }
   throw new ApError(
     'KRB_AP_ERR_BAD_INTEGRITY',

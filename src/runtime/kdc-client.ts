@@ -78,7 +78,7 @@ export class KdcClient {
 
   async #rounds(request: Uint8Array): Promise<Uint8Array> {
     const { kdcs, by } = this.#options;
-    if (kdcs.length === 0) throw new SystemError('no KDC is known; write kerberos { kdc { … } }', 'EDESTADDRREQ');
+    if (kdcs.length === 0) throw new SystemError('no KDC is known; write kerberos { kdc HOST; }', 'EDESTADDRREQ');
     const deadline = performance.now() + LONGEST_MS;
     const problems = new Map<string, string>();
     for (const [round, { by: usual, waitMs }] of ROUNDS.entries()) {

@@ -3,15 +3,20 @@
 import { describe, expect, test } from 'vitest';
 import { acceptApReq, buildApReq, checkApRep, makeApRep, makeKrbError, readKrbError } from '../../../kinkd/krb5/ap-exchange.ts';
 import { PREFERRED_ETYPES } from '../../../kinkd/krb5/enctypes.ts';
-import { ApError } from '../../../kinkd/krb5/errors.ts';
+import { ApError, KdcError } from '../../../kinkd/krb5/errors.ts';
+import { AsExchange, asksForTcp, TgsExchange } from '../../../kinkd/krb5/kdc-exchange.ts';
+import { Keytab } from '../../../kinkd/krb5/keytab.ts';
+import { ticketGranter } from '../../../kinkd/krb5/principal.ts';
+import { StandInKdc } from '../../../kinkd/krb5/stand-in-kdc.ts';
 import { equal, hex } from '../../../src/bytes/bytes.ts';
 import { WireError } from '../../../src/errors.ts';
 import { COUNT, LIMIT, MemoryBound } from '../../support/fuzz.ts';
-import { HOSTB, NOON, testRealm } from '../../support/kerberos.ts';
+import { HOSTA, HOSTB, NOON, REALM, testRealm } from '../../support/kerberos.ts';
 import { mutate, numbers } from '../../support/mutate.ts';
+import { seededRandom } from '../../support/random.ts';
 
 const at = { ctime: NOON / 1000, cusec: 1 };
-const OURS = [ApError, WireError];
+const OURS = [ApError, KdcError, WireError];
 
 /** The errors of the house, or undefined where there was none. */
 function refusal(attempt: () => unknown): Error | undefined {
@@ -85,5 +90,43 @@ describe('mutations', () => {
       else if (i % 2 === 0) expect(equal(mutant, original)).toBe(true);
     }
     expect(refused).toBeGreaterThan(COUNT / 2);
+  });
+
+  test(`of what a KDC answers and is asked (${COUNT})`, LIMIT, () => {
+    const random = numbers(23);
+    const octets = seededRandom(23);
+    const keytab = new Keytab(
+      [HOSTA, HOSTB, ticketGranter(REALM)].flatMap((name) => StandInKdc.principalKeys(name, [20, 17], octets)),
+    );
+    const kdc = new StandInKdc(REALM, keytab, octets);
+    const initial = new AsExchange(HOSTA, keytab, octets);
+    const first = initial.request(NOON);
+    const required = kdc.answer(first, NOON);
+    expect(new AsExchange(HOSTA, keytab, octets).conclude(required, NOON)).toBe('again');
+    initial.conclude(required, NOON);
+    const second = initial.request(NOON);
+    const asRep = kdc.answer(second, NOON);
+    const tgt = initial.conclude(asRep, NOON);
+    if (tgt === 'again') throw new Error('no ticket-granting ticket');
+    const granting = new TgsExchange(tgt, HOSTB, octets);
+    const third = granting.request(NOON);
+    const tgsRep = kdc.answer(third, NOON);
+    expect(granting.conclude(tgsRep, NOON)).toMatchObject({ server: HOSTB });
+
+    const answers: readonly (readonly [Uint8Array, (mutant: Uint8Array) => unknown])[] = [
+      [required, (mutant) => new AsExchange(HOSTA, keytab, octets).conclude(mutant, NOON)],
+      [asRep, (mutant) => initial.conclude(mutant, NOON)],
+      [tgsRep, (mutant) => granting.conclude(mutant, NOON)],
+      [required, asksForTcp],
+      [first, (mutant) => kdc.answer(mutant, NOON)],
+      [second, (mutant) => kdc.answer(mutant, NOON)],
+      [third, (mutant) => kdc.answer(mutant, NOON)],
+    ];
+    let refused = 0;
+    for (let i = 0; i < COUNT; i++) {
+      const [original, attempt] = answers[i % answers.length]!;
+      if (refusal(() => attempt(mutate(original, random))) !== undefined) refused += 1;
+    }
+    expect(refused).toBeGreaterThan(COUNT / 3);
   });
 });

@@ -136,7 +136,7 @@ describe('builtin', () => {
 
   test('settings that can give no ticket', async () => {
     const kerberos = { backend: 'builtin' as const, realm: REALM, kdcs: [], keytab: keytab(), clockSkew: 300_000 };
-    await expect(source({ kerberos }).serviceTicket(HOSTB)).rejects.toThrow('no KDC is known; write kerberos { kdc');
+    await expect(source({ kerberos }).serviceTicket(HOSTB)).rejects.toThrow('no KDC is known; write kerberos { kdc HOST;');
     const loose = source();
     chmodSync(keytab(), 0o644);
     await expect(loose.serviceTicket(HOSTB)).rejects.toThrow('chmod 600');
