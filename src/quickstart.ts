@@ -1,19 +1,24 @@
 /**
- * The quick start (`npm start`): two complete nodes on this machine, as any user, without privilege or configuration. Shows the negotiation
- * as the RFC's ladder, the SAs it installed, and pings through ESP; then stays up until Ctrl-C, or leaves with `--once`.
+ * The quick start (`npm start`): two complete nodes on this machine, as any user, without privilege or configuration, over the protocol that
+ * `--protocol` names. Shows the negotiation as the RFC's ladder, the SAs it installed, and pings through ESP; then stays up until Ctrl-C, or
+ * leaves with `--once`.
  */
 
-import { chmodSync, copyFileSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
+import { lint } from './config/index.ts';
 import type { PingResult } from './datapath-process/ports.ts';
 import type { Event } from './event.ts';
 import { ask } from './front-door/ask.ts';
 import { keygen } from './front-door/keygen.ts';
 import { pingLine } from './front-door/ping.ts';
 import { type ChildSa, statusOf } from './front-door/status.ts';
+import { IpAddress } from './net/address.ts';
+import { type Realm, type RealmSpec, startRealm } from './quickstart/realm.ts';
+import { sourceFiles } from './runtime/files.ts';
 import type { Daemon } from './runtime/shell.ts';
 import { startSuite } from './suite.ts';
 
@@ -26,15 +31,24 @@ const NODES = [
 const PINGS = 3;
 const READY_LIMIT_MS = 10_000;
 
+/** What each protocol is, for people: where the ladder is drawn. */
+const PROTOCOLS = {
+  ikev2: 'RFC 7296 §1.2',
+  ikev1: 'RFC 2409 §5.4, §5.5',
+  kink: 'RFC 4430 §3',
+} as const;
+type Protocol = keyof typeof PROTOCOLS;
+
 interface Node {
   readonly name: string;
   readonly runDir: string;
   readonly suite: Daemon;
 }
 
-async function quickstart(once: boolean): Promise<void> {
+async function quickstart(protocol: Protocol, once: boolean): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'tanuki-'));
   const nodes: Node[] = [];
+  let realm: Realm | undefined;
   let interrupted: () => void = () => {};
   const interruption = new Promise<void>((resolve) => {
     interrupted = resolve;
@@ -47,7 +61,11 @@ async function quickstart(once: boolean): Promise<void> {
   try {
     say('Tanuki quick start: two nodes on this machine, no privilege, no configuration.');
     say(`Policies: ${POLICIES}{a,b}.conf`);
-    preparePolicies(directory);
+    preparePolicies(directory, protocol);
+    if (protocol === 'kink') {
+      realm = await startRealm(realmOf(directory), say);
+      say(`Kerberos: ${realm.what}.`);
+    }
     for (const { name, file } of NODES) {
       const runDir = join(directory, name.toLowerCase());
       const suite = await startSuite({
@@ -58,7 +76,7 @@ async function quickstart(once: boolean): Promise<void> {
       });
       nodes.push({ name, runDir, suite });
     }
-    say(`\nThe negotiation (RFC 7296 §1.2), as A saw it; A speaks to the right:\n`);
+    say(`\nThe negotiation (${PROTOCOLS[protocol]}), as A saw it; A speaks to the right:\n`);
     await until(() => childrenUp(nodes), READY_LIMIT_MS);
     for (const node of nodes) await showSas(node);
     await pings(nodes[0]!);
@@ -75,18 +93,39 @@ async function quickstart(once: boolean): Promise<void> {
   } finally {
     goingDown = true;
     for (const node of nodes.reverse()) await node.suite.stop();
+    await realm?.stop();
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
-/** Both policy files and a fresh pre-shared key, private to this run. */
-function preparePolicies(directory: string): void {
+/** The policy files with the protocol in them, and a fresh pre-shared key, private to this run. */
+function preparePolicies(directory: string, protocol: Protocol): void {
   if (!existsSync(POLICIES)) throw new Error(`the example policies are missing: expected them in ${POLICIES}`);
   for (const file of readdirSync(POLICIES)) {
     copyFileSync(join(POLICIES, file), join(directory, file));
     chmodSync(join(directory, file), 0o600);
   }
+  const chosen = join(directory, 'protocol.conf');
+  writeFileSync(chosen, readFileSync(chosen, 'utf8').replace(/(PROTOCOL\s+)\w+/, `$1${protocol}`));
   keygen(join(directory, 'quickstart.psk'), 256);
+}
+
+/** The realm that the policies name, with a key for each node. */
+function realmOf(directory: string): RealmSpec {
+  const policies = NODES.flatMap(({ file }) => lint(join(directory, file), sourceFiles).config ?? []);
+  const { realm, kdcs: [kdc] = [] } = policies[0]?.kerberos ?? {};
+  const address = kdc === undefined ? undefined : IpAddress.parse(kdc.host);
+  if (realm === undefined || kdc === undefined || address === undefined)
+    throw new Error(`${POLICIES}common.conf: kerberos { } names no realm, or no KDC by its address`);
+  return {
+    name: realm,
+    kdc: { address, port: kdc.port },
+    directory: join(directory, 'kdc'),
+    principals: policies.map(({ kerberos, remotes }) => ({
+      principal: remotes.flatMap(({ kink }) => kink?.myPrincipal ?? [])[0] ?? '',
+      keytab: kerberos.keytab,
+    })),
+  };
 }
 
 const problems: string[] = [];
@@ -163,9 +202,10 @@ function say(text: string): void {
 await new Command('quickstart')
   .description('Two nodes on this machine, joined by IPsec.')
   .option('--once', 'leave after the pings')
-  .action(async (options: { once?: boolean }) => {
+  .addOption(new Option('--protocol <word>', 'what the nodes speak').choices(Object.keys(PROTOCOLS)).default('ikev2'))
+  .action(async (options: { once?: boolean; protocol: Protocol }) => {
     try {
-      await quickstart(options.once === true);
+      await quickstart(options.protocol, options.once === true);
       process.exitCode = 0;
     } catch (error) {
       if (hopeless === 'interrupted' && options.once !== true) return;

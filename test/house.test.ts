@@ -11,7 +11,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const ROOMS = [
   {
     name: 'bins and whole suites',
-    pattern: /^(src\/(cli|suite|quickstart)\.ts|(spmd|iked|kinkd|src\/datapath-process)\/cli\.ts)$/,
+    pattern: /^(src\/(cli|suite|quickstart)\.ts|src\/quickstart\/.*|(spmd|iked|kinkd|src\/datapath-process)\/cli\.ts)$/,
   },
   { name: 'front door', pattern: /^src\/front-door\// },
   {

@@ -1,6 +1,6 @@
 /** Keytab files of MIT krb5, version 0x0502: long-term keys of our principals. No RFC tells the format; MIT's documentation does (keytab_file_format). */
 
-import { fromUtf8 } from '../../src/bytes/bytes.ts';
+import { cat, fromUtf8, u16be, u32be, utf8 } from '../../src/bytes/bytes.ts';
 import { Secret } from '../../src/bytes/secret.ts';
 import { WireError } from '../../src/errors.ts';
 import { Reader } from '../../src/wire/reader.ts';
@@ -71,6 +71,28 @@ export function readKeytab(bytes: Uint8Array): Keytab {
     else entries.push(entry);
   }
   return new Keytab(entries, skipped);
+}
+
+/** The octets of a keytab file that was written at `wall`. */
+export function writeKeytab(entries: readonly KeytabEntry[], wall: number): Uint8Array {
+  const records = entries.map(({ principal, kvno, etype, key }) => {
+    const record = cat(
+      u16be(principal.components.length),
+      ...[principal.realm, ...principal.components].map((part) => withLength(utf8(part))),
+      u32be(principal.nameType),
+      u32be(Math.floor(wall / 1000)),
+      Uint8Array.of(kvno & 0xff),
+      u16be(etype),
+      withLength(key.reveal()),
+      u32be(kvno),
+    );
+    return cat(u32be(record.length), record);
+  });
+  return cat(u16be(0x0502), ...records);
+}
+
+function withLength(octets: Uint8Array): Uint8Array {
+  return cat(u16be(octets.length), octets);
 }
 
 function readEntry(record: Reader): KeytabEntry | undefined {

@@ -3,7 +3,7 @@
 import type { Acceptor } from '../../kinkd/krb5/ap-exchange.ts';
 import type { Credential } from '../../kinkd/krb5/credential.ts';
 import { type Etype, enctype } from '../../kinkd/krb5/enctypes.ts';
-import { Keytab, type KeytabEntry } from '../../kinkd/krb5/keytab.ts';
+import { Keytab } from '../../kinkd/krb5/keytab.ts';
 import { type Principal, parsePrincipal } from '../../kinkd/krb5/principal.ts';
 import { issueTicket, StandInKdc, type TicketTerms } from '../../kinkd/krb5/stand-in-kdc.ts';
 import { cat, u16be, u32be, utf8 } from '../../src/bytes/bytes.ts';
@@ -38,24 +38,6 @@ export function testRealm(etype: Etype, terms: Partial<TicketTerms> = {}) {
   return { random, keytab, credential, acceptor };
 }
 
-/** A keytab file, version 0x0502. */
-export function writeKeytab(entries: readonly KeytabEntry[]): Uint8Array {
-  const records = entries.map(({ principal, kvno, etype, key }) => {
-    const record = cat(
-      u16be(principal.components.length),
-      ...[principal.realm, ...principal.components].map((part) => short(utf8(part))),
-      u32be(principal.nameType),
-      u32be(NOON / 1000),
-      Uint8Array.of(kvno & 0xff),
-      u16be(etype),
-      short(key.reveal()),
-      u32be(kvno),
-    );
-    return cat(u32be(record.length), record);
-  });
-  return cat(u16be(0x0502), ...records);
-}
-
 /** A credential cache file, format 0x0504. */
 export function writeCcache(client: Principal, credentials: readonly Credential[]): Uint8Array {
   return cat(
@@ -85,10 +67,6 @@ export function writeCcache(client: Principal, credentials: readonly Credential[
 
 function ccachePrincipal({ components, realm, nameType }: Principal): Uint8Array {
   return cat(u32be(nameType), u32be(components.length), ...[realm, ...components].map((part) => long(utf8(part))));
-}
-
-function short(bytes: Uint8Array): Uint8Array {
-  return cat(u16be(bytes.length), bytes);
 }
 
 function long(bytes: Uint8Array): Uint8Array {

@@ -7,11 +7,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { openCredentialSource } from '../../../kinkd/credentials.ts';
 import type { CredentialSource } from '../../../kinkd/krb5/credential.ts';
 import { KdcError } from '../../../kinkd/krb5/errors.ts';
+import { writeKeytab } from '../../../kinkd/krb5/keytab.ts';
 import { parsePrincipal } from '../../../kinkd/krb5/principal.ts';
 import { SystemError, WireError } from '../../../src/errors.ts';
 import { systemRandom } from '../../../src/runtime/random.ts';
 import { kdcServer } from '../../support/kdc-server.ts';
-import { HOSTA, HOSTB, REALM, writeKeytab } from '../../support/kerberos.ts';
+import { HOSTA, HOSTB, NOON, REALM } from '../../support/kerberos.ts';
 
 let folder: string;
 let now: number;
@@ -25,7 +26,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 beforeEach(async () => {
   now = Date.now();
   server = await kdcServer({ lifeSeconds: 1000, wall: () => now });
-  writeFileSync(keytab(), writeKeytab(server.keysOfHosta), { mode: 0o600 });
+  writeFileSync(keytab(), writeKeytab(server.keysOfHosta, NOON), { mode: 0o600 });
   chmodSync(keytab(), 0o600);
 });
 afterEach(async () => {

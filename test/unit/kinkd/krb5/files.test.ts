@@ -2,14 +2,14 @@
 
 import { describe, expect, test } from 'vitest';
 import { readCcache } from '../../../../kinkd/krb5/ccache.ts';
-import { Keytab, readKeytab } from '../../../../kinkd/krb5/keytab.ts';
+import { Keytab, readKeytab, writeKeytab } from '../../../../kinkd/krb5/keytab.ts';
 import { parsePrincipal, ticketGranter } from '../../../../kinkd/krb5/principal.ts';
 import { StandInKdc } from '../../../../kinkd/krb5/stand-in-kdc.ts';
 import { cat, u16be, u32be, utf8 } from '../../../../src/bytes/bytes.ts';
 import { Secret } from '../../../../src/bytes/secret.ts';
 import { WireError } from '../../../../src/errors.ts';
 import { COUNT, LIMIT } from '../../../support/fuzz.ts';
-import { HOSTA, HOSTB, REALM, testRealm, writeCcache, writeKeytab } from '../../../support/kerberos.ts';
+import { HOSTA, HOSTB, NOON, REALM, testRealm, writeCcache } from '../../../support/kerberos.ts';
 import { mutate, numbers } from '../../../support/mutate.ts';
 import { seededRandom } from '../../../support/random.ts';
 
@@ -23,7 +23,7 @@ describe('keytab', () => {
   ];
 
   test('what is written is read; holes, the end mark and foreign enctypes are passed over', () => {
-    const bytes = writeKeytab(entries);
+    const bytes = writeKeytab(entries, NOON);
     expect(plain(readKeytab(bytes))).toEqual(plain(new Keytab(entries)));
     const rc4 = cat(
       u16be(1),
@@ -53,11 +53,11 @@ describe('keytab', () => {
   });
 
   test('a key of another length, another version, a cut', () => {
-    expect(() => readKeytab(writeKeytab([{ ...entries[0]!, key: new Secret(new Uint8Array(31)) }]))).toThrow(
+    expect(() => readKeytab(writeKeytab([{ ...entries[0]!, key: new Secret(new Uint8Array(31)) }], NOON))).toThrow(
       'a key of 31 octets for aes256',
     );
     expect(() => readKeytab(Uint8Array.of(5, 1))).toThrow('only 502');
-    const bytes = writeKeytab(entries);
+    const bytes = writeKeytab(entries, NOON);
     for (let length = 0; length < bytes.length; length++) {
       try {
         readKeytab(bytes.subarray(0, length));
@@ -87,7 +87,7 @@ describe('ccache', () => {
   test(`mutations of both files give WireError or a reading (${COUNT})`, LIMIT, () => {
     const random = numbers(11);
     const corpus = [
-      writeKeytab(StandInKdc.principalKeys(HOSTA, [20, 17], seededRandom(1))),
+      writeKeytab(StandInKdc.principalKeys(HOSTA, [20, 17], seededRandom(1)), NOON),
       writeCcache(HOSTA, [credential, credential]),
     ];
     let refused = 0;
