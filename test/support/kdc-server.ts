@@ -26,12 +26,12 @@ export async function kdcServer({ lifeSeconds = 36_000, wall = Date.now }: { lif
       random,
       lifeSeconds,
     );
-  const state = { kdc: anew(), fault: 'none' as UdpFault, asked: { udp: 0, tcp: 0 } };
+  const state = { kdc: anew(), fault: 'none' as UdpFault, lose: 0, asked: { udp: 0, tcp: 0 } };
 
   const udp = createSocket('udp4');
   udp.on('message', (request, { port, address }) => {
     state.asked.udp += 1;
-    if (state.fault === 'silent') return;
+    if (state.fault === 'silent' || state.lose-- > 0) return;
     const answer = state.fault === 'none' ? state.kdc.answer(Uint8Array.from(request), wall()) : faulty(state.fault);
     udp.send(answer, port, address);
   });

@@ -88,6 +88,12 @@ describe('builtin', () => {
     expect(server.state.asked).toEqual({ udp: 3, tcp: 6 });
   });
 
+  test('a datagram that is lost is sent again', async () => {
+    server.state.lose = 1;
+    await source().serviceTicket(HOSTB);
+    expect(server.state.asked).toEqual({ udp: 4, tcp: 0 });
+  });
+
   test('a KDC that forgot its keys: the ticket-granting ticket is replaced', async () => {
     const tickets = source();
     await tickets.serviceTicket(HOSTB);
