@@ -5,17 +5,16 @@ import type { Config, Ikev2Config } from '../src/config/config.ts';
 import { expandEndpoints, type LocalAddress } from '../src/config/expand.ts';
 import { SystemError, WireError } from '../src/errors.ts';
 import type { KeyCommand } from '../src/keying/ports.ts';
-import { type Endpoint, type Path, sameEndpoint, showEndpoint } from '../src/net/address.ts';
+import { type Endpoint, type Path, sameEndpoint } from '../src/net/address.ts';
 import { clock } from '../src/runtime/clock.ts';
 import type { ControlRequest } from '../src/runtime/control.ts';
 import { type Driven, drive } from '../src/runtime/drive.ts';
 import { EncapFramer, writeEncapFrame } from '../src/runtime/encap-frame.ts';
-import { localAddresses, watchLocalAddresses } from '../src/runtime/local-addresses.ts';
+import { LocalSockets } from '../src/runtime/local-sockets.ts';
 import { type PfkeyLink, pfkeyLink } from '../src/runtime/pfkey-link.ts';
 import { systemRandom } from '../src/runtime/random.ts';
 import { readSecretFile } from '../src/runtime/secret-files.ts';
 import { type Daemon, type DaemonOptions, type Shell, shell } from '../src/runtime/shell.ts';
-import { bindUdp, type UdpSocket } from '../src/runtime/udp.ts';
 import type { Channel } from '../src/runtime/unix-socket.ts';
 import { SpmifClient, type ClientOutput as SpmifOutput } from '../src/spmif/client.ts';
 import { CODE, type Reply } from '../src/spmif/protocol.ts';
@@ -44,12 +43,10 @@ class IkedDaemon implements Daemon {
   #pfkey: PfkeyLink | undefined;
   #encap: Channel | undefined;
   #spmif: { channel: Channel; client: SpmifClient } | undefined;
-  #sockets: UdpSocket[] = [];
+  #sockets: LocalSockets | undefined;
   /** The configurations that were prepared, until they are committed or dropped. */
   readonly #prepared = new Map<number, Config>();
   #config: Config | undefined;
-  /** Why a local address is not served now, by its name. */
-  readonly #bindProblems = new Map<string, string>();
 
   constructor(options: DaemonOptions) {
     this.#shell = shell('iked', options);
@@ -64,13 +61,22 @@ class IkedDaemon implements Daemon {
 
   async start(): Promise<void> {
     const { doors } = this.#shell;
-    this.#driven.put({ kind: 'addresses', addresses: localAddresses() });
-    this.#pfkey = pfkeyLink(this.#shell, (input) => this.#driven.put(input));
+    this.#sockets = new LocalSockets({
+      wanted: (local) => this.#wantedEndpoints(local),
+      onDatagram: (path, bytes) => this.#driven.put({ kind: 'datagram', path, bytes }),
+      onAddresses: (addresses) => this.#driven.put({ kind: 'addresses', addresses }),
+      report: (event) => this.#shell.report(event),
+      directive: 'interface { ike … }',
+    });
+    this.#pfkey = pfkeyLink(this.#shell, (input) => {
+      // Who tells of a movement has seen the new address.
+      if (input.kind === 'pfkey' && input.message.type === 'X_MIGRATE') this.#sockets?.lookNow();
+      this.#driven.put(input);
+    });
     this.#links.push(
       this.#pfkey,
       doors.encap.dial((channel) => this.#encapUp(channel)),
       doors.spmif.dial((channel) => this.#spmifUp(channel)),
-      watchLocalAddresses((addresses) => this.#addressesChanged(addresses)),
     );
     await this.#shell.serveControl((request) => this.#control(request));
   }
@@ -80,7 +86,7 @@ class IkedDaemon implements Daemon {
     await Promise.race([this.#command({ verb: 'shutdown' }).catch(() => undefined), limit]);
     this.#driven.stop();
     for (const link of this.#links) link.close();
-    await Promise.all(this.#sockets.map((socket) => socket.close()));
+    await this.#sockets?.close();
     await this.#shell.close();
   }
 
@@ -108,15 +114,7 @@ class IkedDaemon implements Daemon {
   /** IKE on the encapsulation port leaves through the datapath, which owns that port; the rest from the socket of its local address. */
   #send(path: Path, bytes: Uint8Array): void {
     if (path.encapsulated) return this.#encap?.send(writeEncapFrame({ kind: 'ike', path, bytes }));
-    const socket =
-      this.#sockets.find(({ local }) => sameEndpoint(local, path.local)) ??
-      this.#sockets.find(({ local }) => local.address.equals(path.local.address));
-    if (socket === undefined && this.#bindProblems.has(showEndpoint(path.local))) return; // said when it could not be opened
-    if (socket === undefined) {
-      const message = `no socket at ${showEndpoint(path.local)}: list this address in interface { ike … }`;
-      return this.#shell.report({ name: 'send-failed', severity: 'warning', message });
-    }
-    socket.send(bytes, path.remote);
+    this.#sockets?.send(path, bytes);
   }
 
   // IKE on the encapsulation port
@@ -239,7 +237,7 @@ class IkedDaemon implements Daemon {
     if (config !== undefined) {
       this.#config = config;
       this.#shell.configureLog(config.logging);
-      await this.#bind();
+      await this.#sockets?.follow();
     }
     this.#driven.put({ kind: 'commit', generation });
   }
@@ -287,42 +285,10 @@ class IkedDaemon implements Daemon {
 
   // Sockets
 
-  #addressesChanged(addresses: readonly LocalAddress[]): void {
-    this.#driven.put({ kind: 'addresses', addresses });
-    void this.#bind();
-  }
-
-  #binding: Promise<void> = Promise.resolve();
-
-  /** Opens a socket for each local address that the configuration names and closes those it does not name any more, one run after the other. */
-  #bind(): Promise<void> {
-    this.#binding = this.#binding.then(() => this.#bindNow());
-    return this.#binding;
-  }
-
-  async #bindNow(): Promise<void> {
-    const wanted = this.#wantedEndpoints();
-    const keep = this.#sockets.filter(({ local }) => wanted.some((endpoint) => sameEndpoint(endpoint, local)));
-    for (const socket of this.#sockets) if (!keep.includes(socket)) await socket.close();
-    this.#sockets = keep;
-    this.#bindProblems.clear();
-    for (const local of wanted) {
-      if (keep.some((socket) => sameEndpoint(socket.local, local))) continue;
-      try {
-        this.#sockets.push(await this.#open(local));
-      } catch (error) {
-        if (!(error instanceof SystemError)) throw error;
-        this.#bindProblems.set(showEndpoint(local), error.message);
-        this.#shell.report({ name: 'socket-failed', severity: 'error', message: error.message });
-      }
-    }
-  }
-
   /** The encapsulation port is not among them: it belongs to the datapath. */
-  #wantedEndpoints(): Endpoint[] {
+  #wantedEndpoints(local: readonly LocalAddress[]): Endpoint[] {
     if (this.#config === undefined) return [];
     const { ike, datapath } = this.#config.interface;
-    const local = localAddresses();
     const wanted: Endpoint[] = [];
     for (const { address, port } of ike.flatMap((spec) => expandEndpoints(spec, local))) {
       const endpoint = { address, port: port === 0 ? IKE_PORT : port };
@@ -331,21 +297,13 @@ class IkedDaemon implements Daemon {
     return wanted;
   }
 
-  #open(local: Endpoint): Promise<UdpSocket> {
-    return bindUdp(local, {
-      onDatagram: (bytes, remote, bound) =>
-        this.#driven.put({ kind: 'datagram', path: { local: bound, remote, encapsulated: false }, bytes }),
-      onError: (error) => this.#shell.report({ name: 'send-failed', severity: 'warning', message: error.message }),
-    });
-  }
-
   // control.sock
 
   async #control(request: ControlRequest): Promise<unknown> {
     const result = await this.#command(commandOf(request));
     if (request.verb !== 'status') return result;
     const status = result as IkedStatus;
-    const problems = [...this.#bindProblems].map(([subject, why]) => ({ subject, at: Date.now(), why }));
+    const problems = [...(this.#sockets?.problems ?? [])].map(([subject, why]) => ({ subject, at: Date.now(), why }));
     return { ...status, failures: [...problems, ...status.failures] };
   }
 

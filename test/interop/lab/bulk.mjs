@@ -1,6 +1,7 @@
 /**
  * A TCP transfer whose every octet is checked. `bulk.mjs serve ADDRESS PORT` answers one connection with the SHA-256 of what it got;
- * `bulk.mjs send FROM ADDRESS PORT OCTETS MBIT` sends pseudo-random octets (MBIT 0: as fast as it goes) and prints one JSON line.
+ * `bulk.mjs send FROM ADDRESS PORT OCTETS MBIT` sends pseudo-random octets (MBIT 0: as fast as it goes) and prints one JSON line; SIGINT ends
+ * it before OCTETS are sent.
  */
 import { createCipheriv, createHash } from 'node:crypto';
 import { connect, createServer } from 'node:net';
@@ -32,7 +33,12 @@ async function send(from, address, port, octets, mbit) {
   });
   const closed = new Promise((resolve, reject) => socket.once('close', resolve).once('error', reject));
   const began = performance.now();
-  for (let sent = 0; sent < octets; ) {
+  let sent = 0;
+  let asked = false;
+  process.once('SIGINT', () => {
+    asked = true;
+  });
+  while (sent < octets && !asked) {
     const piece = stream.update(zeros.subarray(0, Math.min(zeros.length, octets - sent)));
     hash.update(piece);
     sent += piece.length;
@@ -43,5 +49,5 @@ async function send(from, address, port, octets, mbit) {
   socket.end();
   await closed;
   const seconds = (performance.now() - began) / 1000;
-  console.log(JSON.stringify({ octets, seconds, intact: answer === hash.digest('hex') }));
+  console.log(JSON.stringify({ octets: sent, seconds, intact: answer === hash.digest('hex') }));
 }

@@ -34,12 +34,10 @@ export const LINK = { v4: '192.0.2.0/24', v6: '2001:db8::/64' } as const;
 /** One network namespace with its programs. */
 export class Namespace {
   readonly name: string;
-  readonly addresses: HostAddresses;
   readonly #programs: Program[] = [];
 
-  constructor(name: string, addresses: HostAddresses) {
+  constructor(name: string) {
     this.name = name;
-    this.addresses = addresses;
   }
 
   /** Runs a program in here to its end; `timeout` in seconds (20). */
@@ -56,6 +54,10 @@ export class Namespace {
     this.#programs.push(program);
     return program;
   }
+  /** `ip` in here, e.g. `ip('link set eth0 up')`; fails unless it ends with 0. */
+  ip(words: string): Promise<string> {
+    return must(['ip', '-n', this.name, ...words.split(' ')]);
+  }
   /** Writes `net.*` settings, e.g. `sysctl({ 'ipv4/ip_forward': 1 })`. */
   async sysctl(settings: Record<string, string | number>): Promise<void> {
     const lines = Object.entries(settings).map(([name, value]) => `echo ${value} > /proc/sys/net/${name}`);
@@ -71,6 +73,16 @@ export class Namespace {
   }
 }
 
+/** One of the two hosts that protect their traffic. */
+export class Host extends Namespace {
+  readonly addresses: HostAddresses;
+
+  constructor(name: string, addresses: HostAddresses) {
+    super(name);
+    this.addresses = addresses;
+  }
+}
+
 let labs = 0;
 const LOGS = join(tmpdir(), 'tanuki-interop-logs');
 
@@ -78,14 +90,15 @@ export type LabOptions = { readonly link?: boolean; readonly tcpBufferBytes?: nu
 
 /** Two hosts `a` and `b` and a directory for files, all gone after `close`. */
 export class Lab {
-  readonly a: Namespace;
-  readonly b: Namespace;
+  readonly a: Host;
+  readonly b: Host;
   /** A directory of mode 0700 for configuration, sockets and logs. */
   readonly dir: string;
 
   readonly #logs: string;
+  readonly #others: Namespace[] = [];
 
-  private constructor(a: Namespace, b: Namespace, dir: string, logs: string) {
+  private constructor(a: Host, b: Host, dir: string, logs: string) {
     this.a = a;
     this.b = b;
     this.dir = dir;
@@ -101,24 +114,18 @@ export class Lab {
     await removeLeftovers();
     const prefix = `tnk-${process.pid}-${++labs}`;
     const lab = new Lab(
-      new Namespace(`${prefix}-a`, ADDRESSES.a),
-      new Namespace(`${prefix}-b`, ADDRESSES.b),
+      new Host(`${prefix}-a`, ADDRESSES.a),
+      new Host(`${prefix}-b`, ADDRESSES.b),
       mkdtempSync(join(tmpdir(), `${prefix}-`)),
       join(LOGS, label.replace(/[^\w.+-]+/g, '-')),
     );
     try {
       for (const host of [lab.a, lab.b]) {
-        await must(['ip', 'netns', 'add', host.name]);
-        await host.sysctl({
-          'ipv6/conf/default/accept_dad': 0,
-          'ipv4/conf/all/promote_secondaries': 1,
-          'ipv4/conf/default/rp_filter': 0,
-        });
+        await make(host);
         if (tcpBufferBytes > 0) await host.sysctl({ 'ipv4/tcp_rmem': `4096 ${tcpBufferBytes / 2} ${tcpBufferBytes}` });
-        await must(['ip', '-n', host.name, 'link', 'set', 'lo', 'up']);
       }
       if (link) {
-        await must(['ip', '-n', lab.a.name, 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', lab.b.name]);
+        await cable(lab.a, 'eth0', lab.b, 'eth0');
         await Promise.all([lab.a, lab.b].map((host) => addOuter(host, 'eth0')));
       }
       await Promise.all([lab.a, lab.b].map(addInner));
@@ -129,12 +136,21 @@ export class Lab {
     return lab;
   }
 
+  /** Another namespace, without addresses: a router, or who watches. It forwards packets. */
+  async other(name: string): Promise<Namespace> {
+    const other = new Namespace(this.a.name.replace(/a$/, name));
+    this.#others.push(other);
+    await make(other);
+    await other.sysctl({ 'ipv4/ip_forward': 1, 'ipv6/conf/all/forwarding': 1 });
+    return other;
+  }
+
   /**
    * Ends the programs, removes the namespaces (and with them the links, routes and rules) and the directory; the logs in it are kept
    * under `tanuki-interop-logs/LABEL` of the system's temporary directory until the next lab of this label ends.
    */
   async close(): Promise<void> {
-    for (const host of [this.a, this.b]) {
+    for (const host of [this.a, this.b, ...this.#others]) {
       await host.endPrograms();
       await removeNamespace(host.name);
     }
@@ -148,21 +164,39 @@ export class Lab {
   }
 }
 
-/** Gives `device` the host's outer addresses and brings it up. */
-export async function addOuter(host: Namespace, device: string): Promise<void> {
-  const { v4, v6 } = host.addresses.outer;
-  await must(['ip', '-n', host.name, 'link', 'set', device, 'up']);
-  await must(['ip', '-n', host.name, 'address', 'add', `${v4}/24`, 'dev', device]);
-  await must(['ip', '-n', host.name, 'address', 'add', `${v6}/64`, 'dev', device, 'nodad']);
+async function make(host: Namespace): Promise<void> {
+  await must(['ip', 'netns', 'add', host.name]);
+  await host.sysctl({
+    'ipv6/conf/default/accept_dad': 0,
+    'ipv4/conf/all/promote_secondaries': 1,
+    'ipv4/conf/all/rp_filter': 0,
+    'ipv4/conf/default/rp_filter': 0,
+  });
+  await host.ip('link set lo up');
 }
 
-async function addInner(host: Namespace): Promise<void> {
+/** A cable between two namespaces, both of its ends up. */
+export async function cable(one: Namespace, device: string, other: Namespace, otherDevice: string): Promise<void> {
+  await one.ip(`link add ${device} type veth peer name ${otherDevice} netns ${other.name}`);
+  await one.ip(`link set ${device} up`);
+  await other.ip(`link set ${otherDevice} up`);
+}
+
+/** Gives `device` the host's outer addresses and brings it up. */
+export async function addOuter(host: Host, device: string): Promise<void> {
+  const { v4, v6 } = host.addresses.outer;
+  await host.ip(`link set ${device} up`);
+  await host.ip(`address add ${v4}/24 dev ${device}`);
+  await host.ip(`address add ${v6}/64 dev ${device} nodad`);
+}
+
+async function addInner(host: Host): Promise<void> {
   const { v4, v6 } = host.addresses.inner;
   const dummy = await run(['ip', '-n', host.name, 'link', 'add', 'inside', 'type', 'dummy']);
   const device = dummy.code === 0 ? 'inside' : 'lo';
-  if (device === 'inside') await must(['ip', '-n', host.name, 'link', 'set', device, 'up']);
-  await must(['ip', '-n', host.name, 'address', 'add', `${v4}/24`, 'dev', device]);
-  await must(['ip', '-n', host.name, 'address', 'add', `${v6}/64`, 'dev', device, 'nodad']);
+  if (device === 'inside') await host.ip(`link set ${device} up`);
+  await host.ip(`address add ${v4}/24 dev ${device}`);
+  await host.ip(`address add ${v6}/64 dev ${device} nodad`);
 }
 
 async function removeNamespace(name: string): Promise<void> {

@@ -2,7 +2,9 @@
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { SuiteStatus } from '../../../src/front-door/status.ts';
+import type { DatapathStatus } from '../../../src/datapath-process/ports.ts';
+import { type SuiteStatus, statusOf } from '../../../src/front-door/status.ts';
+import { controlClient } from '../../../src/runtime/control.ts';
 import type { Namespace } from './namespaces.ts';
 import { type Program, waitUntil } from './process.ts';
 
@@ -41,6 +43,8 @@ export type TanukiPolicy = {
   readonly local: string;
   readonly peer: string;
   readonly protocol?: string;
+  /** The request id of its SAs; spmd chooses where it is absent. */
+  readonly reqid?: number;
   readonly mySaAddress: string;
   readonly peersSaAddress: string;
   readonly encryption: string;
@@ -106,6 +110,7 @@ export function policyFile(dir: string, scenario: TanukiScenario): string {
     ...line('dst', p.peer),
     ...line('upper_layer_protocol', p.protocol),
     ...line('policy_index', `"${p.name}"`),
+    ...line('reqid', p.reqid),
     '};',
     `policy "${p.name}" {`,
     '    action auto_ipsec;',
@@ -193,8 +198,18 @@ export class Tanuki {
     return this;
   }
 
-  async status(): Promise<SuiteStatus> {
-    return JSON.parse(await this.#command(['status', '--json'], 8)) as SuiteStatus;
+  /** What `tanuki status --json` prints. */
+  status(): Promise<SuiteStatus> {
+    return statusOf(this.runDir);
+  }
+  /** What the datapath itself has, down to sequence numbers. */
+  async datapath(): Promise<DatapathStatus> {
+    const client = await controlClient(join(this.runDir, 'datapath.control.sock'));
+    try {
+      return (await client.ask('status')) as DatapathStatus;
+    } finally {
+      client.close();
+    }
   }
   /** The child SAs that carry traffic. */
   async children(): Promise<SuiteStatus['childSas']> {

@@ -47,6 +47,10 @@ export class Pinger {
   get received(): number {
     return sequenceNumbers(this.#program.stdout).length;
   }
+  /** When each answer came, in the milliseconds of `Date.now()`, in the order of arrival. */
+  get answerTimes(): readonly number[] {
+    return [...this.#program.stdout.matchAll(/^\[(\d+\.\d+)\] \d+ bytes from /gm)].map((match) => Number(match[1]) * 1000);
+  }
   /** Waits until `more` further answers have come. */
   async answered(more: number, seconds: number): Promise<void> {
     const goal = this.received + more;
@@ -187,12 +191,11 @@ export type BulkOptions = {
   readonly mbitPerSecond?: number;
 };
 
-/** Starts a TCP transfer of exactly `octets`, every one checked; `result` settles when the receiver has answered for the last one. */
-export async function startBulk(
-  sender: Namespace,
-  receiver: Namespace,
-  options: BulkOptions,
-): Promise<{ result: Promise<Bulk> }> {
+/** A transfer on its way: `result` settles when the receiver has answered for the last octet, `finish` makes the next one the last. */
+export type RunningBulk = { readonly result: Promise<Bulk>; readonly finish: () => Promise<Bulk> };
+
+/** Starts a TCP transfer of `octets`, every one checked. */
+export async function startBulk(sender: Namespace, receiver: Namespace, options: BulkOptions): Promise<RunningBulk> {
   const { from, to, octets, mbitPerSecond = 0 } = options;
   const port = String(nextPort++);
   const listener = receiver.spawn([process.execPath, BULK, 'serve', to, port]);
@@ -210,7 +213,11 @@ export async function startBulk(
     }
   })();
   result.catch(() => undefined);
-  return { result };
+  const finish = () => {
+    program.kill('SIGINT');
+    return result;
+  };
+  return { result, finish };
 }
 
 /** Like `startBulk`, to its end. */

@@ -10,7 +10,7 @@ import {
   strongswanConf,
   swanctlConf,
 } from './charon.ts';
-import { addOuter, type HostAddresses, type Namespace } from './namespaces.ts';
+import { addOuter, type Host, type HostAddresses } from './namespaces.ts';
 import { type Finished, must, type Program, waitUntil } from './process.ts';
 
 const MODULES = '/usr/lib/uml/modules';
@@ -40,7 +40,7 @@ export class UmlGuest {
 
   /** Boots it and waits (30 s) until it takes commands. `modules` are loaded first. */
   static async boot(
-    host: Namespace,
+    host: Host,
     dir: string,
     addresses: HostAddresses,
     modules: readonly string[] = MODULE_NAMES,
