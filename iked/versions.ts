@@ -1,6 +1,6 @@
 /** What the machine does to an IKE SA (IKEv2) or an ISAKMP SA (IKEv1), whichever it is. The machine and its tables know no other way to either. */
 
-import type { PairEnds } from '../src/keying/migration.ts';
+import type { PairEnds } from '../src/keying/ends.ts';
 import type { Path } from '../src/net/address.ts';
 import type { Demand } from './host.ts';
 import type { ChildSa } from './ikev2/child-sa.ts';

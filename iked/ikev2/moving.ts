@@ -1,6 +1,6 @@
 /** An IKE SA whose ends moved, as the mobility daemons of both sides know (RFC 4877 §9; addresses are no part of its keys, RFC 7296 §2.14). */
 
-import { between, endsOf, type PairEnds, sameEnds } from '../../src/keying/migration.ts';
+import { between, endsOf, type PairEnds, sameEnds } from '../../src/keying/ends.ts';
 import { showEndpoint } from '../../src/net/address.ts';
 import { closeIkeSa } from './endings.ts';
 import type { IkeSa } from './ike-sa.ts';

@@ -4,8 +4,8 @@ import { covers } from '../ipsec/selector-pair.ts';
 import { earliest, type Instant } from '../machine.ts';
 import type { SadbMessage } from '../pfkey/message.ts';
 import { ERRNO } from '../pfkey/registry.ts';
+import { endsOf } from './ends.ts';
 import type { KeyHost } from './host.ts';
-import { endsOf } from './migration.ts';
 import { selectorsOfPacket } from './trigger.ts';
 import type { Wanted } from './wanted.ts';
 

@@ -7,7 +7,7 @@ import { PfkeyClient, type PfkeyClientInput } from '../pfkey/client.ts';
 import { addToSa, saIdTo, saToAdd, saToGetspi, saToUpdate } from '../pfkey/convert.ts';
 import { type SadbMessage, sadb } from '../pfkey/message.ts';
 import { errnoName, OPT_IN_ALL, SADB_SATYPE } from '../pfkey/registry.ts';
-import { between, endsOf, type PairEnds, sameEnds } from './migration.ts';
+import { between, endsOf, type PairEnds, sameEnds } from './ends.ts';
 import type { SaPair } from './sa-pair.ts';
 
 /** SPIs that we let the datapath choose from; 0 to 255 are reserved (RFC 4303 §2.1). */

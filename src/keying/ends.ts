@@ -1,10 +1,29 @@
-/** Where the two ends of a negotiation are: what the policy file says of a peer's address and of ours, with what a packet asks for. */
+/** The two ends of a negotiation or of a pair: what the policy file says of a peer's address and of ours, with what a packet asks for. */
 
 import type { AddressSpec } from '../config/config.ts';
 import { expandEndpoints, type LocalAddress } from '../config/expand.ts';
-import { IpAddress } from '../net/address.ts';
+import { IpAddress, type Path } from '../net/address.ts';
 import { bitsOf, prefixHolds } from '../net/prefix.ts';
 import type { ChildPolicy } from './child-policy.ts';
+
+/** Two addresses, seen from here. */
+export interface PairEnds {
+  readonly local: IpAddress;
+  readonly remote: IpAddress;
+}
+
+/** The same path between other addresses; ports and encapsulation stay. */
+export function between(path: Path, { local, remote }: PairEnds): Path {
+  return { ...path, local: { ...path.local, address: local }, remote: { ...path.remote, address: remote } };
+}
+
+export function endsOf(local: { readonly address: IpAddress }, remote: { readonly address: IpAddress }): PairEnds {
+  return { local: local.address, remote: remote.address };
+}
+
+export function sameEnds(a: PairEnds, b: PairEnds): boolean {
+  return a.local.equals(b.local) && a.remote.equals(b.remote);
+}
 
 /** What a peer may be reached at or come from: its `peers_ipaddr`, else the tunnel ends and hosts that its policies name. */
 export function peerAddresses(peersIpaddr: readonly AddressSpec[], children: readonly ChildPolicy[]): readonly AddressSpec[] {

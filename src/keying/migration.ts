@@ -12,14 +12,9 @@ import { directionOf } from '../pfkey/convert-policy.ts';
 import { IPSEC_POLICY } from '../pfkey/registry.ts';
 import { SadbError, type SadbMessage } from '../pfkey/sadb.ts';
 import type { ChildPolicy } from './child-policy.ts';
+import { between, endsOf, type PairEnds, sameEnds } from './ends.ts';
 import type { KeyHost } from './host.ts';
 import type { SaPair } from './sa-pair.ts';
-
-/** Two addresses, seen from here. */
-export interface PairEnds {
-  readonly local: IpAddress;
-  readonly remote: IpAddress;
-}
 
 /** Peer relations follow as their protocol has it. */
 export interface MovingHost extends KeyHost {
@@ -177,19 +172,6 @@ export class Migrations {
 
 function keyManagementFor({ kmAddress, policy }: SadbMessage, pair: SaPair): boolean {
   return kmAddress !== undefined && policy?.requests.some(({ reqid }) => reqid !== 0 && reqid === pair.policy.reqid) === true;
-}
-
-/** The same path between other addresses; ports and encapsulation stay. */
-export function between(path: Path, { local, remote }: PairEnds): Path {
-  return { ...path, local: { ...path.local, address: local }, remote: { ...path.remote, address: remote } };
-}
-
-export function endsOf(local: { readonly address: IpAddress }, remote: { readonly address: IpAddress }): PairEnds {
-  return { local: local.address, remote: remote.address };
-}
-
-export function sameEnds(a: PairEnds, b: PairEnds): boolean {
-  return a.local.equals(b.local) && a.remote.equals(b.remote);
 }
 
 function onlyHost(selectors: readonly TrafficSelector[]): IpAddress | undefined {
