@@ -2,6 +2,7 @@
 
 import { announce } from '../datapath/announce.ts';
 import { Datapath } from '../datapath/datapath.ts';
+import { LinuxVerbs } from '../datapath/linux-strict.ts';
 import { EngineVerbs } from '../datapath/verbs.ts';
 import type { Event } from '../event.ts';
 import { systemRandom } from '../runtime/random.ts';
@@ -51,12 +52,13 @@ export function assemble(options: AssemblyOptions, clients: ClientDoor): Assembl
     ...(options.outputs === undefined ? {} : { outputs: options.outputs }),
     ...(options.outputBytes === undefined ? {} : { outputBytes: options.outputBytes }),
   });
+  const strict = datapath.dialect === 'linux-strict' ? new LinuxVerbs(engine, { random: systemRandom }) : undefined;
   const control = new ControlPlane({
     ...clients,
     dialect: datapath.dialect,
     inFlight: IN_FLIGHT,
-    verbs: new EngineVerbs(engine, { random: systemRandom, dialect: datapath.dialect }),
-    announce,
+    verbs: strict ?? new EngineVerbs(engine, { random: systemRandom }),
+    announce: strict === undefined ? announce : (effect) => strict.announce(effect),
   });
   return { engine, control, snapshot: () => snapshotOf(engine, memory.cipher.name) };
 }

@@ -161,6 +161,12 @@ export class Acquires {
     }
   }
 
+  /** They are open no more: what waits is lost. */
+  forget(pending: readonly Pending[]): void {
+    for (const one of pending) this.#discard(one, DROP.acquireFailed);
+    this.#pending = this.#pending.filter((one) => !pending.includes(one));
+  }
+
   expire(now: Instant): void {
     this.#pending = this.#pending.filter((pending) => {
       if (pending.expiresAt > now.mono) return true;

@@ -107,7 +107,7 @@ function expireMessage(sa: Sa, hard: boolean): SadbMessage {
 
 const NO_SA: SadbSa = { spi: 0, replay: 0, state: 0, auth: 0, encrypt: 0, flags: 0 };
 
-function currentOf(sa: Sa): SadbLifetime {
+export function currentOf(sa: Sa): SadbLifetime {
   return { allocations: sa.packets, bytes: sa.bytes, addtime: epoch(sa.born.wall), usetime: epoch(sa.firstUse) };
 }
 

@@ -68,7 +68,7 @@ export class Spd {
   generation = 0;
   readonly #byId = new Map<number, SpdEntry>();
   readonly #ordered: Record<PolicyDirection, SpdEntry[]> = { inbound: [], outbound: [], forward: [] };
-  #nextIndex = 1;
+  #nextIndex = 0;
   #nextOrder = 1;
 
   get size(): number {
@@ -99,7 +99,7 @@ export class Spd {
    */
   add(policy: Policy, seconds: number, now: Instant, replaced?: SpdEntry, kmAddress?: KmAddress): SpdEntry {
     if (replaced !== undefined) this.remove(replaced);
-    const id = replaced?.policy.id ?? this.#nextIndex++ * 8 + DIRECTION_INDEX[policy.direction];
+    const id = replaced?.policy.id ?? this.#newId(policy.direction);
     const order = replaced?.order ?? this.#nextOrder++;
     const kept = replaced !== undefined && sameTunnel(replaced.policy, policy) ? replaced.kmAddress : undefined;
     const entry = new SpdEntry({ ...policy, id }, seconds, now, order, kmAddress ?? kept);
@@ -109,6 +109,12 @@ export class Spd {
     list.sort((a, b) => a.policy.priority - b.policy.priority || a.order - b.order);
     this.generation++;
     return entry;
+  }
+
+  /** As Linux counts: from 1 for an outbound entry; there is no 0. */
+  #newId(direction: PolicyDirection): number {
+    const id = this.#nextIndex++ * 8 + DIRECTION_INDEX[direction];
+    return id === 0 ? this.#newId(direction) : id;
   }
 
   /** Gives an entry other templates in its place, after a movement: id, age, order and hits stay. */

@@ -103,7 +103,7 @@ export class EngineVerbs implements Verbs {
 
   /** §3.1.1. An SPI that no SA here has, whatever its destination: what arrives is then found by its SPI alone. */
   #getspi(message: SadbMessage, now: Instant): VerbResult {
-    const protocol = espOnly(message);
+    const protocol = this.#strict ? protocolOf(message.satype)! : espOnly(message);
     const { min = SPI_MIN, max = SPI_MAX } = message.spirange ?? {};
     const spi = this.#freeSpi(this.#strict ? min : Math.max(SPI_MIN, min), max);
     if (spi === undefined) throw refusal(`no SPI from ${min} to ${max} is free`, ERRNO.ENOENT);
@@ -277,7 +277,7 @@ export class EngineVerbs implements Verbs {
 
   #spdAdd(message: SadbMessage, now: Instant, replace: boolean): VerbResult {
     const policy = spdToPolicy(message);
-    if (policy.templates.some(({ protocol }) => protocol !== 'esp') || policy.templates.length > 1) {
+    if (!this.#strict && (policy.templates.some(({ protocol }) => protocol !== 'esp') || policy.templates.length > 1)) {
       throw refusal('a policy asks for one ESP SA; AH, IPComp and several SAs for one packet are not built', ERRNO.EOPNOTSUPP);
     }
     const existing = this.#engine.core.spd.bySelector(policy.direction, policy.selector);
@@ -331,17 +331,17 @@ export class EngineVerbs implements Verbs {
 }
 
 /** With the request's seq and pid, by which clients know their answer. */
-function answer({ seq, pid }: SadbMessage, message: SadbMessage): SadbMessage {
+export function answer({ seq, pid }: SadbMessage, message: SadbMessage): SadbMessage {
   return { ...message, seq, pid };
 }
 
-function echo({ type, satype, seq, pid }: SadbMessage, changed: boolean): VerbResult {
+export function echo({ type, satype, seq, pid }: SadbMessage, changed: boolean): VerbResult {
   const header = sadb(type, { satype, seq, pid });
   return changed ? { reply: [header], broadcast: [header] } : { reply: [header] };
 }
 
 /** A dump, as Linux numbers it: 1, 2, 3, …, and 0 for the last. An empty one is ENOENT. */
-function series({ pid }: SadbMessage, messages: readonly SadbMessage[]): VerbResult {
+export function series({ pid }: SadbMessage, messages: readonly SadbMessage[]): VerbResult {
   if (messages.length === 0) return { error: ERRNO.ENOENT };
   return { reply: messages.map((message, i) => ({ ...message, seq: i === messages.length - 1 ? 0 : i + 1, pid })) };
 }
@@ -352,7 +352,7 @@ function nameAsAsked(sa: Sa, asked: Ends): void {
   sa.rememberEnds({ source: addressWords(asked.source), destination: addressWords(asked.destination) }, 0);
 }
 
-function isOf({ satype }: SadbMessage, protocol: SaProtocol): boolean {
+export function isOf({ satype }: SadbMessage, protocol: SaProtocol): boolean {
   return satype === SADB_SATYPE.UNSPEC || protocolOf(satype) === protocol;
 }
 

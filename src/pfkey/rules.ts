@@ -30,6 +30,9 @@ interface Rule {
 export const MAX_REQUESTS = 6;
 
 const SA_PROTOCOLS: readonly number[] = [SADB_SATYPE.AH, SADB_SATYPE.ESP, SADB_SATYPE.IPCOMP];
+const SA_REQUESTS: readonly number[] = [IPPROTO.ESP, IPPROTO.AH, IPPROTO.IPCOMP];
+/** With the headers of Mobile IPv6: routing, destination options. */
+const LINUX_REQUESTS: readonly number[] = [...SA_REQUESTS, 43, 60];
 const SA: readonly SadbExtension[] = ['sa', 'source', 'destination'];
 const POLICY: readonly SadbExtension[] = ['source', 'destination', 'policy'];
 
@@ -114,7 +117,7 @@ function checkDirection({ policy }: SadbMessage): Refusal | undefined {
 }
 
 /** An ipsec policy without a request is refused in every dialect: Linux would make a bypass of it. */
-function checkPolicy(message: SadbMessage): Refusal | undefined {
+function checkPolicy(message: SadbMessage, dialect: Dialect): Refusal | undefined {
   const { type, requests } = message.policy!;
   const wrong = checkFamilies(message) ?? checkDirection(message);
   if (wrong !== undefined) return wrong;
@@ -124,7 +127,7 @@ function checkPolicy(message: SadbMessage): Refusal | undefined {
   if (requests.length > MAX_REQUESTS)
     return { errno: ERRNO.ELOOP, reason: `a policy has at most ${MAX_REQUESTS} requests, not ${requests.length}` };
   return firstOf(requests, (request) => {
-    const bad = checkRequestForm(request);
+    const bad = checkRequestForm(request, dialect);
     if (bad !== undefined || request.mode !== IPSEC_MODE.TUNNEL) return bad;
     return request.addresses === undefined ? invalid('a tunnel mode request needs both endpoints') : checkEnds(request);
   });
@@ -138,9 +141,9 @@ function firstOf<T>(values: readonly T[], check: (value: T) => Refusal | undefin
   return undefined;
 }
 
-function checkRequestForm({ protocol, mode }: SadbIpsecRequest): Refusal | undefined {
-  if (![IPPROTO.ESP, IPPROTO.AH, IPPROTO.IPCOMP].some((known) => known === protocol))
-    return invalid(`the protocol of a request is ${protocol}, not 50, 51 or 108`);
+function checkRequestForm({ protocol, mode }: SadbIpsecRequest, dialect: Dialect = 'tanuki'): Refusal | undefined {
+  const known: readonly number[] = dialect === 'linux-strict' ? LINUX_REQUESTS : SA_REQUESTS;
+  if (!known.includes(protocol)) return invalid(`the protocol of a request is ${protocol}, not 50, 51 or 108`);
   if (mode !== IPSEC_MODE.TRANSPORT && mode !== IPSEC_MODE.TUNNEL)
     return invalid(`the mode of a request is ${mode}, not 1 (transport) or 2 (tunnel)`);
   return undefined;

@@ -175,7 +175,7 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
       else this.#refuse(client, reply, error.message, outputs);
       return;
     }
-    for (const other of this.#clients.values()) if (other.promiscuous) this.#deliver(other, request, outputs);
+    this.#overheard(request, outputs);
     const refusal = checkRequest(request, this.#dialect);
     if (refusal !== undefined) this.#refuse(client, sadbError(request, refusal.errno), refusal.reason, outputs);
     else if (client.observer && !OBSERVABLE.includes(request.type)) {
@@ -203,7 +203,10 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
     const { reply = [], broadcast = [], moved = [] } = result;
     this.#learnOwner(client, request, reply, broadcast);
     this.#renameOwned(moved);
-    for (const message of reply) this.#deliver(client, message, outputs, isDump(request));
+    for (const message of reply) {
+      this.#overheard(message, outputs);
+      this.#deliver(client, message, outputs, isDump(request));
+    }
     for (const message of broadcast) this.#broadcast(message, outputs);
     if (request.type === 'DELETE') this.#owners.delete(saName(request));
     if (request.type === 'FLUSH') this.#disown(request.satype);
@@ -258,9 +261,9 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
     if (isFirst) this.#verbs.registered?.();
   }
 
-  /** §3.1.11. */
+  /** §3.1.11. With a payload it is a message to all, as it is. */
   #promisc(client: Client, request: SadbMessage, outputs: PfkeyServerOutput[]): void {
-    client.promiscuous = request.satype === 1;
+    if (request.order.length === 0) client.promiscuous = request.satype === 1;
     this.#broadcast(request, outputs);
   }
 
@@ -284,9 +287,14 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
     }
   }
 
+  /** A promiscuous client sees what goes to one client too, itself included. */
+  #overheard(message: SadbMessage, outputs: PfkeyServerOutput[]): void {
+    for (const other of this.#clients.values()) if (other.promiscuous) this.#deliver(other, message, outputs);
+  }
+
   #refuse(client: Client, reply: SadbMessage, reason: string, outputs: PfkeyServerOutput[]): void {
+    this.#overheard(reply, outputs);
     this.#deliver(client, reply, outputs);
-    for (const other of this.#clients.values()) if (other !== client && other.promiscuous) this.#deliver(other, reply, outputs);
     const { type } = reply;
     const message = `PF_KEY client ${client.id}: ${type} refused with ${errnoName(reply.errno)}: ${reason}`;
     outputs.push({
