@@ -159,19 +159,10 @@ function answerOnce(
 }
 
 /** An unprotected error. */
-function complain(host: Host, path: Path, { messageType, XID, DOI }: Header, payloads: readonly Payload[], why: string): void {
+function complain(host: Host, path: Path, { messageType, XID }: Header, payloads: readonly Payload[], why: string): void {
   report(host, path, messageType, payloads[0]!, why);
-  host.emit({
-    kind: 'send',
-    path,
-    bytes: writeMessage({
-      messageType: TYPE.REPLY,
-      DOI: messageType === TYPE.GETTGT ? DOI : IPSEC_DOI,
-      XID,
-      ACKREQ: false,
-      payloads,
-    }),
-  });
+  const message = { messageType: TYPE.REPLY, DOI: IPSEC_DOI, XID, ACKREQ: false, payloads };
+  host.emit({ kind: 'send', path, bytes: writeMessage(message) });
 }
 
 function report(host: Host, path: Path, messageType: number, payload: Payload, why: string): void {

@@ -39,6 +39,8 @@ export interface KinkSetting {
   readonly children?: readonly ChildSetting[];
   readonly clockSkew?: number;
   readonly remote?: string;
+  /** Further peers, each a remote of its own under its name. */
+  readonly others?: readonly { readonly name: string; readonly address: string; readonly children: readonly ChildSetting[] }[];
 }
 
 export function principalText(name: string): string {
@@ -55,12 +57,20 @@ export function serviceKey(name: string, etype: Etype = 18): KeytabEntry {
 export function kinkSettingsOf(node: KinkSetting): KinkdSettings {
   const remote = node.remote ?? 'peer';
   const { config } = ikeSettingsOf({ ...node, id: node.name, peersId: node.peersName, remote });
+  const others = (node.others ?? []).map(({ name, address, children }) => {
+    const setting = { ...node, peer: address, peersName: name, children };
+    return {
+      remote: remoteOf(setting, name),
+      selectors: ikeSettingsOf({ ...setting, id: '', peersId: '', remote: name }).config.selectors,
+    };
+  });
   return {
     config: {
       ...config,
       interface: { ...config.interface, ike: [], kink: [literal(node.address)] },
       kerberos: { ...config.kerberos, clockSkew: node.clockSkew ?? 300_000 },
-      remotes: [remoteOf(node, remote)],
+      remotes: [remoteOf(node, remote), ...others.map((other) => other.remote)],
+      selectors: [...config.selectors, ...others.flatMap((other) => other.selectors)],
     },
     keytab: new Keytab([serviceKey(node.name)]),
   };
