@@ -1,0 +1,146 @@
+/** Mutated messages into a running kinkd in every state: no fault, and no effect before they prove their sender. */
+
+import { describe, expect, test } from 'vitest';
+import { buildApReq } from '../../../kinkd/krb5/ap-exchange.ts';
+import { decrypt, encrypt, KEY_USAGE } from '../../../kinkd/krb5/enctypes.ts';
+import { readMessage, sealMessage, TYPE } from '../../../kinkd/message.ts';
+import { find, type Payload } from '../../../kinkd/payloads.ts';
+import { hex, utf8 } from '../../../src/bytes/bytes.ts';
+import type { Path } from '../../../src/net/address.ts';
+import { COUNT, LIMIT, MemoryBound } from '../../support/fuzz.ts';
+import { type KinkNode, kinkPair } from '../../support/kink-pair.ts';
+import { mutate, type Numbers, numbers } from '../../support/mutate.ts';
+import { seededRandom } from '../../support/random.ts';
+
+/** Mutants of each state: all of them in the long run, a quarter in `npm test`, which there are four states of. */
+const EACH = COUNT >= 100_000 ? COUNT : COUNT / 4;
+
+/** States of the node that is fuzzed, and the messages that belong in them. */
+const STATES = ['idle', 'awaiting REPLY', 'awaiting ACK', 'established'] as const;
+
+function nodeIn(state: (typeof STATES)[number]): {
+  node: KinkNode;
+  other: KinkNode;
+  corpus: { path: Path; bytes: Uint8Array }[];
+} {
+  const { a, b, net } = kinkPair({ b: { kink: { responderNonce: 'always' } } });
+  const seen = () => net.flights.filter(({ from }) => from !== node);
+  let node = b;
+  if (state === 'idle') {
+    net.lose(() => true);
+    a.initiate();
+    net.run(100);
+  } else if (state === 'awaiting REPLY') {
+    node = a;
+    net.lose(({ bytes }) => bytes[0] === TYPE.REPLY);
+    a.initiate();
+    net.run(100);
+  } else if (state === 'awaiting ACK') {
+    net.lose(({ bytes }) => bytes[0] === TYPE.ACK);
+    a.initiate();
+    net.run(100);
+  } else {
+    a.initiate();
+    net.run(1_000);
+    net.lose(() => true);
+    a.command({ verb: 'terminate', name: 'peer' });
+    net.run(100);
+  }
+  return { node, other: node === a ? b : a, corpus: seen().map(({ path, bytes }) => ({ path, bytes })) };
+}
+
+/** All that an unauthenticated message must leave alone. */
+function fingerprint(node: KinkNode): string {
+  const { peers, replayCache } = node.status();
+  const { everInstalled, sas, outbound, larval } = node.datapath;
+  const known = peers.map(({ epoch, outstanding, children }) => [
+    epoch,
+    outstanding,
+    children.map(({ spiIn, state }) => [spiIn, state]),
+  ]);
+  return JSON.stringify([
+    known,
+    replayCache.size,
+    everInstalled,
+    [...sas.keys()],
+    [...outbound.keys()],
+    larval.size,
+    hex(node.disk!),
+  ]);
+}
+
+describe.each(STATES)('a node that is %s', (state) => {
+  test(`mutants that prove nothing (${EACH})`, LIMIT, () => {
+    const random = numbers(11);
+    const { node, corpus } = nodeIn(state);
+    const before = fingerprint(node);
+    const memory = new MemoryBound();
+    for (let i = 0; i < EACH; i++) {
+      memory.mutant();
+      const { path, bytes } = corpus[i % corpus.length]!;
+      const mutant = mutate(bytes, random);
+      if (provesSomething(mutant, bytes)) continue;
+      node.hear(path, mutant);
+      node.events.length = Math.min(node.events.length, 64);
+      node.net.flights.length = Math.min(node.net.flights.length, 64);
+    }
+    memory.end();
+    expect(node.named('fault')).toEqual([]);
+    expect(fingerprint(node)).toBe(before);
+  });
+
+  test(`authentic messages with a mutated inside (${EACH / 5})`, LIMIT, () => {
+    const random = numbers(12);
+    const { node, other, corpus } = nodeIn(state);
+    for (let i = 0; i < EACH / 5; i++) {
+      const { path, bytes } = corpus[i % corpus.length]!;
+      node.hear(path, insane(bytes, other, node, random, i));
+      node.net.run(20);
+      expect(node.named('fault')).toEqual([]);
+      node.events.length = Math.min(node.events.length, 64);
+      node.net.flights.length = Math.min(node.net.flights.length, 64);
+    }
+    node.net.heal();
+    node.net.run(200_000);
+    expect(node.named('fault')).toEqual([]);
+    expect(node.datapath.larval.size).toBe(0);
+  });
+});
+
+/** The mutation touched nothing that Cksum covers: what follows the message. */
+function provesSomething(mutant: Uint8Array, original: Uint8Array): boolean {
+  const [start, length] = [mutant.slice(0, original.length), original.length];
+  return mutant.length >= length && hex(start) === hex(original);
+}
+
+/** The message again with a fresh authenticator and another XID, and whatever its KINK_ENCRYPT becomes by chance. */
+function insane(bytes: Uint8Array, from: KinkNode, to: KinkNode, random: Numbers, n: number): Uint8Array {
+  const read = readMessage(bytes);
+  const credential =
+    [...from.tickets.values(), ...to.tickets.values()].find((ticket) => opens(read.payloads, ticket.key)) ??
+    [...from.tickets.values()][0]!;
+  const { key } = credential;
+  const noise = seededRandom(n);
+  const payloads = read.payloads.map((payload): Payload => {
+    if (payload.type === 'AP_REQ') {
+      const wall = from.now.wall;
+      const time = { ctime: Math.floor(wall / 1000), cusec: n % 1_000_000 };
+      return {
+        ...payload,
+        EPOCH: random(20) === 0 ? random(2 ** 31) : payload.EPOCH,
+        apReq: buildApReq(credential, time, noise),
+      };
+    }
+    if (payload.type !== 'ENCRYPT') return payload;
+    const plaintext = decrypt(key, KEY_USAGE.KINK_ENCRYPT, payload.ciphertext) ?? utf8('nothing');
+    return { type: 'ENCRYPT', ciphertext: encrypt(key, KEY_USAGE.KINK_ENCRYPT, mutate(plaintext, random), noise) };
+  });
+  const XID = read.messageType === TYPE.REPLY || read.messageType === TYPE.ACK ? read.XID : random(4) === 0 ? read.XID : n;
+  const messageType = random(10) === 0 ? random(8) : read.messageType;
+  return sealMessage({ ...read, messageType, XID, payloads }, key);
+}
+
+function opens(payloads: readonly Payload[], key: Parameters<typeof decrypt>[0]): boolean {
+  const sealed = find(payloads, 'ENCRYPT');
+  return sealed !== undefined && decrypt(key, KEY_USAGE.KINK_ENCRYPT, sealed.ciphertext) !== undefined;
+}
