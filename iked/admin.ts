@@ -40,10 +40,7 @@ function refuse(iked: Admin, id: number, error: string): void {
 }
 
 function unknown(iked: Admin, name: string): string {
-  const known = iked.peers.all.flatMap((peer) => [
-    peer.name,
-    ...peer.children.flatMap((child) => [child.name, child.policy.name]),
-  ]);
+  const known = [...iked.peers.names, ...iked.peers.served.flatMap((child) => [child.name, child.policy.name])];
   if (iked.generation === 0) return 'no configuration is in force yet: ask again in a moment, or see tanuki status';
   return `there is no selector, policy, remote or IKE SA ${name}; known: ${[...new Set(known)].join(', ') || 'none'}`;
 }
@@ -93,7 +90,7 @@ function endAll(iked: Admin, sa: KeySa, why: string): void {
 
 function rekey(iked: Admin, id: number, name: string, what: 'ike' | 'child'): void {
   const sas = ikeSasNamed(iked, name).filter((sa) => sa.state.name === 'established');
-  const children = (sas.length > 0 ? sas.flatMap((sa) => sa.children) : childrenNamed(iked, name)).filter(
+  const children = (sas.length > 0 ? sas.flatMap((sa): readonly KeyChild[] => sa.children) : childrenNamed(iked, name)).filter(
     (child) => child.usable && !child.superseded,
   );
   if (sas.length === 0 && children.length === 0) return refuse(iked, id, `nothing of ${name} is up that could be rekeyed`);

@@ -256,24 +256,24 @@ class IkedDaemon implements Daemon {
     this.#driven.put({ kind: 'prepare', generation, settings });
   }
 
-  #keysOf(config: Config): { psks: Map<string, Secret>; identityFiles: Map<string, Uint8Array> } {
+  #keysOf(config: Config): Omit<IkedSettings, 'config'> {
     const psks = new Map<string, Secret>();
+    const psksV1 = new Map<string, Secret>();
     const identityFiles = new Map<string, Uint8Array>();
-    for (const { name, ikev2 } of config.remotes) {
-      if (ikev2?.preSharedKey !== undefined) {
-        const { key, as } = pskOf(name, ikev2.preSharedKey, ikev2.pskFormat);
-        this.#shell.report({
-          name: 'key-read',
-          severity: 'debug',
-          message: `remote ${name}: the key of ${ikev2.preSharedKey} was read as ${as}`,
-        });
-        psks.set(name, key);
-      }
-      for (const id of [...(ikev2?.myId === undefined ? [] : [ikev2.myId]), ...(ikev2?.peersId ?? [])]) {
-        if (id.file) identityFiles.set(id.value, readSecretFile(id.value));
+    for (const { name, ikev2, ikev1 } of config.remotes) {
+      for (const [block, keys] of [[ikev2, psks] as const, [ikev1, psksV1] as const]) {
+        if (block?.preSharedKey !== undefined) {
+          const { key, as } = pskOf(name, block.preSharedKey, block.pskFormat);
+          const message = `remote ${name}: the key of ${block.preSharedKey} was read as ${as}`;
+          this.#shell.report({ name: 'key-read', severity: 'debug', message });
+          keys.set(name, key);
+        }
+        for (const id of [...(block?.myId === undefined ? [] : [block.myId]), ...(block?.peersId ?? [])]) {
+          if (id.file) identityFiles.set(id.value, readSecretFile(id.value));
+        }
       }
     }
-    return { psks, identityFiles };
+    return { psks, psksV1, identityFiles };
   }
 
   #configurationAnswered(output: Extract<IkedOutput, { kind: 'configuration' }>): void {

@@ -1,5 +1,6 @@
 /** Configuration by generation: checked at prepare, in force at commit; what did not change keeps its SAs (decisions §3). */
 
+import type { Secret } from '../src/bytes/secret.ts';
 import type { LocalAddress } from '../src/config/expand.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import type { Owner } from './host.ts';
@@ -43,14 +44,14 @@ export class Generations {
       return false;
     }
     const { settings } = this.#prepared;
-    const kept = new Set(settings.psks.values());
-    for (const psk of this.#settings?.psks.values() ?? []) if (!kept.has(psk)) psk.wipe();
+    const kept = new Set(keysOf(settings));
+    for (const psk of keysOf(this.#settings)) if (!kept.has(psk)) psk.wipe();
     this.peers = this.#prepared.peers;
     this.#settings = settings;
     this.generation = generation;
     this.#prepared = undefined;
     for (const sa of this.#owner.table.all()) this.#owner.guard(sa, () => this.#reconcile(sa));
-    const text = `generation ${generation} is in force: ${this.peers.all.length} remotes`;
+    const text = `generation ${generation} is in force: ${this.peers.names.length} remotes`;
     this.#owner.report('configured', text, { generation });
     this.#owner.emit({ kind: 'configuration', generation, state: 'committed' });
     return true;
@@ -72,7 +73,7 @@ export class Generations {
   #reconcile(sa: KeySa): void {
     const before = sa.peer;
     if (before === undefined) return;
-    const after = this.peers.byName(before.name);
+    const after = this.peers.again(before);
     if (after === undefined || after.fingerprint !== before.fingerprint) {
       const why = after === undefined ? `remote ${before.name} is no longer configured` : `remote ${before.name} was changed`;
       if (!sa.authenticated || sa.state.name === 'established') end(sa, why);
@@ -86,6 +87,10 @@ export class Generations {
     for (const demand of withdraw(sa, ({ policy }) => usable(this.peers.child(policy.name))))
       this.#owner.failed(demand, 'its selector is no longer configured, or has no address here');
   }
+}
+
+function keysOf(settings: IkedSettings | undefined): Secret[] {
+  return [...(settings?.psks.values() ?? []), ...(settings?.psksV1?.values() ?? [])];
 }
 
 function usable(policy: ChildPolicy | undefined): boolean {

@@ -15,6 +15,7 @@ import type { Instant, RandomBytes } from '../src/machine.ts';
 import type { Path } from '../src/net/address.ts';
 import type { IkedEventName } from './events.ts';
 import type { Cookies } from './ikev2/cookie.ts';
+import type { IkeSa } from './ikev2/ike-sa.ts';
 import type { Peers } from './peers.ts';
 import type { IkedOutput } from './ports.ts';
 import type { SaTable } from './sa-table.ts';
@@ -66,7 +67,7 @@ export interface Host {
   /** An IKE SA came up, by whichever role. `initialContact`: the peer says it has no other with us. */
   established(sa: KeySa, initialContact: boolean): void;
   /** The time has come to close an IKE SA that is redundant. */
-  yields(loser: KeySa): void;
+  yields(loser: IkeSa): void;
   /** A demand ended. */
   satisfied(demand: Demand, child: KeyChild): void;
   failed(demand: Demand, why: string): void;

@@ -22,13 +22,12 @@ import type { SadbMessage } from '../src/pfkey/message.ts';
 import { SADB_SASTATE } from '../src/pfkey/registry.ts';
 import { type Admin, perform } from './admin.ts';
 import { contacted, isFirstContact, yieldTo } from './contacts.ts';
+import { receiveDatagram } from './datagrams.ts';
 import { event, type IkedEventName } from './events.ts';
 import { Generations } from './generations.ts';
 import type { Demand } from './host.ts';
 import { Cookies } from './ikev2/cookie.ts';
-import { receive } from './ikev2/exchanges.ts';
-import { respondIkeSaInit } from './ikev2/ike-sa-init.ts';
-import { EXCHANGE, type ReadMessage, readMessage } from './ikev2/message.ts';
+import type { IkeSa } from './ikev2/ike-sa.ts';
 import { begin, negotiate } from './initiation.ts';
 import type { Peers } from './peers.ts';
 import type { IkedInput, IkedOutput } from './ports.ts';
@@ -72,7 +71,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
   readonly cookies: Cookies;
   readonly table = new SaTable();
   readonly asks: Asks<KeySa, KeyChild>;
-  readonly failures = new Failures((name) => this.peers.byName(name) !== undefined || this.peers.child(name) !== undefined);
+  readonly failures = new Failures((name) => this.peers.names.includes(name) || this.peers.child(name) !== undefined);
   readonly replies: Replies;
   readonly wanted: Wanted;
   readonly migrations: Migrations;
@@ -196,23 +195,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
 
   #datagram(path: Path, bytes: Uint8Array): void {
     this.count('messages-in');
-    let read: ReadMessage;
-    try {
-      read = readMessage(bytes);
-    } catch (error) {
-      return this.#strangers.unreadable(path, bytes, error);
-    }
-    const { header } = read;
-    if (header.exchange === EXCHANGE.IKE_SA_INIT && !header.response) {
-      if (header.initiator && header.SPIr.every((octet) => octet === 0)) return respondIkeSaInit(this, read, bytes, path);
-      return this.#strangers.ignore(path, 'an IKE_SA_INIT request with a responder SPI or without the I flag');
-    }
-    const own = header.initiator ? header.SPIr : header.SPIi;
-    const sa = this.table.bySpi(own);
-    if (sa !== undefined) return this.guard(sa, () => receive(sa, read, bytes, path));
-    const echo = this.table.echo(own, bytes, this.now.mono);
-    if (echo !== undefined) return this.emit({ kind: 'send', path, bytes: echo });
-    this.#strangers.unknown(path, header);
+    receiveDatagram(this, this.#strangers, path, bytes);
   }
 
   mayComplain(): boolean {
@@ -444,7 +427,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
     contacted(this, sa, initialContact);
   }
 
-  yields(loser: KeySa): void {
+  yields(loser: IkeSa): void {
     yieldTo(this, loser);
   }
 

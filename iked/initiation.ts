@@ -4,6 +4,7 @@ import { isGenerated } from '../src/keying/generated.ts';
 import type { AskedEnds } from '../src/keying/host.ts';
 import type { Path } from '../src/net/address.ts';
 import type { Demand, Owner } from './host.ts';
+import { startIsakmpSa } from './ikev1/main-mode.ts';
 import { startIkeSa } from './ikev2/ike-sa-init.ts';
 import { createChild } from './versions.ts';
 
@@ -24,8 +25,8 @@ export function begin(owner: Owner, demand: Demand, asked?: AskedEnds): void {
   const { policy } = demand;
   const { peers, local: own, table, migrations } = owner;
   const refuse = (why: string) => owner.failed(demand, why);
-  const peer = peers.byName(policy.remote);
-  if (peer === undefined) return refuse(`remote ${policy.remote} has no ikev2 block that acceptable_kmp names`);
+  const peer = peers.initiator(policy.remote);
+  if (peer === undefined) return refuse(`remote ${policy.remote} lists neither ikev2 nor ikev1 first in acceptable_kmp`);
   const moved = asked?.km ?? migrations.keyManagementOf(policy);
   const configured = peers.remoteEndpoint(peer, policy, asked?.remote, own);
   const remote =
@@ -40,5 +41,6 @@ export function begin(owner: Owner, demand: Demand, asked?: AskedEnds): void {
     return refuse(why);
   }
   const path: Path = { local: { address: local, port: peers.ikePort(local) }, remote, encapsulated: false };
-  startIkeSa(owner, peer, path, demand);
+  if (peer.version === 1) startIsakmpSa(owner, peer, path, demand);
+  else startIkeSa(owner, peer, path, demand);
 }

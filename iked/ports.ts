@@ -10,8 +10,10 @@ import type { IkedEvent } from './events.ts';
 /** Everything one configuration generation consists of. The shell reads the key files; the machine opens none. */
 export interface IkedSettings {
   readonly config: Config;
-  /** Pre-shared keys by remote name. They are the machine's from then on: it wipes those that the next generation does not hold. */
+  /** Pre-shared keys of the `ikev2` blocks by remote name. They are the machine's from then on: it wipes those that the next generation does not hold. */
   readonly psks: ReadonlyMap<string, Secret>;
+  /** The same for the `ikev1` blocks. */
+  readonly psksV1?: ReadonlyMap<string, Secret>;
   /** Contents of the files that `my_id` and `peers_id` name (`keyid file`), by path. */
   readonly identityFiles?: ReadonlyMap<string, Uint8Array>;
 }
@@ -32,7 +34,7 @@ export interface IkedStatus extends KeyStatus {
 }
 
 export interface IkeSaStatus {
-  /** `v2:SPIi/SPIr`, as in events. */
+  /** `v2:SPIi/SPIr` of an IKE SA, `v1:CKY-I/CKY-R` of an ISAKMP SA, as in events. */
   readonly name: string;
   readonly remote: string | undefined;
   readonly state: string;

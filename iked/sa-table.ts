@@ -1,7 +1,8 @@
-/** Every IKE SA of this host: by our own SPI, by an initiator's SPI while half open, by remote. */
+/** Every IKE SA and ISAKMP SA of this host: by our own SPI (cookie), by an initiator's SPI while half open, by remote. */
 
 import { equal, hex } from '../src/bytes/bytes.ts';
 import { type Endpoint, showEndpoint } from '../src/net/address.ts';
+import type { IsakmpSa } from './ikev1/isakmp-sa.ts';
 import type { KeyChild, KeySa } from './versions.ts';
 
 /** How long, and for how many IKE SAs that are gone, the last response is kept. */
@@ -43,10 +44,10 @@ export class SaTable {
 
   /** An IKE SA is gone; what it answered last is kept for a peer that did not hear it (RFC 7296 §2.1). */
   forget(sa: KeySa): void {
-    const response = sa.window.lastResponse;
-    if (sa.lastRequest !== undefined && response !== undefined) {
+    const { echo } = sa;
+    if (echo !== undefined) {
       if (this.#echoes.size >= MOST_ECHOES) this.#echoes.delete([...this.#echoes.keys()][0]!);
-      this.#echoes.set(hex(sa.ownSpi), { request: sa.lastRequest, response, until: sa.host.now.mono + ECHO_MS });
+      this.#echoes.set(hex(sa.ownSpi), { ...echo, until: sa.host.now.mono + ECHO_MS });
     }
     this.#bySpi.delete(hex(sa.ownSpi));
     if (sa.initRequest !== undefined) {
@@ -66,6 +67,17 @@ export class SaTable {
     return this.#bySpi.get(hex(own));
   }
 
+  /** By both cookies of IKEv1, of which one is ours; the responder's is zero where its initiator does not know it yet. */
+  byCookies(CKY_I: Uint8Array, CKY_R: Uint8Array): IsakmpSa | undefined {
+    const ours = this.#bySpi.get(hex(CKY_I));
+    if (ours?.version === 1 && ours.originalInitiator) {
+      const unknown = [ours.CKY_R, CKY_R].some((cookie) => cookie.every((octet) => octet === 0));
+      return unknown || equal(ours.CKY_R, CKY_R) ? ours : undefined;
+    }
+    const theirs = this.#bySpi.get(hex(CKY_R));
+    return theirs?.version === 1 && !theirs.originalInitiator && equal(theirs.CKY_I, CKY_I) ? theirs : undefined;
+  }
+
   byInitiator(SPIi: Uint8Array, from: Endpoint): KeySa | undefined {
     return this.#byInitiator.get(initiatorKey(SPIi, from));
   }
@@ -82,7 +94,7 @@ export class SaTable {
   }
 
   children(): KeyChild[] {
-    return this.all().flatMap((sa) => sa.children);
+    return this.all().flatMap((sa): readonly KeyChild[] => sa.children);
   }
 
   /** Children by the SPI that we receive on. */

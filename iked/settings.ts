@@ -1,8 +1,11 @@
 /** What iked refuses in a configuration before it takes effect: what it could never negotiate with. */
 
+import { phase1Terms } from './ikev1/main-mode.ts';
+import { suitesOf } from './ikev1/phase-1-proposals.ts';
+import { refusePolicy } from './ikev1/quick-mode-choice.ts';
 import { childProposals } from './ikev2/child-sa.ts';
 import { ikeProposals } from './ikev2/ike-sa-init.ts';
-import type { Peer, Peers } from './peers.ts';
+import { type AnyPeer, ikeOf, type Peers } from './peers.ts';
 import type { IkedSettings } from './ports.ts';
 
 /** The reasons, one sentence each, joined; undefined where there is none. */
@@ -16,14 +19,21 @@ export function refuseSettings(peers: Peers, { config }: IkedSettings): string |
   return reasons.length === 0 ? undefined : reasons.join('; ');
 }
 
-function refusePeer(peer: Peer): string[] {
-  const { name, ikev2, psk, myId, children } = peer;
+function refusePeer(peer: AnyPeer): string[] {
+  const { name, psk, myId, children } = peer;
+  const ike = ikeOf(peer);
   const reasons: string[] = [];
-  if (ikev2.authMethods.includes('psk') && (psk === undefined || psk.length === 0) && ikev2.authMethods.length === 1) {
+  if (ike.authMethods.every((method) => method === 'psk') && (psk === undefined || psk.length === 0)) {
     reasons.push(`remote ${name} authenticates by psk and has no key: write pre_shared_key, and see that the file is not empty`);
   }
-  if (ikev2.myId !== undefined && myId === undefined)
-    reasons.push(`remote ${name}: my_id ${ikev2.myId.type} ${ikev2.myId.value} is no such identity, or its file cannot be read`);
+  if (ike.myId !== undefined && myId === undefined)
+    reasons.push(`remote ${name}: my_id ${ike.myId.type} ${ike.myId.value} is no such identity, or its file cannot be read`);
+  if (peer.version === 1) {
+    if (suitesOf(phase1Terms(peer.ikev1)).length === 0)
+      reasons.push(`remote ${name}: kmp_enc_alg, kmp_hash_alg and kmp_dh_group of its ikev1 block leave nothing to offer`);
+    return [...reasons, ...children.flatMap((child) => refusePolicy(peer, child) ?? [])];
+  }
+  const { ikev2 } = peer;
   if (ikev2.ke.length === 0) reasons.push(`remote ${name}: kmp_dh_group is empty`);
   if (ikeProposals(ikev2, new Uint8Array(0)).length === 0) {
     reasons.push(`remote ${name}: kmp_enc_alg names only ciphers without integrity of their own, and kmp_hash_alg is empty`);

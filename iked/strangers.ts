@@ -9,10 +9,14 @@ import { type NotifyName, notify } from './ikev2/notify.ts';
 
 /** Unprotected errors a second, to all the world together (RFC 7296 §2.21.4). */
 const COMPLAINTS_PER_SECOND = 20;
+/** Addresses that are told of once each. */
+const MOST_UNSERVED = 256;
 
 export class Strangers {
   readonly #host: Host;
   #complaints = { second: 0, count: 0 };
+  /** Addresses that were told of as not served by IKEv1. */
+  readonly #unserved = new Set<string>();
 
   constructor(host: Host) {
     this.#host = host;
@@ -40,6 +44,26 @@ export class Strangers {
     if (header.response || !this.mayComplain())
       return this.ignore(path, `there is no IKE SA ${hex(header.SPIi)}/${hex(header.SPIr)}`);
     this.#complain(path, header, 'INVALID_IKE_SPI');
+  }
+
+  /**
+   * IKEv1 from where no remote accepts it: nothing is answered, and each address is told of once, since a peer that is set to IKEv1 tries for
+   * ever.
+   */
+  unserved(path: Path): void {
+    const { address } = path.remote;
+    this.#host.count('messages-dropped');
+    if (this.#unserved.has(`${address}`)) return;
+    if (this.#unserved.size >= MOST_UNSERVED) this.#unserved.delete([...this.#unserved][0]!);
+    this.#unserved.add(`${address}`);
+    const others = this.#host.peers.at(address).map(({ name }) => name);
+    const what =
+      others.length === 0
+        ? `no remote has ${address} in peers_ipaddr: add it there, with acceptable_kmp { ikev1; }, if the peer is to be served`
+        : `acceptable_kmp of remote ${others.join(', ')} does not list it: add ikev1 there, or set the peer to IKEv2`;
+    this.#host.report('message-refused', `${address} speaks IKEv1 and is not answered: ${what}`, {
+      peer: showEndpoint(path.remote),
+    });
   }
 
   #complain(path: Path, { SPIi, SPIr, exchange, messageId, initiator }: Header, name: NotifyName): void {

@@ -52,7 +52,7 @@ const ARROWS: Record<(typeof ROOMS)[number]['name'], readonly string[]> = {
   spmd: PROTOCOLS,
   kinkd: ['keying', 'isakmp', ...PROTOCOLS],
   datapath: ['pfkey', 'ipsec', ...MECHANISMS],
-  keying: PROTOCOLS,
+  keying: ['isakmp', ...PROTOCOLS],
   isakmp: ['ipsec', ...MECHANISMS],
   pfkey: ['ipsec', ...MECHANISMS],
   spmif: ['config', 'ipsec', ...MECHANISMS],

@@ -20,6 +20,7 @@ export interface ChildAgreement extends Agreement {
 }
 
 export class ChildSa extends SaPair<ChildAgreement> {
+  readonly version = 2;
   /** Moves with an IKE SA rekey (RFC 7296 §2.8). */
   ike: IkeSa;
   /** The child it was made to replace. */

@@ -9,7 +9,7 @@ import { PeerError } from '../../src/errors.ts';
 import type { Proposal } from '../../src/ipsec/proposal.ts';
 import type { Mode } from '../../src/ipsec/sa.ts';
 import { showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
-import { covers, type SelectorPair } from '../../src/ipsec/selector-pair.ts';
+import { betweenHosts, covers, type SelectorPair } from '../../src/ipsec/selector-pair.ts';
 import type { ChildPolicy } from '../../src/keying/child-policy.ts';
 import { showSpi } from '../../src/keying/sa-pair.ts';
 import type { Demand } from '../host.ts';
@@ -31,7 +31,7 @@ import { chosenOf } from './ike-sa-init.ts';
 import { childKeys, childSuiteOf } from './keys.ts';
 import { proposalsText } from './ladder.ts';
 import { EXCHANGE, find, type Message, type OpenedMessage } from './message.ts';
-import { betweenHosts, checkNarrowed, proposedSelectors, singlePair } from './narrowing.ts';
+import { checkNarrowed, proposedSelectors, singlePair } from './narrowing.ts';
 import { explainNotify, findError, findNotify, isNotifyName, notify, notifyName, notifyNumber } from './notify.ts';
 import { type Payload, type PayloadOf, PROTOCOL } from './payloads.ts';
 import { concludeRekeyed, createAnew, retryLater } from './rekey-child.ts';
@@ -179,7 +179,7 @@ function rekeyedChild(sa: IkeSa, rekey: PayloadOf<'Notify'> | undefined): ChildS
   const making = sa.current?.task.kind;
   const moving = sa.host.table
     .all()
-    .some((old) => old.successor?.sa === sa && old.children.some((known) => known.spiOut === spiOf(spi)));
+    .some((old) => old.version === 2 && old.successor?.sa === sa && old.children.some((known) => known.spiOut === spiOf(spi)));
   if (making === 'create-child' || making === 'rekey-child' || moving) {
     // It may be the child of our own exchange, whose response the peer's request has overtaken; or be still with the IKE SA that this one
     // replaces, while our own rekey of that waits for its response. Not found would be the end of it there.

@@ -2,6 +2,7 @@
 
 import { DRAIN_MS } from '../../src/keying/sa-pair.ts';
 import { sameIdentity } from '../auth/identity.ts';
+import type { KeyChild } from '../versions.ts';
 import type { ChildSa } from './child-sa.ts';
 import type { IkeSa, Task } from './ike-sa.ts';
 
@@ -25,11 +26,12 @@ export function dropChild(child: ChildSa, why: string, wanted: boolean): void {
 }
 
 /** Whether another child does the same work for the same peer (one selector may serve many, `IP_RW`), and is not about to go with the same IKE SA. */
-function serves(other: ChildSa, child: ChildSa): boolean {
+function serves(other: KeyChild, child: ChildSa): boolean {
   const { peerId } = child.ike;
-  const samePeer = peerId === undefined || other.ike.peerId === undefined || sameIdentity(peerId, other.ike.peerId);
+  const { owner } = other;
+  const samePeer = peerId === undefined || owner.peerId === undefined || sameIdentity(peerId, owner.peerId);
   if (other === child || other.policy.name !== child.policy.name || !samePeer) return false;
-  return other.usable && (other.ike !== child.ike || !child.ike.ending);
+  return other.usable && (owner !== child.ike || !child.ike.ending);
 }
 
 /** Closes an IKE SA at once, with all its children and without a message. */

@@ -3,13 +3,14 @@
 import { NONE, u16be } from '../../src/bytes/bytes.ts';
 import type { Ikev2Config } from '../../src/config/config.ts';
 import { checkPublicValue, generate } from '../../src/crypto/dh.ts';
+import { sha1 } from '../../src/crypto/hash.ts';
 import { prfOf } from '../../src/crypto/prf.ts';
 import { ENCR, INTEG, KE, type KeName, keByIkev2, keText, PRF } from '../../src/crypto/transforms.ts';
 import { PeerError, WireError } from '../../src/errors.ts';
 import { choose, type Proposal, type Transform } from '../../src/ipsec/proposal.ts';
 import { type Path, showEndpoint } from '../../src/net/address.ts';
 import type { Demand, Host } from '../host.ts';
-import { detectNat, floated, natDetectionPair } from '../natt.ts';
+import { detectNat, type EndpointHash, floated, NAT_TEXT, natDetectionPair } from '../natt.ts';
 import type { Peer } from '../peers.ts';
 import { encrTransform } from './child-sa.ts';
 import { IkeSa, type InitSent } from './ike-sa.ts';
@@ -95,7 +96,7 @@ function request(sa: IkeSa, init: InitSent): void {
 
 function natPayloads(sa: IkeSa, ikev2: Ikev2Config, SPIr: Uint8Array): Payload[] {
   if (!ikev2.natTraversal) return [];
-  const { source, destination } = natDetectionPair(sa.SPIi, SPIr, sa.path, ikev2.forceEncapsulation);
+  const { source, destination } = natDetectionPair(natDetection(sa.SPIi, SPIr), sa.path, ikev2.forceEncapsulation);
   return [notify('NAT_DETECTION_SOURCE_IP', source), notify('NAT_DETECTION_DESTINATION_IP', destination)];
 }
 
@@ -206,19 +207,22 @@ function findNat(sa: IkeSa, message: Message, path: Path, ikev2: Ikev2Config): v
       .filter((payload) => payload.notify === NOTIFY[name].number)
       .map((payload) => payload.data);
   const found = ikev2.natTraversal
-    ? detectNat(message.SPIi, message.SPIr, path, data('NAT_DETECTION_SOURCE_IP'), data('NAT_DETECTION_DESTINATION_IP'))
+    ? detectNat(
+        natDetection(message.SPIi, message.SPIr),
+        path,
+        data('NAT_DETECTION_SOURCE_IP'),
+        data('NAT_DETECTION_DESTINATION_IP'),
+      )
     : undefined;
   sa.natTraversal = found !== undefined;
   sa.nat = found === undefined ? 'none' : found === 'none' && ikev2.forceEncapsulation ? 'forced' : found;
   if (sa.nat !== 'none') sa.report('nat-found', NAT_TEXT[sa.nat], { nat: sa.nat });
 }
 
-const NAT_TEXT = {
-  here: 'we are behind a NAT: UDP encapsulation',
-  there: 'the peer is behind a NAT: UDP encapsulation',
-  both: 'both ends are behind a NAT: UDP encapsulation',
-  forced: 'UDP encapsulation, as the policy says',
-} as const;
+/** Data of NAT_DETECTION_*_IP: SHA-1(SPIi | SPIr | address | port), §2.23. */
+function natDetection(SPIi: Uint8Array, SPIr: Uint8Array): EndpointHash {
+  return ({ address, port }) => sha1(SPIi, SPIr, address.bytes, u16be(port));
+}
 
 /** The responder. Keeps nothing unless the request is whole, its address proven where that is asked for, and a suite is found. */
 export function respondIkeSaInit(host: Host, read: ReadMessage, bytes: Uint8Array, path: Path): void {

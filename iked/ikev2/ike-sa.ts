@@ -12,6 +12,7 @@ import { type Identity, showIdentity } from '../auth/identity.ts';
 import type { Demand, Host } from '../host.ts';
 import { KEEPALIVE_MS, type Nat } from '../natt.ts';
 import type { Peer } from '../peers.ts';
+import type { RetryPolicy } from '../retry.ts';
 import type { ChildSa } from './child-sa.ts';
 import type { Nonces } from './collisions.ts';
 import type { Plan, Sent } from './exchanges.ts';
@@ -20,7 +21,7 @@ import { ladder } from './ladder.ts';
 import { type Message, type OpenedMessage, openMessage, type Sealed, sealMessage, writeMessage } from './message.ts';
 import type { NotifyName } from './notify.ts';
 import type { Payload } from './payloads.ts';
-import { type RetryPolicy, Window } from './window.ts';
+import { Window } from './window.ts';
 
 /** What IKE_AUTH signs of IKE_SA_INIT (RFC 7296 §2.15). */
 export interface InitFacts {
@@ -93,6 +94,7 @@ export interface IkeSaOptions {
 }
 
 export class IkeSa {
+  readonly version = 2;
   readonly host: Host;
   readonly originalInitiator: boolean;
   readonly SPIi: Uint8Array;
@@ -166,6 +168,12 @@ export class IkeSa {
 
   get ownSpi(): Uint8Array {
     return this.originalInitiator ? this.SPIi : this.SPIr;
+  }
+
+  /** What it answered last, for a peer that did not hear it. */
+  get echo(): { readonly request: Uint8Array; readonly response: Uint8Array } | undefined {
+    const response = this.window.lastResponse;
+    return this.lastRequest === undefined || response === undefined ? undefined : { request: this.lastRequest, response };
   }
 
   /** The short name that every line of its story carries. */

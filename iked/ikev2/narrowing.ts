@@ -3,7 +3,6 @@
 import { PeerError } from '../../src/errors.ts';
 import { ANY_PORT, isSubset, sameSelector, showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
 import { common, covers, type SelectorPair } from '../../src/ipsec/selector-pair.ts';
-import type { IpAddress } from '../../src/net/address.ts';
 
 /** What was granted, and by which of the policies. */
 export interface Narrowed<P extends SelectorPair> extends SelectorPair {
@@ -75,12 +74,6 @@ export function singlePair(policy: SelectorPair, { packet }: Wish): SelectorPair
   const single = (some: readonly TrafficSelector[]) =>
     some.every((ts) => ts.start.equals(ts.end) && ts.start.equals(some[0]!.start));
   return single(pair.TSi) && single(pair.TSr) ? pair : undefined;
-}
-
-/** The part of a policy that is for two hosts, or undefined where there is none. */
-export function betweenHosts(policy: SelectorPair, mine: IpAddress, peers: IpAddress): SelectorPair | undefined {
-  const all = (address: IpAddress): TrafficSelector[] => [{ protocol: 0, ...ANY_PORT, start: address, end: address }];
-  return common({ TSi: all(mine), TSr: all(peers) }, policy);
 }
 
 /** All traffic of the addresses. */

@@ -1,6 +1,7 @@
 /** Message IDs, retransmission and cached responses of one IKE SA, window size 1 each way (RFC 7296 §2.1 to §2.3). */
 
 import type { RandomBytes } from '../../src/machine.ts';
+import { backoff, type RetryPolicy } from '../retry.ts';
 
 /** The one request of ours that waits for its response. */
 export interface Outstanding {
@@ -10,12 +11,6 @@ export interface Outstanding {
   tries: number;
   /** When to send again or give up, `mono`. */
   deadline: number;
-}
-
-/** How often and how fast a request is sent again. `intervalMs` is doubled each time, up to 64 times itself. */
-export interface RetryPolicy {
-  readonly intervalMs: number;
-  readonly maxRetries: number;
 }
 
 /** What an authentic request's Message ID makes of it. */
@@ -136,10 +131,4 @@ export class Window {
     sent.deadline = mono + backoff(retry, sent.tries, random);
     return sent.bytes;
   }
-}
-
-/** Milliseconds until the next transmission: exponential, with up to an eighth less or more, so that peers do not retry in step. */
-export function backoff({ intervalMs }: RetryPolicy, tries: number, random: RandomBytes): number {
-  const jitter = 0.875 + random(1)[0]! / 1020;
-  return Math.round(intervalMs * 2 ** Math.min(tries - 1, 6) * jitter);
 }

@@ -1,6 +1,7 @@
 /** Both ends of a child SA's traffic, and the algebra on them (RFC 7296 §2.9, RFC 4301 §4.4.1). */
 
-import { intersect, isSubset, type TrafficSelector } from './selector.ts';
+import type { IpAddress } from '../net/address.ts';
+import { ANY_PORT, intersect, isSubset, sameSelector, type TrafficSelector } from './selector.ts';
 
 /** TSi is the initiator's of the exchange. */
 export interface SelectorPair {
@@ -41,4 +42,17 @@ export function covers(inner: SelectorPair, outer: SelectorPair): boolean {
   const within = (some: readonly TrafficSelector[], all: readonly TrafficSelector[]) =>
     some.every((ts) => all.some((wide) => isSubset(ts, wide)));
   return within(inner.TSi, outer.TSi) && within(inner.TSr, outer.TSr);
+}
+
+/** The part of a policy that is for two hosts, or undefined where there is none. */
+export function betweenHosts(policy: SelectorPair, mine: IpAddress, peers: IpAddress): SelectorPair | undefined {
+  const all = (address: IpAddress): TrafficSelector[] => [{ protocol: 0, ...ANY_PORT, start: address, end: address }];
+  return common({ TSi: all(mine), TSr: all(peers) }, policy);
+}
+
+/** Whether both select the same, in whatever order. */
+export function samePair(a: SelectorPair, b: SelectorPair): boolean {
+  const same = (one: readonly TrafficSelector[], other: readonly TrafficSelector[]) =>
+    one.length === other.length && one.every((ts) => other.some((known) => sameSelector(ts, known)));
+  return same(a.TSi, b.TSi) && same(a.TSr, b.TSr);
 }

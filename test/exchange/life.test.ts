@@ -16,7 +16,7 @@ const whole = (a: IkeNode, b: IkeNode) => {
 
 /** A request that our own code would never send, over the IKE SA of `from`. */
 const inject = (from: IkeNode, exchange: number, payloads: readonly Payload[]) => {
-  const [sa] = from.machine.table.all();
+  const [sa] = from.v2Sas;
   sa!.current = { task: { kind: 'liveness' }, sent: { for: 'informational', task: { kind: 'liveness' } } };
   from.net.send(from, sa!.path, sa!.send(exchange, payloads));
 };
@@ -371,7 +371,7 @@ describe('commands', () => {
 describe('keys and SPIs', () => {
   test('an IKE SA that ends with a request under way leaves no larval SA, and its keys are wiped', () => {
     const { a, b, net } = pair({ a: { ikev2: { maxRetries: 1, needPfs: true } }, b: { ikev2: { needPfs: true } } }).established();
-    const [sa] = a.machine.table.all();
+    const [sa] = a.v2Sas;
     const { SK_d, SK_ei, SK_pi } = sa!.keys;
     const { encr } = sa!.children[0]!.agreed.inbound;
     net.lose(() => true);
@@ -415,7 +415,7 @@ describe('what a peer may not do', () => {
   test('so is one in front of the encrypted payload, in requests and in responses', () => {
     const outer = [{ type: 'unknown', number: 77, critical: true, body: new Uint8Array(3) }] as const;
     const { a, b, net } = pair().established();
-    const [sa] = a.machine.table.all();
+    const [sa] = a.v2Sas;
     const seal = sa!.window;
     const task = { kind: 'liveness' } as const;
     sa!.current = { task, sent: { for: 'informational', task } };
@@ -441,12 +441,12 @@ describe('what a peer may not do', () => {
       net.lose(({ from, bytes }) => from === a && readHeader(bytes).exchange === EXCHANGE.IKE_AUTH);
       a.initiate();
       net.run(100);
-      const [sa] = a.machine.table.all();
+      const [sa] = a.v2Sas;
       sa!.window.settle();
       sa!.window.startAt(1, 0);
       net.send(a, sa!.path, sa!.send(exchange, []));
       net.run(100);
-      expect(b.machine.table.all().some((one) => one.authenticated)).toBe(false);
+      expect(b.v2Sas.some((one) => one.authenticated)).toBe(false);
       expect(b.datapath.everInstalled).toBe(0);
     }
   });
@@ -455,7 +455,7 @@ describe('what a peer may not do', () => {
     const { a, b, net } = pair().established();
     inject(a, EXCHANGE.INFORMATIONAL, [notify('SET_WINDOW_SIZE', Uint8Array.of(0, 0, 0, 9))]);
     net.run();
-    expect(b.machine.table.all()[0]!.window.peerSize).toBe(9);
+    expect(b.v2Sas[0]!.window.peerSize).toBe(9);
     const last = net.flights.at(-1)!;
     const flipped = last.bytes.slice();
     flipped[flipped.length - 1]! ^= 1;

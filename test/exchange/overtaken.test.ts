@@ -25,7 +25,7 @@ describe('a request overtakes the response that it builds on', () => {
     delayResponse(net, b, 80);
     net.after(40, () => {
       // b's newest child is the one that a does not know yet.
-      const newest = b.machine.table.children().at(-1)!;
+      const newest = b.v2Children.at(-1)!;
       newest.ike.add({ kind: 'rekey-child', child: newest });
       b.put({ kind: 'tick' });
     });
@@ -41,7 +41,7 @@ describe('a request overtakes the response that it builds on', () => {
     a.command({ verb: 'rekey', name: 'lan', what: 'child' });
     delayResponse(net, b, 80);
     net.after(40, () => {
-      const newest = b.machine.table.children().at(-1)!;
+      const newest = b.v2Children.at(-1)!;
       newest.ike.add({ kind: 'delete-child', children: [newest] });
       b.put({ kind: 'tick' });
     });

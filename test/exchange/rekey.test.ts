@@ -16,7 +16,7 @@ const whole = (a: IkeNode, b: IkeNode) => {
 
 /** A node and its datapath lose their child without a word. */
 const forget = (node: IkeNode) => {
-  const child = node.machine.table.children()[0]!;
+  const child = node.v2Children[0]!;
   child.ike.remove(child);
   node.datapath.sas.clear();
   node.datapath.outbound.clear();

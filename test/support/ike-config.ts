@@ -7,8 +7,10 @@ import type {
   AddressMacro,
   AddressSpec,
   Config,
+  Ikev1Config,
   Ikev2Config,
   IpsecConfig,
+  Kmp,
   PolicyConfig,
   RemoteConfig,
   SaConfig,
@@ -60,6 +62,36 @@ export const IKEV2: Ikev2Config = {
   scripts: {},
 };
 
+/** The same for IKEv1. */
+export const IKEV1: Ikev1Config = {
+  passive: false,
+  peersIpaddr: [],
+  myId: undefined,
+  peersId: [],
+  verifyId: true,
+  authMethods: ['psk'],
+  preSharedKey: 'psk',
+  pskFormat: 'text',
+  encr: [{ name: 'aes_cbc', keyBits: 128 }],
+  hash: ['hmac_sha2_256'],
+  groups: ['ecp256'],
+  needPfs: false,
+  nonceBytes: 32,
+  natTraversal: true,
+  forceEncapsulation: false,
+  proposalCheck: 'claim',
+  dpd: true,
+  dpdDelay: 'infinite',
+  dpdRetry: 1000,
+  dpdMaxFail: 3,
+  maxRetries: 5,
+  retryInterval: 1000,
+  saLifetime: 'infinite',
+  negotiationLimit: 600_000,
+  gracePeriod: 'infinite',
+  scripts: {},
+};
+
 export const ESP: SaConfig = { name: 'esp', protocol: 'esp', encr: [{ name: 'aes_gcm_16', keyBits: 128 }], auth: [] };
 
 export const IPSEC: IpsecConfig = {
@@ -93,6 +125,9 @@ export interface NodeSetting {
   readonly peersId: string;
   readonly psk?: string;
   readonly ikev2?: Partial<Ikev2Config>;
+  readonly ikev1?: Partial<Ikev1Config>;
+  /** `acceptable_kmp`; IKEv2 alone unless a test says otherwise. */
+  readonly kmp?: readonly Kmp[];
   readonly children?: readonly ChildSetting[];
   readonly limits?: Partial<Config['interface']['limits']>;
   readonly remote?: string;
@@ -135,21 +170,22 @@ export function settingsOf(node: NodeSetting): IkedSettings {
     resolver: { on: false, nameservers: [], dnsQuery: [] },
     addressPools: [],
   };
-  return { config, psks: new Map([[remote, new Secret(utf8(node.psk ?? 'a secret between the two'))]]) };
+  const key = () => new Secret(utf8(node.psk ?? 'a secret between the two'));
+  return { config, psks: new Map([[remote, key()]]), psksV1: new Map([[remote, key()]]) };
 }
 
 function remoteOf(node: NodeSetting, name: string): RemoteConfig {
+  const acceptableKmp = node.kmp ?? ['ikev2'];
+  const shared = {
+    peersIpaddr: [literal(node.peer)],
+    myId: { type: 'fqdn', value: node.id, file: false },
+    peersId: [{ type: 'fqdn', value: node.peersId, file: false }],
+  } as const;
   return {
     name,
-    acceptableKmp: ['ikev2'],
-    ikev2: {
-      ...IKEV2,
-      peersIpaddr: [literal(node.peer)],
-      myId: { type: 'fqdn', value: node.id, file: false },
-      peersId: [{ type: 'fqdn', value: node.peersId, file: false }],
-      ...node.ikev2,
-    },
-    ikev1: undefined,
+    acceptableKmp,
+    ikev2: acceptableKmp.includes('ikev2') ? { ...IKEV2, ...shared, ...node.ikev2 } : undefined,
+    ikev1: acceptableKmp.includes('ikev1') ? { ...IKEV1, ...shared, ...node.ikev1 } : undefined,
     kink: undefined,
   };
 }

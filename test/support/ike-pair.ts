@@ -1,6 +1,9 @@
 /** Two iked machines on a virtual network, with a virtual clock and fake datapaths: what the exchange ladders and the simulator run on. */
 
 import { Iked, type IkedEvent, type IkedInput, type IkedOutput, type IkedStatus } from '../../iked/iked.ts';
+import type { IsakmpSa } from '../../iked/ikev1/isakmp-sa.ts';
+import type { ChildSa } from '../../iked/ikev2/child-sa.ts';
+import type { IkeSa } from '../../iked/ikev2/ike-sa.ts';
 import type { KeyCommand } from '../../src/keying/ports.ts';
 import { IpAddress } from '../../src/net/address.ts';
 import { hostAddress } from '../../src/pfkey/convert.ts';
@@ -134,6 +137,21 @@ export class IkeNode {
     const reply = this.replies.get(this.command({ verb: 'status' }));
     if (reply?.ok !== true) throw new Error('status failed');
     return reply.result as IkedStatus;
+  }
+
+  /** The IKE SAs of IKEv2, from the inside. */
+  get v2Sas(): IkeSa[] {
+    return this.machine.table.all().filter((sa) => sa.version === 2);
+  }
+
+  /** The children of IKEv2, oldest first, from the inside. */
+  get v2Children(): ChildSa[] {
+    return this.v2Sas.flatMap((sa) => sa.children);
+  }
+
+  /** The ISAKMP SAs of IKEv1, from the inside. */
+  get v1Sas(): IsakmpSa[] {
+    return this.machine.table.all().filter((sa) => sa.version === 1);
   }
 
   /** States of the IKE SAs. */

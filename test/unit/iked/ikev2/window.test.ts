@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { backoff, Window } from '../../../../iked/ikev2/window.ts';
+import { Window } from '../../../../iked/ikev2/window.ts';
+import { backoff } from '../../../../iked/retry.ts';
 import { seededRandom } from '../../../support/random.ts';
 
 const retry = { intervalMs: 1000, maxRetries: 3 };

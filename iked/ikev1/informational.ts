@@ -1,0 +1,163 @@
+/** Informational exchanges: DELETE and notifies, which count only under a HASH (RFC 2409 §5.7, RFC 2408 §3.14, §3.15, RFC 2407 §4.6.3). */
+
+import { readU32be, u32be } from '../../src/bytes/bytes.ts';
+import { DOI, isErrorNotify, NOTIFY, notifyName, PROTOCOL } from '../../src/isakmp/doi.ts';
+import { all, type Payload, type PayloadOf } from '../../src/isakmp/payloads.ts';
+import { hearAck, hearProbe } from './dpd.ts';
+import { closeIsakmpSa, dropPair, pairsOf } from './endings.ts';
+import type { IsakmpSa } from './isakmp-sa.ts';
+import type { OpenedMessage } from './message.ts';
+import type { QuickModePair } from './pair.ts';
+import { checkRules } from './rules.ts';
+import { Turn } from './turn.ts';
+
+/**
+ * A DELETE is not acknowledged in IKEv1, and one that is lost leaves half an SA behind. Ours is said three times at most, and ends as soon as the
+ * peer names the other half of the pair; we name ours when we hear one. Peers that know nothing of this ignore what they have deleted already.
+ */
+const FAREWELL = { intervalMs: 500, maxRetries: 2 } as const;
+/** Pairs whose deletion by the peer is remembered, so that it can be confirmed again. */
+const MOST_REMEMBERED = 64;
+/** SPIs of one DELETE that are looked at. */
+const MOST_SPIS = 256;
+
+/** A DELETE of ours under way. */
+export interface Farewell {
+  /** The SPIs that the peer receives on, of pairs that it still has to name; undefined: the ISAKMP SA itself. */
+  spis: number[] | undefined;
+  readonly payload: Payload;
+  readonly turn: Turn;
+}
+
+/** What else an Informational exchange can be about. */
+export interface Hearing {
+  /** A notify that is none of those handled here. */
+  refused(notify: PayloadOf<'Notify'>): void;
+  /** The peer deletes a pair that is not here, or not yet. */
+  unknown(spi: number): void;
+}
+
+/** An authentic message; `bytes` is the datagram. Throws PeerError where it holds what it may not. */
+export function hearInformational(sa: IsakmpSa, message: OpenedMessage, bytes: Uint8Array, hearing: Hearing): void {
+  const { payloads } = message;
+  checkRules('Informational', true, payloads);
+  for (const notify of all(payloads, 'Notify')) {
+    switch (notify.notify) {
+      case NOTIFY['R-U-THERE']:
+        hearProbe(sa, notify, bytes);
+        break;
+      case NOTIFY['R-U-THERE-ACK']:
+        hearAck(sa, notify);
+        break;
+      case NOTIFY['INITIAL-CONTACT']:
+        sa.host.established(sa, true);
+        break;
+      default:
+        if (isErrorNotify(notify.notify)) hearing.refused(notify);
+        else sa.report('notify-received', `the peer says ${notifyName(notify.notify)}`, { notify: notifyName(notify.notify) });
+    }
+  }
+  const deletes = all(payloads, 'Delete');
+  const spis = deletes
+    .filter(({ protocol }) => protocol === PROTOCOL.ESP)
+    .flatMap((payload) => payload.spis.filter((spi) => spi.length === 4).map((spi) => readU32be(spi)))
+    .slice(0, MOST_SPIS);
+  if (spis.length > 0) hearDelete(sa, spis, hearing);
+  // RFC 2408 §3.15: the SPI of an ISAKMP SA is its pair of cookies; it can only delete the one that protects it.
+  if (deletes.some((payload) => payload.protocol === PROTOCOL.ISAKMP && payload.spis.some((spi) => isCookies(sa, spi))))
+    hearLeave(sa);
+}
+
+function isCookies({ CKY_I, CKY_R }: IsakmpSa, spi: Uint8Array): boolean {
+  const cookies = [...CKY_I, ...CKY_R];
+  return spi.length === cookies.length && cookies.every((octet, i) => octet === spi[i]);
+}
+
+function hearDelete(sa: IsakmpSa, spis: readonly number[], hearing: Hearing): void {
+  const awaited = new Set<number>();
+  for (const farewell of sa.farewells) {
+    for (const spi of farewell.spis ?? []) if (spis.includes(spi)) awaited.add(spi);
+    if (farewell.spis !== undefined) farewell.spis = farewell.spis.filter((spi) => !awaited.has(spi));
+  }
+  dropFarewells(sa);
+  const answer: number[] = [];
+  const pairs = pairsOf(sa, spis);
+  for (const spi of spis) {
+    if (awaited.has(spi)) continue;
+    const pair = pairs.find(({ spiOut }) => spiOut === spi);
+    const before = sa.deletedByPeer.get(spi);
+    if (pair !== undefined) {
+      answer.push(pair.spiIn);
+      sa.deletedByPeer.set(spi, pair.spiIn);
+      if (sa.deletedByPeer.size > MOST_REMEMBERED) sa.deletedByPeer.delete([...sa.deletedByPeer.keys()][0]!);
+      dropPair(pair, 'the peer deleted it', false);
+    } else if (before !== undefined) answer.push(before);
+    else hearing.unknown(spi);
+  }
+  if (answer.length > 0) sa.inform([deletion(answer)]);
+}
+
+function deletion(spis: readonly number[]): Payload {
+  return { type: 'Delete', doi: DOI.IPSEC, protocol: PROTOCOL.ESP, spis: spis.map(u32be) };
+}
+
+/** The peer takes its leave. Pairs go on with another ISAKMP SA of the same peer where there is one. */
+function hearLeave(sa: IsakmpSa): void {
+  const mine = sa.state.name === 'closing' ? sa.state.why : undefined;
+  if (mine === undefined) sa.inform([leave(sa)]);
+  closeIsakmpSa(sa, mine ?? 'the peer deleted it', false);
+}
+
+function leave({ CKY_I, CKY_R }: IsakmpSa): Payload {
+  return { type: 'Delete', doi: DOI.IPSEC, protocol: PROTOCOL.ISAKMP, spis: [new Uint8Array([...CKY_I, ...CKY_R])] };
+}
+
+// Ours.
+
+/** Pairs go at once; the peer is told until it follows. */
+export function beginDelete(sa: IsakmpSa, pairs: readonly QuickModePair[]): void {
+  const left = pairs.filter((pair) => pair.state !== 'gone');
+  if (left.length === 0) return;
+  const spis = left.map(({ spiOut }) => spiOut);
+  const payload = deletion(left.map(({ spiIn }) => spiIn));
+  for (const pair of left) dropPair(pair, 'we deleted it', false);
+  say(sa, { spis, payload, turn: new Turn() });
+}
+
+/** Takes leave of the peer: its pairs are deleted with it, unless another ISAKMP SA has them. */
+export function beginLeave(sa: IsakmpSa, why: string): void {
+  if (sa.state.name !== 'rekeyed') {
+    sa.ending = true;
+    beginDelete(sa, [...sa.children]);
+  }
+  sa.clearTimers('rekey', 'liveness', 'grace', 'yield');
+  sa.state = { name: 'closing', why };
+  say(sa, { spis: undefined, payload: leave(sa), turn: new Turn() });
+}
+
+function say(sa: IsakmpSa, farewell: Farewell): void {
+  sa.farewells.push(farewell);
+  const bytes = sa.writeInformational([farewell.payload]);
+  farewell.turn.ask(bytes, sa.host.now.mono, FAREWELL, sa.host.random);
+  sa.transmit(bytes, sa.path);
+}
+
+/** Farewells that are due are said again, each under a message ID of its own, until they have been said often enough. */
+export function repeatFarewells(sa: IsakmpSa): void {
+  const { host } = sa;
+  for (const farewell of [...sa.farewells]) {
+    const again = farewell.turn.repeat(host.now.mono, FAREWELL, host.random, false);
+    if (again === undefined) continue;
+    if (again !== 'give-up') {
+      sa.inform([farewell.payload]);
+      continue;
+    }
+    sa.farewells.splice(sa.farewells.indexOf(farewell), 1);
+    if (farewell.spis === undefined && sa.state.name === 'closing') return closeIsakmpSa(sa, sa.state.why, false, 'with it');
+  }
+}
+
+function dropFarewells(sa: IsakmpSa): void {
+  const left = sa.farewells.filter(({ spis }) => spis === undefined || spis.length > 0);
+  sa.farewells.splice(0, sa.farewells.length, ...left);
+}
