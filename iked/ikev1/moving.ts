@@ -1,6 +1,6 @@
 /** An ISAKMP SA whose ends moved, as the mobility daemons of both sides know: addresses are no part of its keys (RFC 2409 §5). */
 
-import { between, endsOf, type PairEnds, sameEnds } from '../../src/keying/migration.ts';
+import { between, endsOf, type PairEnds, sameEnds } from '../../src/keying/ends.ts';
 import { showEndpoint } from '../../src/net/address.ts';
 import { closeIsakmpSa } from './endings.ts';
 import type { IsakmpSa } from './isakmp-sa.ts';
