@@ -10,6 +10,7 @@ import { KEY_BITS, keygen } from './front-door/keygen.ts';
 import { lintFile } from './front-door/lint.ts';
 import { ping } from './front-door/ping.ts';
 import { withProgress } from './front-door/progress.ts';
+import { setkey } from './front-door/setkey.ts';
 import { showStatus, statusOf } from './front-door/status.ts';
 import { up } from './front-door/up.ts';
 import { defaultRunDir } from './runtime/run-dir.ts';
@@ -156,6 +157,25 @@ program
   .addOption(runDirOption)
   .addOption(jsonOption)
   .action(async (o: Common) => events(o.runDir, o.json === true));
+
+program
+  .command('setkey')
+  .description('SAs, policies and movements by hand, in the language of setkey(8); from a file or standard input')
+  .option('-f, --file <file>', 'statements; - is standard input')
+  .option('-c, --command <text>', 'statements')
+  .option('-D, --dump', 'dump the SAs; with -P the policies')
+  .option('-F, --flush', 'remove the SAs; with -P the policies')
+  .option('-P, --policies', 'policies instead of SAs, for -D and -F')
+  .addOption(runDirOption)
+  .addOption(jsonOption)
+  .action(async (o: Common & { file?: string; command?: string; dump?: boolean; flush?: boolean; policies?: boolean }) => {
+    const of = o.policies === true ? 'spd' : '';
+    const verbs = [o.flush === true ? `${of}flush;` : '', o.dump === true ? `${of}dump;` : ''].join('');
+    const ways = [verbs === '' ? undefined : verbs, o.command, o.file].filter((way) => way !== undefined);
+    if (ways.length > 1) throw new Exit(EXIT.usage, 'setkey: expected one of -f FILE, -c TEXT, -D and -F; found several');
+    if (o.policies === true && verbs === '') throw new Exit(EXIT.usage, 'setkey: -P goes with -D or -F');
+    await setkey({ runDir: o.runDir, file: o.file, text: verbs === '' ? o.command : verbs, json: o.json });
+  });
 
 program
   .command('keygen <file>')
