@@ -55,7 +55,7 @@ function receiveV1(owner: Owner, strangers: Strangers, path: Path, bytes: Uint8A
       path,
       `there is no ISAKMP SA with these cookies for a message of ${nameOf(v1.EXCHANGE, header.exchange)}`,
     );
-  if (owner.peers.atV1(path.remote.address).length === 0) return strangers.unserved(path);
+  if (owner.peersAtV1(path.remote.address).length === 0) return strangers.unserved(path);
   if (header.exchange === v1.EXCHANGE['Main Mode']) return respondMainMode(owner, read, bytes, path);
   const what = nameOf(v1.EXCHANGE, header.exchange);
   const why = `${showEndpoint(path.remote)} begins with ${what}, which is not spoken here: set it to main mode`;

@@ -12,11 +12,11 @@ import type { Migrations } from '../src/keying/migration.ts';
 import type { Replies } from '../src/keying/replies.ts';
 import type { Wanted } from '../src/keying/wanted.ts';
 import type { Instant, RandomBytes } from '../src/machine.ts';
-import type { Path } from '../src/net/address.ts';
+import type { IpAddress, Path } from '../src/net/address.ts';
 import type { IkedEventName } from './events.ts';
 import type { Cookies } from './ikev2/cookie.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
-import type { Peers } from './peers.ts';
+import type { Peer, Peers, PeerV1 } from './peers.ts';
 import type { IkedOutput } from './ports.ts';
 import type { SaTable } from './sa-table.ts';
 import type { KeyChild, KeySa } from './versions.ts';
@@ -34,6 +34,9 @@ export interface Host {
   readonly table: SaTable;
   /** The configuration in force. */
   readonly peers: Peers;
+  /** The remotes that serve a peer at this address by IKEv2, and by IKEv1. */
+  peersAt(address: IpAddress): Peer[];
+  peersAtV1(address: IpAddress): PeerV1[];
   /** Its number: a plan of an older one is made again. */
   readonly generation: number;
   /** The reading of this step. */

@@ -29,7 +29,7 @@ import type { Demand } from './host.ts';
 import { Cookies } from './ikev2/cookie.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
 import { begin, negotiate } from './initiation.ts';
-import type { Peers } from './peers.ts';
+import type { Peer, Peers, PeerV1 } from './peers.ts';
 import type { IkedInput, IkedOutput } from './ports.ts';
 import { SaTable } from './sa-table.ts';
 import { Strangers } from './strangers.ts';
@@ -81,7 +81,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
   readonly #generations: Generations;
   readonly #acquires: Acquires;
   readonly #strangers: Strangers;
-  readonly #adoption: Adoption;
+  readonly adoption: Adoption;
   #outputs: IkedOutput[] = [];
 
   constructor({ random, pid, engine = defaultEngine }: IkedOptions) {
@@ -95,7 +95,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
     this.#generations = new Generations(this);
     this.#acquires = new Acquires(this, this.wanted);
     this.#strangers = new Strangers(this);
-    this.#adoption = new Adoption((sa, drainMs, now) => this.heard(this.asks.remove(sa, drainMs, now)));
+    this.adoption = new Adoption((sa, drainMs, now) => this.heard(this.asks.remove(sa, drainMs, now)));
   }
 
   get peers(): Peers {
@@ -104,6 +104,14 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
 
   get policies() {
     return this.peers.policies;
+  }
+
+  peersAt(address: IpAddress): Peer[] {
+    return this.peers.at(address, this.migrations.remotesAt(address));
+  }
+
+  peersAtV1(address: IpAddress): PeerV1[] {
+    return this.peers.atV1(address, this.migrations.remotesAt(address));
   }
 
   get generation(): number {
@@ -212,7 +220,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
           break;
         case 'installed':
           this.guard(saOf(one.child), () => childInstalled(one.child));
-          this.#adoption.carried(one.child, this.now);
+          this.adoption.carried(one.child, this.now);
           if (one.child.state === 'installed' && !one.child.agreed.initiator) this.wanted.arrived(one.child);
           break;
         case 'refused':
@@ -258,7 +266,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
       sas.flatMap((message) => dumpedSa(message) ?? []),
       policies,
     );
-    const lost = this.#adoption.compare(sas, this.table.children());
+    const lost = this.adoption.compare(sas, this.table.children());
     if (lost.length > 0)
       this.report('datapath-restarted', `the datapath has lost ${lost.length} child SAs: they are negotiated anew`, {
         children: lost.length,
@@ -274,7 +282,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
 
   /** SAs of an earlier run are replaced by new ones: as soon as both the DUMP and the configuration are there, whichever came last. */
   #startAdopted(): void {
-    for (const name of this.#adoption.news(this.peers.served)) {
+    for (const name of this.adoption.news(this.peers.served)) {
       this.report('sa-adopted', `SAs of an earlier run serve ${name}; they are kept until new ones carry its traffic`, {
         child: name,
       });
@@ -303,7 +311,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
     const { sa, destination, lifetimeHard, lifetimeCurrent } = message;
     if (sa === undefined || destination === undefined) return;
     const child = this.#childOf(sa.spi, destination.address);
-    if (child === undefined) return this.#adoption.expired(sa.spi);
+    if (child === undefined) return this.adoption.expired(sa.spi);
     if (lifetimeHard === undefined) return this.#softExpired(child, lifetimeCurrent);
     if (child.state !== 'gone') this.#hardExpired(child);
   }
@@ -364,6 +372,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
 
   #commit(generation: number): void {
     if (!this.#generations.commit(generation)) return;
+    this.migrations.configured();
     this.wanted.resumeAll();
     if (!this.linked) return;
     this.#startAdopted();
@@ -389,7 +398,10 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
   }
 
   dropKeyManagement(policy: ChildPolicy, from: PairEnds): void {
-    for (const sa of this.#talkingAt(policy, from)) this.guard(sa, () => leaveBehind(sa));
+    const ends = this.migrations.keyManagementOf(policy);
+    // What was begun after an earlier telling of the same movement is there already.
+    const there = ({ path }: KeySa) => ends !== undefined && sameEnds(endsOf(path.local, path.remote), ends);
+    for (const sa of this.#talkingAt(policy, from)) if (!there(sa)) this.guard(sa, () => leaveBehind(sa));
   }
 
   /** The IKE SAs that have a policy's children, or that its remote is being spoken to in at these ends. */

@@ -122,14 +122,17 @@ export class Peers {
     return ikeOf(peer).passive ? 'peer' : 'us';
   }
 
-  /** The remotes that serve a peer at this address by IKEv2, those that name it before those for anybody; file order otherwise. */
-  at(address: IpAddress): Peer[] {
-    return serving(this.#v2, address);
+  /**
+   * The remotes that serve a peer at this address by IKEv2: those that name it or have moved there (`moved`, by name) before those for anybody; file
+   * order otherwise.
+   */
+  at(address: IpAddress, moved: ReadonlySet<string>): Peer[] {
+    return serving(this.#v2, address, moved);
   }
 
   /** The same for IKEv1. */
-  atV1(address: IpAddress): PeerV1[] {
-    return serving(this.#v1, address);
+  atV1(address: IpAddress, moved: ReadonlySet<string>): PeerV1[] {
+    return serving(this.#v1, address, moved);
   }
 
   /** Where IKE listens, its encapsulation port left out: that belongs to the datapath. */
@@ -181,8 +184,8 @@ export function refuseIdentity(peer: AnyPeer, id: Identity, from: IpAddress): st
   return `the peer says it is ${showIdentity(id)}; remote ${peer.name} expects ${list}: correct peers_id there, or my_id at the peer`;
 }
 
-function serving<P extends AnyPeer>(peers: readonly P[], address: IpAddress): P[] {
-  const named = peers.filter((peer) => addressesOf(peer).some((spec) => namesAddress(spec, address)));
+function serving<P extends AnyPeer>(peers: readonly P[], address: IpAddress, moved: ReadonlySet<string>): P[] {
+  const named = peers.filter((peer) => moved.has(peer.name) || addressesOf(peer).some((spec) => namesAddress(spec, address)));
   const anybody = peers.filter((peer) => !named.includes(peer) && addressesOf(peer).some(isAnybody));
   return [...named, ...anybody];
 }

@@ -56,7 +56,7 @@ export class Strangers {
     if (this.#unserved.has(`${address}`)) return;
     if (this.#unserved.size >= MOST_UNSERVED) this.#unserved.delete([...this.#unserved][0]!);
     this.#unserved.add(`${address}`);
-    const others = this.#host.peers.at(address).map(({ name }) => name);
+    const others = this.#host.peersAt(address).map(({ name }) => name);
     const what =
       others.length === 0
         ? `no remote has ${address} in peers_ipaddr: add it there, with acceptable_kmp { ikev1; }, if the peer is to be served`

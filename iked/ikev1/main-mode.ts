@@ -195,7 +195,7 @@ function respond(host: Host, { header, payloads }: ReadMessage, bytes: Uint8Arra
   if (header.messageId !== 0 || equal(header.CKY_I, NO_COOKIE))
     throw new WireError('Message ID 0 and an initiator cookie expected in Main Mode');
   checkRules('Main Mode 1', header.encrypted, payloads);
-  const candidates = host.peers.atV1(path.remote.address);
+  const candidates = host.peersAtV1(path.remote.address);
   const SA = find(payloads, 'SA')!;
   const { peer, choice } = chooseCandidate(candidates, SA, from);
   const { halfOpenSas, ikeSas } = host.peers.config.interface.limits;
@@ -321,7 +321,7 @@ function identify(
   read: ReadMessage,
   path: Path,
 ): { peer: PeerV1; peerId: Identity; message: OpenedMessage; keys: IsakmpKeys } {
-  const candidates = sa.host.peers.atV1(path.remote.address).slice(0, MOST_CANDIDATES);
+  const candidates = sa.host.peersAtV1(path.remote.address).slice(0, MOST_CANDIDATES);
   const reasons: string[] = [];
   const unread: PeerV1[] = [];
   for (const peer of candidates) {

@@ -103,7 +103,7 @@ export function planIkeAuth(sa: IkeSa, request: OpenedMessage): AuthPlan {
 function identify(sa: IkeSa, peerId: Identity, IDr: PayloadOf<'IDr'> | undefined): { peer: Peer; myId: Identity } {
   const { address } = sa.path.remote;
   const reasons: string[] = [];
-  for (const peer of sa.host.peers.at(address)) {
+  for (const peer of sa.host.peersAt(address)) {
     const myId = peer.myId ?? identityOfAddress(sa.path.local.address);
     const refusal =
       refuseIdentity(peer, peerId, address) ??

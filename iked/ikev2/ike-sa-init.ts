@@ -257,7 +257,7 @@ function respond(host: Host, message: Message, bytes: Uint8Array, path: Path): v
   if (message.messageId !== 0 || SPIi.every((octet) => octet === 0))
     throw new WireError('Message ID 0 and an SPI expected in IKE_SA_INIT');
   checkRules(EXCHANGE.IKE_SA_INIT, 'request', payloads);
-  const candidates = host.peers.at(path.remote.address);
+  const candidates = host.peersAt(path.remote.address);
   if (candidates.length === 0) {
     throw new PeerError(
       'NO_PROPOSAL_CHOSEN',

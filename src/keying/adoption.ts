@@ -1,5 +1,6 @@
 /** SAs of an earlier run that a DUMP shows: kept until new ones carry their traffic, then deleted; and those of ours that it does not show. */
 
+import { type Ends, sameEnds } from '../ipsec/policy.ts';
 import type { SaParameters } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import type { SadbMessage } from '../pfkey/message.ts';
@@ -52,6 +53,11 @@ export class Adoption {
     if (child.outboundState !== 'installed') return;
     for (const sa of this.#old.filter(replaced)) this.#remove(sa, DRAIN_MS, now);
     this.#old = this.#old.filter((sa) => !replaced(sa));
+  }
+
+  /** Those of a policy that were between some ends are between others now. */
+  relocate({ reqid }: ChildPolicy, from: Ends, to: Ends): void {
+    this.#old = this.#old.map((sa) => (sa.reqid === reqid && sameEnds(sa, from) ? { ...sa, ...to } : sa));
   }
 
   /** One of them reached its lifetime. */

@@ -117,7 +117,11 @@ export class Asks<S extends Asker, P extends SaPair> {
   /** UPDATE of the larval inbound SA, and ADD of the outbound one. */
   install(child: P, outbound: boolean, now: Instant): Heard<S, P>[] {
     child.pending += outbound ? 2 : 1;
+    const larval = this.#larval.get(child.spiIn);
     this.#larval.delete(child.spiIn);
+    // Its policy has moved, and word of the inbound SA's own movement is still to come: until then it has its old name.
+    if (larval !== undefined)
+      child.path = between(child.path, { local: larval.local.address, remote: child.path.remote.address });
     const heard = this.#ask(saToUpdate(child.parameters('inbound')), { for: 'install', child, direction: 'inbound' }, now);
     return outbound ? [...heard, ...this.#addOutbound(child, now)] : heard;
   }

@@ -4,6 +4,8 @@
  * negotiates and says from now on comes from where the node is.
  */
 
+import type { AddressSpec } from '../config/config.ts';
+import type { Ends } from '../ipsec/policy.ts';
 import type { Mode, SaParameters } from '../ipsec/sa.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { IpAddress, Path } from '../net/address.ts';
@@ -12,12 +14,13 @@ import { directionOf } from '../pfkey/convert-policy.ts';
 import { IPSEC_POLICY } from '../pfkey/registry.ts';
 import { SadbError, type SadbMessage } from '../pfkey/sadb.ts';
 import type { ChildPolicy } from './child-policy.ts';
-import { between, endsOf, type PairEnds, sameEnds } from './ends.ts';
+import { between, endsOf, literals, type PairEnds, sameEnds } from './ends.ts';
 import type { KeyHost } from './host.ts';
 import type { SaPair } from './sa-pair.ts';
 
 /** Peer relations follow as their protocol has it. */
 export interface MovingHost extends KeyHost {
+  readonly adoption: { relocate(policy: ChildPolicy, from: Ends, to: Ends): void };
   /** Key management for this policy's pairs talks between `to` from now on, and not between `from` any more. */
   moveKeyManagement(policy: ChildPolicy, from: PairEnds, to: PairEnds): void;
   /** The pairs moved and key management did not move with them (no KMADDRESS): what was agreed at the old ends is to be agreed on anew. */
@@ -31,8 +34,16 @@ interface Moved {
   readonly km: PairEnds | undefined;
 }
 
+/** X_MIGRATEs that may come before there is a configuration to say what they are about. */
+const MOST_UNREAD = 256;
+
 export class Migrations {
   readonly #host: MovingHost;
+  /** The SPD, and the X_MIGRATEs after it, until there is a configuration. */
+  #unread: { readonly policies: readonly SadbMessage[]; readonly migrates: SadbMessage[] } | undefined = {
+    policies: [],
+    migrates: [],
+  };
   /** By the selector's name. */
   readonly #moved = new Map<string, Moved>();
 
@@ -42,6 +53,10 @@ export class Migrations {
 
   /** Somebody moved a policy. */
   heard(message: SadbMessage): void {
+    if (this.#unread !== undefined) {
+      if (this.#unread.migrates.push(message) > MOST_UNREAD) this.#unread.migrates.shift();
+      return;
+    }
     let migrate: Migrate;
     try {
       migrate = readMigrate(message);
@@ -52,7 +67,7 @@ export class Migrations {
     for (const movement of migrate.movements) this.#follow(migrate, movement);
   }
 
-  /** One movement comes as two or three messages (in, forward, out) of which the first to come moves the pairs; key management follows the one for out. */
+  /** One movement comes as two or three messages (in, forward, out): the first moves the policy, each the SAs of its direction, and that for out key management. */
   #follow({ direction, kmAddress }: Migrate, movement: Movement): void {
     const outbound = direction === 'outbound';
     const seen = (ends: Movement['old']): PairEnds =>
@@ -60,9 +75,12 @@ export class Migrations {
     const [from, to] = [seen(movement.old), seen(movement.new)];
     const km = outbound && kmAddress !== undefined ? endsOf(kmAddress.local, kmAddress.remote) : undefined;
     for (const policy of this.#policiesOf(movement, from)) {
-      if (!sameEnds(from, to)) this.#movePairs(policy, from, to);
+      if (!sameEnds(from, to)) {
+        this.#movePolicy(policy, from, to);
+        this.#moveSas(policy, outbound, from, to);
+      }
       if (!outbound) continue;
-      const before = this.keyManagementOf(policy) ?? from;
+      const before = this.#of(policy)?.km ?? from;
       if (km !== undefined) {
         this.#note(policy, { km });
         this.#host.moveKeyManagement(policy, before, km);
@@ -88,15 +106,8 @@ export class Migrations {
     });
   }
 
-  #movePairs(policy: ChildPolicy, from: PairEnds, to: PairEnds): void {
-    let moved = this.#note(policy, { tunnel: to });
-    this.#host.asks.relocate(from, to);
-    for (const pair of this.#host.pairs()) {
-      if (pair.policy.name !== policy.name || !sameEnds(endsOf(pair.path.local, pair.path.remote), from)) continue;
-      pair.path = between(pair.path, to);
-      moved = true;
-    }
-    if (!moved) return;
+  #movePolicy(policy: ChildPolicy, from: PairEnds, to: PairEnds): void {
+    if (!this.#note(policy, { tunnel: to })) return;
     this.#host.report('tunnel-moved', `${policy.name} moved from ${show(from)} to ${show(to)}`, {
       child: policy.name,
       policy: policy.policy.name,
@@ -108,11 +119,27 @@ export class Migrations {
     });
   }
 
+  /** The datapath knows an SA by where it ends (RFC 4301 §4.1) and still finds it by where it ended: so none gets its new name before it has moved. */
+  #moveSas(policy: ChildPolicy, outbound: boolean, from: PairEnds, to: PairEnds): void {
+    const { asks, adoption } = this.#host;
+    const seen = ({ local, remote }: PairEnds) =>
+      outbound ? { source: local, destination: remote } : { source: remote, destination: local };
+    if (!outbound) asks.relocate(from, to);
+    adoption.relocate(policy, seen(from), seen(to));
+    const is = (address: IpAddress, end: 'local' | 'remote') => address.equals(from[end]) || address.equals(to[end]);
+    for (const pair of this.#host.pairs()) {
+      const { local, remote } = endsOf(pair.path.local, pair.path.remote);
+      if (pair.policy.name !== policy.name || !is(local, 'local') || !is(remote, 'remote')) continue;
+      pair.path = between(pair.path, outbound ? { local, remote: to.remote } : { local: to.local, remote });
+    }
+  }
+
   /** True where that is news. */
-  #note(policy: ChildPolicy, { tunnel, km }: Partial<Pick<Moved, 'tunnel' | 'km'>>): boolean {
+  #note(policy: ChildPolicy, news: Partial<Pick<Moved, 'tunnel' | 'km'>>): boolean {
     const known = this.#of(policy);
-    const next = { fingerprint: policy.fingerprint, tunnel: tunnel ?? known?.tunnel, km: km ?? known?.km };
-    this.#moved.set(policy.name, next);
+    const { tunnel } = news;
+    const km = 'km' in news ? news.km : known?.km;
+    this.#moved.set(policy.name, { fingerprint: policy.fingerprint, tunnel: tunnel ?? known?.tunnel, km });
     return tunnel !== undefined && (known?.tunnel === undefined || !sameEnds(known.tunnel, tunnel));
   }
 
@@ -131,18 +158,34 @@ export class Migrations {
       if (inbound === undefined) continue;
       const [from, to] = [endsOf(pair.path.local, pair.path.remote), { local: inbound.destination, remote: inbound.source }];
       if (sameEnds(from, to)) continue;
-      this.#movePairs(pair.policy, from, to);
+      this.#movePolicy(pair.policy, from, to);
+      for (const outbound of [false, true]) this.#moveSas(pair.policy, outbound, from, to);
       if (!policies.some((message) => keyManagementFor(message, pair))) this.#host.dropKeyManagement(pair.policy, from);
     }
-    for (const message of policies) {
-      const { kmAddress, policy } = message;
-      if (kmAddress === undefined || policy?.type !== IPSEC_POLICY.IPSEC || directionOf(policy.direction) !== 'outbound')
-        continue;
-      const reqids = policy.requests.map(({ reqid }) => reqid);
-      const km = endsOf(kmAddress.local, kmAddress.remote);
-      for (const child of this.#host.policies.all.filter(({ reqid }) => reqid !== 0 && reqids.includes(reqid))) {
+    this.#unread = { policies, migrates: [] };
+    this.configured();
+  }
+
+  /** A configuration is in force: what the datapath told before there was one is read now. */
+  configured(): void {
+    const unread = this.#unread;
+    if (unread === undefined || this.#host.policies.all.length === 0) return;
+    this.#unread = undefined;
+    for (const message of unread.policies) this.#readPolicy(message);
+    for (const message of unread.migrates) this.heard(message);
+  }
+
+  /** A policy as the datapath has it, perhaps moved while nobody of ours listened. */
+  #readPolicy({ kmAddress, policy }: SadbMessage): void {
+    if (policy?.type !== IPSEC_POLICY.IPSEC || directionOf(policy.direction) !== 'outbound') return;
+    for (const { reqid, addresses } of policy.requests) {
+      const tunnel = addresses && { local: addresses.source.address, remote: addresses.destination.address };
+      const km = kmAddress && endsOf(kmAddress.local, kmAddress.remote);
+      for (const child of this.#host.policies.all) {
+        if (reqid === 0 || child.reqid !== reqid) continue;
         const before = this.keyManagementOf(child);
-        if (before !== undefined && sameEnds(before, km)) continue;
+        if (tunnel !== undefined && child.policy.mode === 'tunnel' && isElsewhere(child, tunnel)) this.#note(child, { tunnel });
+        if (km === undefined || (before !== undefined && sameEnds(before, km))) continue;
         this.#note(child, { km });
         this.#host.moveKeyManagement(child, before ?? km, km);
       }
@@ -153,6 +196,12 @@ export class Migrations {
   keyManagementOf(policy: ChildPolicy): PairEnds | undefined {
     const moved = this.#of(policy);
     return moved?.km ?? moved?.tunnel;
+  }
+
+  /** The remotes that mobility daemons say are at this address. */
+  remotesAt(address: IpAddress): ReadonlySet<string> {
+    const there = this.#host.policies.all.filter((policy) => this.keyManagementOf(policy)?.remote.equals(address));
+    return new Set(there.map(({ remote }) => remote));
   }
 
   /**
@@ -168,6 +217,13 @@ export class Migrations {
     const tunnel = this.#of(policy)?.tunnel;
     return tunnel === undefined ? path : between(path, tunnel);
   }
+}
+
+/** Whether a tunnel is not where the policy file says. */
+function isElsewhere({ policy }: ChildPolicy, { local, remote }: PairEnds): boolean {
+  const differs = (said: AddressSpec | undefined, address: IpAddress) =>
+    !address.isUnspecified && literals([said]).some((one) => !one.isUnspecified && !one.equals(address));
+  return differs(policy.mySaAddress, local) || differs(policy.peersSaAddress, remote);
 }
 
 function keyManagementFor({ kmAddress, policy }: SadbMessage, pair: SaPair): boolean {
