@@ -169,6 +169,80 @@ test('a command without an answer is missed', () => {
   expectBreach(alterations, /has not answered the command/);
 });
 
+test('a key that serves two SAs is found', () => {
+  const alterations = outputs((output) => {
+    if (output.kind === 'pfkey') output.message.keyEncrypt?.key.reveal().fill(7);
+    return [output];
+  });
+  expectBreach(alterations, /the encryption key of SA [0-9a-f]{8} is installed again/);
+});
+
+test('a key that comes back after a restart of the datapath is found', () => {
+  // Of two nodes both have had every key.
+  let first: Uint8Array | undefined;
+  let starts = 0;
+  const alterations: Alterations = {
+    datapath: ({ engine, verbs }) => {
+      const restarted = ++starts > 2;
+      const handle: Verbs['handle'] = (message, now) => {
+        const key = message.type === 'ADD' ? message.keyEncrypt?.key.reveal() : undefined;
+        if (key !== undefined && restarted) key.set(first!.subarray(0, key.length));
+        first ??= key?.slice();
+        return verbs.handle(message, now);
+      };
+      return { engine, verbs: { handle, supported: () => verbs.supported() } };
+    },
+  };
+  const reused = /the encryption key of SA [0-9a-f]{8} is installed again/;
+  const { breaches } = simulate(2, { minutes: 10, alterations });
+  expect(breaches).toContainEqual(expect.stringMatching(reused));
+});
+
+test('a counter that starts again under the same key is found', () => {
+  const alterations: Alterations = {
+    datapath: ({ engine, verbs }) => ({
+      engine,
+      verbs: {
+        handle(message, now) {
+          if (message.type === 'GET') for (const sa of engine.core.sad.all) sa.sequence = 0;
+          return verbs.handle(message, now);
+        },
+        supported: () => verbs.supported(),
+      },
+    }),
+  };
+  expectBreach(alterations, /sequence number \d+ leaves under the key of SA [0-9a-f]{8} after \d+ did/);
+});
+
+test('an SA that a movement loses is found', () => {
+  const alterations: Alterations = {
+    datapath: ({ engine, verbs }) => ({
+      engine,
+      verbs: {
+        handle(message, now) {
+          const result = verbs.handle(message, now);
+          const [sa] = message.type === 'X_MIGRATE' ? engine.core.sad.all : [];
+          if (sa !== undefined) engine.removeSa(sa);
+          return result;
+        },
+        supported: () => verbs.supported(),
+      },
+    }),
+  };
+  expectBreach(alterations, /X_MIGRATE changed SAs/);
+});
+
+test('SAs that stay behind at a former address are found', () => {
+  const change = (message: SadbMessage) => (message.type === 'X_MIGRATE' ? undefined : message);
+  expectBreach(requests(change), /the nodes are at/);
+});
+
+test('a movement that key management is not told of, and that interrupts everything, is found', () => {
+  const change = (message: SadbMessage): SadbMessage =>
+    message.type === 'X_MIGRATE' ? { ...message, kmAddress: undefined } : message;
+  expectBreach(requests(change), /a movement at rest brought up/);
+});
+
 function hasIkeSas(result: unknown): boolean {
   return typeof result === 'object' && result !== null && 'ikeSas' in result;
 }

@@ -1,4 +1,4 @@
-/** Virtual time: a queue of what is to happen and when. The clock jumps from one entry to the next. */
+/** Virtual time: a queue of what is to happen and when. The clock jumps from one entry to the next. Hosts read it off clocks of their own. */
 
 import type { Instant } from '../../src/machine.ts';
 
@@ -10,8 +10,16 @@ interface Entry {
   readonly act: () => void;
 }
 
+/** What a machine is run by: a reading, and deadlines in terms of it. */
+export interface Timeline {
+  readonly mono: number;
+  now(): Instant;
+  /** `act` is carried out when `mono` is `at`, or later by less than a millisecond. */
+  at(at: number, act: () => void): void;
+}
+
 /** A binary heap by time, and by order of entry where the time is the same. */
-export class Clock {
+export class Clock implements Timeline {
   readonly #heap: Entry[] = [];
   #order = 0;
   /** Milliseconds since the world began. */
@@ -72,6 +80,53 @@ export class Clock {
     }
     heap[parent] = last;
     return first;
+  }
+}
+
+/** How a host's clocks differ from the world's. */
+export interface Drift {
+  /** Milliseconds of the host's in one of the world's. */
+  readonly rate: number;
+  /** What `mono` was when the world began, in milliseconds. */
+  readonly uptime: number;
+  /** How far the wall clock was ahead then. */
+  readonly ahead: number;
+}
+
+/** A host's own idea of the time: it began elsewhere, and runs a little faster or slower than the world's. */
+export class HostClock implements Timeline {
+  readonly #world: Clock;
+  readonly #drift: Drift;
+  #ahead: number;
+
+  constructor(world: Clock, drift: Drift) {
+    this.#world = world;
+    this.#drift = drift;
+    this.#ahead = drift.ahead;
+  }
+
+  get mono(): number {
+    return this.#monoAt(this.#world.mono);
+  }
+
+  now(): Instant {
+    const { mono } = this;
+    return { mono, wall: Math.round(WALL + this.#ahead + mono - this.#drift.uptime) };
+  }
+
+  at(at: number, act: () => void): void {
+    let due = Math.ceil((at - this.#drift.uptime) / this.#drift.rate);
+    while (this.#monoAt(due) < at) due++;
+    this.#world.at(due, act);
+  }
+
+  /** Somebody, or NTP, sets the wall clock. */
+  step(milliseconds: number): void {
+    this.#ahead += milliseconds;
+  }
+
+  #monoAt(world: number): number {
+    return this.#drift.uptime + world * this.#drift.rate;
   }
 }
 

@@ -10,7 +10,8 @@ import type { Event } from '../../src/event.ts';
 import type { Endpoint, IpAddress, Path } from '../../src/net/address.ts';
 import { PfkeyServer, type PfkeyServerInput, type Verbs } from '../../src/pfkey/server.ts';
 import type { Chance } from './chance.ts';
-import type { Clock } from './clock.ts';
+import type { Timeline } from './clock.ts';
+import type { KeyWatch } from './key-watch.ts';
 import type { Datagram } from './network.ts';
 import { ESP, ipPacket } from './packets.ts';
 
@@ -19,7 +20,7 @@ const OUTPUT_BYTES = 96 * 1024;
 const ARENA_BYTES = (SLOTS + 1) * 66_000 + OUTPUT_BYTES + 4096;
 
 export interface DatapathDoors {
-  readonly clock: Clock;
+  readonly clock: Timeline;
   readonly chance: Chance;
   readonly cipher: 'noble' | 'node';
   readonly send: (datagram: Datagram) => void;
@@ -33,6 +34,8 @@ export interface DatapathDoors {
   readonly onPfkeyClose: (client: number) => void;
   readonly onEvent: (event: Event) => void;
   readonly breach: (what: string) => void;
+  /** Sees every key and every sequence number of this host's. */
+  readonly watch: KeyWatch;
   /** Another machine in place of the real one: how a test plants a broken rule. */
   readonly alter?: ((datapath: { engine: Datapath; verbs: Verbs }) => { engine: Datapath; verbs: Verbs }) | undefined;
 }
@@ -67,7 +70,7 @@ export class DatapathNode {
     const verbs = new EngineVerbs(engine, { random: doors.chance.bytes });
     const altered = doors.alter?.({ engine, verbs }) ?? { engine, verbs };
     this.engine = altered.engine;
-    this.server = new PfkeyServer(altered.verbs);
+    this.server = new PfkeyServer(doors.watch.over(altered.engine, altered.verbs));
   }
 
   /** The process is killed. */
@@ -169,6 +172,7 @@ export class DatapathNode {
     const step = segmentBytes[output]! > 0 ? segmentBytes[output]! : length[output]!;
     for (let at = offset[output]!; at < end; at += step) {
       const bytes = this.#arena.slice(at, Math.min(at + step, end));
+      this.#doors.watch.sent(bytes, path.remote.address);
       if (path.encapsulated) this.#doors.send({ kind: 'udp', from: path.local, to: path.remote, bytes });
       else this.#doors.send({ kind: 'esp', from: path.local.address, to: path.remote.address, bytes });
     }

@@ -1,12 +1,12 @@
 /** Runs one machine on virtual time as the real shells do: an input at a time, its outputs in order, a tick when it asks for one. */
 
 import type { Machine } from '../../src/machine.ts';
-import type { Clock } from './clock.ts';
+import type { Timeline } from './clock.ts';
 
 export interface DrivenOptions<In, Out> {
   readonly name: string;
   readonly machine: Machine<In, Out>;
-  readonly clock: Clock;
+  readonly clock: Timeline;
   readonly tick: In;
   readonly perform: (output: Out) => void;
   /** A breach of the contract of machines. */
@@ -28,8 +28,6 @@ export class Driven<In, Out> {
   #ticks = 0;
   #second = -1;
   #inSecond = 0;
-  /** Inputs handled so far. */
-  steps = 0;
 
   constructor(options: DrivenOptions<In, Out>) {
     this.#options = options;
@@ -51,7 +49,6 @@ export class Driven<In, Out> {
 
   #step(input: In): void {
     const { machine, clock, perform, breach, name } = this.#options;
-    this.steps++;
     let outputs: readonly Out[];
     try {
       outputs = machine.handle(input, clock.now());

@@ -62,7 +62,7 @@ export function unrest(scenario: Scenario, nodes: readonly SimNode[]): string[] 
     return [
       ...(status.datapath === 'up' ? [] : [`${node.name}: iked has no datapath`]),
       ...strandedSas(node, nodes, status),
-      ...strandedIkeSas(node, statuses),
+      ...strandedIkeSas(node, nodes, statuses),
       ...larvals(node),
     ];
   });
@@ -82,14 +82,17 @@ function strandedSas(node: SimNode, nodes: readonly SimNode[], status: IkedStatu
   const broken: string[] = [];
   const children = status.ikeSas.flatMap((sa) => sa.children);
   for (const sa of node.engine!.core.sad.all) {
-    const outbound = sa.parameters.source.equals(node.spec.address);
+    const { source, destination } = sa.parameters;
+    const outbound = node.hasBeenAt(source);
     const what = `${node.name}: the ${outbound ? 'outbound' : 'inbound'} SA ${spiText(sa.spi)}`;
     if (!children.some((child) => (outbound ? child.spiOut : child.spiIn) === spiText(sa.spi))) {
       broken.push(`${what} belongs to no child SA of iked's`);
     }
-    const other = outbound ? sa.parameters.destination : sa.parameters.source;
-    const peer = nodes.find(({ spec }) => spec.address.equals(other));
-    const twin = peer?.engine?.core.sad.find(sa.spi, 'esp', sa.parameters.destination);
+    const [own, other] = outbound ? [source, destination] : [destination, source];
+    const peer = nodes.find((one) => one.hasBeenAt(other));
+    if (!own.equals(node.address) || peer?.address.equals(other) !== true)
+      broken.push(`${what} is between ${own} and ${other}: the nodes are at ${node.address} and ${peer?.address}`);
+    const twin = peer?.engine?.core.sad.find(sa.spi, 'esp', destination);
     if (twin === undefined) broken.push(`${what} has no twin at ${peer?.name ?? other}`);
     else {
       const difference = differenceOf(sa, twin);
@@ -125,10 +128,17 @@ function differenceOf(a: Sa, b: Sa): string | undefined {
   return same(a.parameters.integKey, b.parameters.integKey) ? undefined : 'integrity keys';
 }
 
-function strandedIkeSas(node: SimNode, statuses: ReadonlyMap<SimNode, IkedStatus | undefined>): string[] {
+function strandedIkeSas(
+  node: SimNode,
+  nodes: readonly SimNode[],
+  statuses: ReadonlyMap<SimNode, IkedStatus | undefined>,
+): string[] {
   const broken: string[] = [];
   for (const sa of statuses.get(node)!.ikeSas) {
     const what = `${node.name}: IKE SA ${sa.name}`;
+    const peer = nodes.find(({ name }) => name === sa.remote);
+    if (!isAt(sa.local, node) || peer === undefined || !isAt(sa.peer, peer))
+      broken.push(`${what} is between ${sa.local} and ${sa.peer}: the nodes are at ${node.address} and ${peer?.address}`);
     if (sa.state !== 'established') broken.push(`${what} is ${sa.state}`);
     const others = [...statuses].filter(
       ([other, status]) => other !== node && status?.ikeSas.some(({ name }) => name === sa.name),
@@ -136,6 +146,10 @@ function strandedIkeSas(node: SimNode, statuses: ReadonlyMap<SimNode, IkedStatus
     if (others.length !== 1) broken.push(`${what} is at ${others.length} other ends`);
   }
   return broken;
+}
+
+function isAt(endpoint: string, node: SimNode): boolean {
+  return endpoint.startsWith(`${node.address}[`);
 }
 
 /** Exactly one child for each selector, the same at both ends, under one IKE SA for each two nodes. */

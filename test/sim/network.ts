@@ -50,6 +50,10 @@ export class Network {
     this.#doors.set(address.toString(), door);
   }
 
+  detach(address: IpAddress): void {
+    this.#doors.delete(address.toString());
+  }
+
   /** No datagram passes between the two for `milliseconds`. */
   cut(a: IpAddress, b: IpAddress, milliseconds: number): void {
     const pair = pairOf(a.toString(), b.toString());
@@ -61,6 +65,11 @@ export class Network {
     const { faults, counts } = this;
     const chance = this.#chance;
     counts.sent++;
+    if (!this.#doors.has(sourceOf(datagram))) {
+      // It left the host with an address that the host does not have any more.
+      counts.unreachable++;
+      return;
+    }
     if ((this.#cuts.get(pairOf(sourceOf(datagram), destinationOf(datagram))) ?? 0) > 0 || chance.happens(faults.loss)) {
       counts.lost++;
       return;

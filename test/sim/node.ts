@@ -1,25 +1,30 @@
-/** One simulated host: spmd, iked and the datapath as processes of their own, joined by spmif and PF_KEY, each of which can be killed and started anew. */
+/** One simulated host: spmd, iked, the datapath and a mobility daemon as processes of their own, each of which can be killed and started anew; with a clock of its own, and an address that may change. */
 
 import { Iked, type IkedInput, type IkedOutput } from '../../iked/iked.ts';
-import type { IkedStatus } from '../../iked/ports.ts';
-import type { SpmdInput, SpmdOutput } from '../../spmd/ports.ts';
-import { Spmd } from '../../spmd/spmd.ts';
+import type { IkedSettings, IkedStatus } from '../../iked/ports.ts';
 import { Secret } from '../../src/bytes/secret.ts';
+import type { Config } from '../../src/config/config.ts';
+import type { LocalAddress } from '../../src/config/expand.ts';
 import { nobleEngine } from '../../src/crypto/engine-noble.ts';
 import type { Event } from '../../src/event.ts';
 import type { KeyCommand } from '../../src/keying/ports.ts';
 import type { Machine } from '../../src/machine.ts';
-import type { IpAddress } from '../../src/net/address.ts';
-import { readSadb, SadbFramer, writeSadb } from '../../src/pfkey/message.ts';
-import { type ClientOutput, SpmifClient } from '../../src/spmif/client.ts';
+import type { IpAddress, Path } from '../../src/net/address.ts';
+import type { PfkeyServerInput } from '../../src/pfkey/server.ts';
 import { Chance } from './chance.ts';
-import type { Clock } from './clock.ts';
+import { type Clock, HostClock } from './clock.ts';
 import { type DatapathDoors, DatapathNode } from './datapath-node.ts';
 import { Driven } from './driven.ts';
+import { type KeyDaemonHost, KeyDaemonNode } from './key-daemon-node.ts';
+import { KeyWatch } from './key-watch.ts';
+import { PfkeyPort } from './link.ts';
+import { MobilityClient, type MobilityInput, type MobilityOutput } from './mobility-client.ts';
 import type { Datagram, Network } from './network.ts';
 import type { NodeSpec } from './scenario.ts';
+import { type SpmdHost, SpmdNode } from './spmd-node.ts';
 
 export type IkedMachine = Machine<IkedInput, IkedOutput>;
+type IkedExtra = Extract<IkedOutput, { readonly kind: 'keepalive' }>;
 
 /** What a test changes about a node to see whether the invariants notice. */
 export interface Alterations {
@@ -41,65 +46,66 @@ export interface NodeDoors {
   readonly breach: (node: SimNode, what: string) => void;
 }
 
-/** Octets between two processes arrive in order, after a moment. Milliseconds. */
-const LINK_DELAY: readonly [number, number] = [0, 2];
 const IKE_PORT = 500;
 
-/** One direction of a stream between two processes; what is under way is lost with it. */
-class Link {
-  readonly #clock: Clock;
-  readonly #chance: Chance;
-  #last = 0;
-  open = true;
-
-  constructor(clock: Clock, chance: Chance) {
-    this.#clock = clock;
-    this.#chance = chance;
-  }
-
-  carry(act: () => void): void {
-    this.#last = Math.max(this.#last, this.#clock.mono + this.#chance.between(...LINK_DELAY));
-    this.#clock.at(this.#last, () => {
-      if (this.open) act();
-    });
-  }
-}
-
-/** A client's connection to the datapath. */
-interface Connection {
-  readonly client: number;
-  readonly link: Link;
-  readonly back: Link;
-  readonly framer: SadbFramer;
-}
-
-type User = 'spmd' | 'iked';
-
-export class SimNode {
+export class SimNode implements SpmdHost, KeyDaemonHost {
   readonly spec: NodeSpec;
+  readonly clock: HostClock;
+  readonly world: Clock;
+  readonly chance: Chance;
+  readonly spmd: SpmdNode;
+  readonly iked: KeyDaemonNode<IkedSettings, IkedExtra, IkedStatus>;
+  /** The mobility daemon's way to the datapath. */
+  readonly mobility: PfkeyPort;
   readonly #doors: NodeDoors;
-  #spmd: Driven<SpmdInput, SpmdOutput> | undefined;
-  #iked: Driven<IkedInput, IkedOutput> | undefined;
+  readonly #watch: KeyWatch;
+  #mobility: Driven<MobilityInput, MobilityOutput> | undefined;
   #datapath: DatapathNode | undefined;
-  readonly #pfkey = new Map<User, Connection>();
-  #spmif: { readonly client: number; readonly link: Link; readonly back: Link; readonly machine: SpmifClient } | undefined;
+  /** Those it has now, the one it uses first; and those it ever had. */
+  #addresses: readonly IpAddress[];
+  readonly #everHad: IpAddress[];
   #clients = 0;
-  #starts = 0;
-  readonly #asked = new Set<number>();
-  #command = 0;
-  readonly #replies = new Map<number, { readonly at: number; readonly verb: string }>();
-  #status: IkedStatus | undefined;
-  /** Inputs that the machines of this node have handled, and those of machines that are gone. */
-  #steps = 0;
+  #pids = 100;
 
   constructor(spec: NodeSpec, doors: NodeDoors) {
     this.spec = spec;
     this.#doors = doors;
+    this.world = doors.clock;
+    this.clock = new HostClock(doors.clock, spec.drift);
+    this.chance = doors.chance;
+    this.#watch = new KeyWatch((what) => this.breach(what));
+    this.#addresses = [spec.address];
+    this.#everHad = [spec.address];
+    this.spmd = new SpmdNode(this);
+    this.iked = new KeyDaemonNode(this.#ikedKind(), this);
+    this.mobility = new PfkeyPort(this);
     doors.network.attach(spec.address, (datagram) => this.#received(datagram));
   }
 
   get name(): string {
     return this.spec.name;
+  }
+
+  get config(): Config {
+    return this.spec.config;
+  }
+
+  /** The address it is reached at now. */
+  get address(): IpAddress {
+    return this.#addresses[0]!;
+  }
+
+  get addresses(): readonly LocalAddress[] {
+    return this.#addresses.map((address) => ({ address, interface: 'eth0' }));
+  }
+
+  /** Whether it is or was there. */
+  hasBeenAt(address: IpAddress): boolean {
+    return this.#everHad.some((one) => one.equals(address));
+  }
+
+  get formerAddresses(): readonly IpAddress[] {
+    return [...this.#everHad];
   }
 
   get engine(): DatapathNode['engine'] | undefined {
@@ -113,306 +119,172 @@ export class SimNode {
   }
 
   get running(): boolean {
-    return this.#spmd !== undefined && this.#iked !== undefined && this.#datapath !== undefined;
-  }
-
-  get steps(): number {
-    return this.#steps + (this.#spmd?.steps ?? 0) + (this.#iked?.steps ?? 0);
+    return this.spmd.running && this.iked.running && this.#datapath !== undefined;
   }
 
   /** Commands that are not answered, with when they were given. */
   get unanswered(): readonly { readonly at: number; readonly verb: string }[] {
-    return [...this.#replies.values()];
+    return this.iked.unanswered;
   }
 
   start(): void {
     this.startDatapath();
     this.startSpmd();
     this.startIked();
+    this.#startMobility();
   }
 
   // spmd
 
   startSpmd(): void {
-    const { clock, chance } = this.#doors;
-    const pid = 100 + ++this.#starts;
-    this.#spmd = new Driven<SpmdInput, SpmdOutput>({
-      name: `spmd of ${this.name}`,
-      machine: new Spmd({ pid, random: chance.fork().bytes, firstGeneration: this.#starts * 1000 }),
-      clock,
-      tick: { kind: 'tick' },
-      perform: (output) => this.#spmdSays(output),
-      breach: (what) => this.#doors.breach(this, what),
-    });
-    this.#spmd.put({ kind: 'addresses', addresses: [{ address: this.spec.address, interface: 'eth0' }] });
-    this.#spmd.put({ kind: 'configure', id: 1, config: this.spec.config, password: undefined, confirmSeconds: 0 });
-    this.#connectPfkey('spmd');
-    this.#connectSpmif();
+    this.spmd.start();
+    this.iked.connectSpmif();
   }
 
   killSpmd(): void {
-    if (this.#spmd === undefined) return;
-    this.#steps += this.#spmd.steps;
-    this.#spmd.stop();
-    this.#spmd = undefined;
-    this.#dropPfkey('spmd');
-    this.#dropSpmif();
+    this.spmd.kill();
+    this.iked.dropSpmif();
   }
 
-  #spmdSays(output: SpmdOutput): void {
-    switch (output.kind) {
-      case 'pfkey':
-        return this.#toDatapath('spmd', writeSadb(output.message));
-      case 'spmif': {
-        const spmif = this.#spmif;
-        if (spmif?.client === output.client) spmif.back.carry(() => this.#spmifSays(spmif.machine.put(output.bytes)));
-        return;
-      }
-      case 'datapath':
-        return this.#spmd?.put({ kind: 'datapath', problem: undefined });
-      case 'event':
-        return this.#doors.onOutput(this, 'event', output.event);
-      case 'reply':
-        this.#doors.onOutput(this, 'reply', output);
-        if (!output.ok) this.#doors.breach(this, `spmd answered ${output.error}`);
-        return;
-      case 'spmif-close':
-        return this.#doors.breach(this, `spmd closed spmif: ${output.why}`);
-      default:
-    }
+  toSpmifClient(client: number, bytes: Uint8Array): void {
+    this.iked.fromSpmd(client, bytes);
   }
 
-  // iked
+  // Key daemons
 
   startIked(): void {
-    const { clock, chance, realCrypto, alterations } = this.#doors;
-    const pid = 100 + ++this.#starts;
-    const machine = new Iked({ random: chance.fork().bytes, pid, ...(realCrypto ? { engine: nobleEngine } : {}) });
-    this.#iked = new Driven<IkedInput, IkedOutput>({
-      name: `iked of ${this.name}`,
-      machine: alterations.iked?.(machine) ?? machine,
-      clock,
-      tick: { kind: 'tick' },
-      perform: (output) => this.#ikedSays(output),
-      breach: (what) => this.#doors.breach(this, what),
-    });
-    this.#iked.put({ kind: 'addresses', addresses: [{ address: this.spec.address, interface: 'eth0' }] });
-    this.#connectPfkey('iked');
-    this.#connectSpmif();
+    this.iked.start();
   }
 
   killIked(): void {
-    if (this.#iked === undefined) return;
-    this.#steps += this.#iked.steps;
-    this.#iked.stop();
-    this.#iked = undefined;
-    this.#replies.clear();
-    this.#dropPfkey('iked');
-    this.#dropSpmif();
+    this.iked.kill();
   }
 
   command(command: KeyCommand): void {
-    if (this.#iked === undefined) return;
-    const id = ++this.#command;
-    if (command.verb !== 'status') this.#replies.set(id, { at: this.#doors.clock.mono, verb: command.verb });
-    this.#iked.put({ kind: 'command', id, command });
+    this.iked.command(command);
   }
 
   /** What `status` says, or undefined while iked does not run. */
   status(): IkedStatus | undefined {
-    this.#status = undefined;
-    this.command({ verb: 'status' });
-    return this.#status;
+    return this.iked.status();
   }
 
-  #ikedSays(output: IkedOutput): void {
-    switch (output.kind) {
-      case 'send':
-        this.#doors.onOutput(this, 'wire', output.bytes);
-        if (output.path.encapsulated) this.#datapath?.sendIke(output.path, output.bytes);
-        else this.#doors.network.send({ kind: 'udp', from: output.path.local, to: output.path.remote, bytes: output.bytes });
-        return;
-      case 'keepalive':
-        return this.#datapath?.sendIke(output.path, undefined);
-      case 'pfkey':
-        return this.#toDatapath('iked', writeSadb(output.message));
-      case 'configuration':
-        if (output.state === 'rejected') this.#doors.breach(this, `iked rejected the configuration: ${output.reason}`);
-        return this.#tell(`CONFIG ${output.state.toUpperCase()} ${output.generation}`, 0);
-      case 'spmd':
-        return this.#tell(output.command, 0);
-      case 'ask':
-        return this.#ask(output.id, output.question.policyId);
-      case 'event':
-        return this.#doors.onOutput(this, 'event', output.event);
-      default:
-        this.#doors.onOutput(this, 'reply', output);
-        if (output.ok && typeof output.result === 'object' && output.result !== null && 'ikeSas' in output.result) {
-          this.#status = output.result as IkedStatus;
-        }
-        if (!this.#replies.delete(output.id) && this.#status === undefined) {
-          this.#doors.breach(this, `a reply to command ${output.id}, which waits for none`);
-        }
-    }
-  }
-
-  // spmif
-
-  #connectSpmif(): void {
-    if (this.#spmd === undefined || this.#iked === undefined || this.#spmif !== undefined) return;
-    const { clock, chance } = this.#doors;
-    const spmif = {
-      client: ++this.#clients,
-      link: new Link(clock, chance),
-      back: new Link(clock, chance),
-      machine: new SpmifClient(),
+  #ikedKind(): ConstructorParameters<typeof KeyDaemonNode<IkedSettings, IkedExtra, IkedStatus>>[0] {
+    const { realCrypto, alterations } = this.#doors;
+    return {
+      name: 'iked',
+      machine: (pid) => {
+        const machine = new Iked({ random: this.chance.fork().bytes, pid, ...(realCrypto ? { engine: nobleEngine } : {}) });
+        return alterations.iked?.(machine) ?? machine;
+      },
+      settings: (config) => {
+        const psks = new Map(config.remotes.map(({ name }) => [name, new Secret(pskOf(this.spec.name, name))]));
+        return { config, psks };
+      },
+      extra: ({ path }) => this.#datapath?.sendIke(path, undefined),
     };
-    this.#spmif = spmif;
-    spmif.link.carry(() => this.#spmd?.put({ kind: 'spmif-connected', client: spmif.client }));
   }
 
-  #dropSpmif(): void {
-    const spmif = this.#spmif;
-    if (spmif === undefined) return;
-    this.#spmif = undefined;
-    spmif.link.open = false;
-    spmif.back.open = false;
-    this.#spmd?.put({ kind: 'spmif-closed', client: spmif.client });
-    const asked = [...this.#asked];
-    this.#asked.clear();
-    for (const id of asked) this.#iked?.put({ kind: 'answer', id, selector: undefined });
+  send(path: Path, bytes: Uint8Array): void {
+    if (path.encapsulated) this.#datapath?.sendIke(path, bytes);
+    else this.#doors.network.send({ kind: 'udp', from: path.local, to: path.remote, bytes });
   }
 
-  #tell(command: string, tag: number): void {
-    if (this.#spmif !== undefined) this.#spmifSays([this.#spmif.machine.command(tag, command)]);
+  // Mobility
+
+  /** It is at another address from now on; the old one stays for `linger` milliseconds. */
+  move(to: IpAddress, linger: number): void {
+    const { network } = this.#doors;
+    const from = this.address;
+    if (from.equals(to)) return;
+    if (!this.hasBeenAt(to)) this.#everHad.push(to);
+    network.attach(to, (datagram) => this.#received(datagram));
+    this.#changeAddresses([to, ...this.#addresses.filter((address) => !address.equals(to))]);
+    const leave = () => {
+      if (this.address.equals(from)) return;
+      network.detach(from);
+      this.#changeAddresses(this.#addresses.filter((address) => !address.equals(from)));
+    };
+    if (linger === 0) leave();
+    else this.world.after(linger, leave);
   }
 
-  #ask(id: number, policyId: number): void {
-    if (this.#spmif === undefined) return this.#iked?.put({ kind: 'answer', id, selector: undefined });
-    this.#asked.add(id);
-    this.#tell(`SLID ${policyId}`, id);
+  #changeAddresses(addresses: readonly IpAddress[]): void {
+    this.#addresses = addresses;
+    this.spmd.tellAddresses();
+    this.iked.tellAddresses();
   }
 
-  #spmifSays(outputs: readonly ClientOutput[]): void {
-    for (const output of outputs) {
-      const spmif = this.#spmif;
-      if (spmif === undefined) return;
-      switch (output.kind) {
-        case 'send':
-          spmif.link.carry(() => this.#spmd?.put({ kind: 'spmif', client: spmif.client, bytes: output.bytes }));
-          break;
-        case 'ready':
-          this.#tell('CONFIG SUBSCRIBE iked', 0);
-          break;
-        case 'reply':
-          if (this.#asked.delete(output.tag)) {
-            const selector = output.reply.code === 250 ? output.reply.lines[0] : undefined;
-            this.#iked?.put({ kind: 'answer', id: output.tag, selector });
-          }
-          break;
-        case 'notification':
-          this.#configured(output.notification);
-          break;
-        default:
-          this.#doors.breach(this, `spmif broke: ${output.why}`);
-      }
-    }
+  /** Its mobility daemon hears where a node is now, or knows it of itself. */
+  bind(binding: Extract<MobilityInput, { kind: 'binding' }>): void {
+    this.#mobility?.put(binding);
   }
 
-  #configured(notification: Extract<ClientOutput, { kind: 'notification' }>['notification']): void {
-    const { generation } = notification;
-    if (notification.kind !== 'prepare') return this.#iked?.put({ kind: notification.kind, generation });
-    const { config } = notification;
-    const psks = new Map(config.remotes.map(({ name }) => [name, new Secret(pskOf(this.spec.name, name))]));
-    this.#iked?.put({ kind: 'prepare', generation, settings: { config, psks } });
+  /** A mobility daemon is never restarted: what it knows is what the world says anyway. */
+  #startMobility(): void {
+    this.#mobility = new Driven<MobilityInput, MobilityOutput>({
+      name: 'the mobility daemon',
+      machine: new MobilityClient(this.nextPid(), this.spec.tellsKeyManagement),
+      clock: this.clock,
+      tick: { kind: 'tick' },
+      perform: ({ message }) => {
+        this.mobility.send(message);
+        // Another way that the same news came by, such as a bridge from the kernel.
+        if (message.type === 'X_MIGRATE' && this.chance.happens(this.spec.repeatedMigrates)) this.mobility.send(message);
+      },
+      breach: (what) => this.breach(what),
+    });
+    this.mobility.open({ put: (input) => this.#mobility?.put(input) });
   }
 
   // The datapath
 
   startDatapath(): void {
-    const { clock, chance, network, realCrypto, alterations, onDevice, onClear, onOutput, breach } = this.#doors;
+    const { network, realCrypto, alterations, onDevice, onClear } = this.#doors;
     this.#datapath = new DatapathNode({
-      clock,
-      chance: chance.fork(),
+      clock: this.clock,
+      chance: this.chance.fork(),
       cipher: realCrypto ? 'noble' : 'node',
       send: (datagram) => network.send(datagram),
-      onIke: (path, bytes) => this.#iked?.put({ kind: 'datagram', path, bytes }),
+      onIke: (path, bytes) => this.iked.put({ kind: 'datagram', path, bytes }),
       onDevice: (packet) => onDevice(this, packet),
       onClear: (packet) => onClear(this, packet),
-      onPfkey: (client, bytes) => this.#fromDatapath(client, bytes),
-      onPfkeyClose: (client) => this.#pfkeyClosed(client),
-      onEvent: (event: Event) => onOutput(this, 'event', event),
-      breach: (what) => breach(this, what),
+      onPfkey: (client, bytes) => {
+        for (const port of this.#ports) port.received(client, bytes);
+      },
+      onPfkeyClose: (client) => {
+        for (const port of this.#ports) port.closed(client);
+      },
+      onEvent: (event: Event) => this.onOutput('event', event),
+      breach: (what) => this.breach(what),
+      watch: this.#watch,
       alter: alterations.datapath,
     });
-    this.#connectPfkey('spmd');
-    this.#connectPfkey('iked');
+    for (const port of this.#ports) port.connect();
   }
 
   killDatapath(): void {
     if (this.#datapath === undefined) return;
     this.#datapath.stop();
     this.#datapath = undefined;
-    this.#dropPfkey('spmd');
-    this.#dropPfkey('iked');
+    for (const port of this.#ports) port.drop();
+  }
+
+  get #ports(): readonly PfkeyPort[] {
+    return [this.spmd.port, this.iked.port, this.mobility];
+  }
+
+  get datapathRuns(): boolean {
+    return this.#datapath !== undefined;
+  }
+
+  toDatapath(input: PfkeyServerInput): void {
+    this.#datapath?.pfkey(input);
   }
 
   /** A packet from an application of this host. */
-  send(packet: Uint8Array): void {
+  sendPacket(packet: Uint8Array): void {
     this.#datapath?.fromDevice(packet);
-  }
-
-  #machineOf(user: User): Driven<IkedInput, IkedOutput> | Driven<SpmdInput, SpmdOutput> | undefined {
-    return user === 'spmd' ? this.#spmd : this.#iked;
-  }
-
-  #connectPfkey(user: User): void {
-    const machine = this.#machineOf(user);
-    if (this.#datapath === undefined || machine === undefined || this.#pfkey.has(user)) return;
-    const { clock, chance } = this.#doors;
-    const connection = {
-      client: ++this.#clients,
-      link: new Link(clock, chance),
-      back: new Link(clock, chance),
-      framer: new SadbFramer(),
-    };
-    this.#pfkey.set(user, connection);
-    connection.link.carry(() => this.#datapath?.pfkey({ kind: 'connect', client: connection.client }));
-    connection.back.carry(() => this.#machineOf(user)?.put({ kind: 'pfkey-link', up: true }));
-  }
-
-  #dropPfkey(user: User): void {
-    const connection = this.#pfkey.get(user);
-    if (connection === undefined) return;
-    this.#pfkey.delete(user);
-    connection.link.open = false;
-    connection.back.open = false;
-    this.#datapath?.pfkey({ kind: 'disconnect', client: connection.client });
-    this.#machineOf(user)?.put({ kind: 'pfkey-link', up: false });
-  }
-
-  #pfkeyClosed(client: number): void {
-    for (const [user, connection] of this.#pfkey) {
-      if (connection.client !== client) continue;
-      this.#dropPfkey(user);
-      this.#connectPfkey(user);
-    }
-  }
-
-  #toDatapath(user: User, bytes: Uint8Array): void {
-    const connection = this.#pfkey.get(user);
-    if (connection === undefined) return;
-    connection.link.carry(() => this.#datapath?.pfkey({ kind: 'bytes', client: connection.client, bytes }));
-  }
-
-  #fromDatapath(client: number, bytes: Uint8Array): void {
-    for (const [user, connection] of this.#pfkey) {
-      if (connection.client !== client) continue;
-      connection.back.carry(() => {
-        for (const message of connection.framer.push(bytes))
-          this.#machineOf(user)?.put({ kind: 'pfkey', message: readSadb(message) });
-      });
-    }
   }
 
   // The network
@@ -420,15 +292,28 @@ export class SimNode {
   #received(datagram: Datagram): void {
     if (datagram.kind === 'udp' && datagram.to.port === IKE_PORT) {
       const path = { local: datagram.to, remote: datagram.from, encapsulated: false };
-      return this.#iked?.put({ kind: 'datagram', path, bytes: datagram.bytes });
+      return this.iked.put({ kind: 'datagram', path, bytes: datagram.bytes });
     }
     this.#datapath?.received(datagram);
   }
-}
 
-/** Cuts and addresses know a node by this. */
-export function addressOf(node: SimNode): IpAddress {
-  return node.spec.address;
+  // What its processes need of it
+
+  nextClient(): number {
+    return ++this.#clients;
+  }
+
+  nextPid(): number {
+    return ++this.#pids;
+  }
+
+  onOutput(what: 'event' | 'reply' | 'wire', value: unknown): void {
+    this.#doors.onOutput(this, what, value);
+  }
+
+  breach(what: string): void {
+    this.#doors.breach(this, what);
+  }
 }
 
 /** One key for each pair of nodes, whichever of them asks. */

@@ -6,6 +6,7 @@ import { show } from '../../src/config/diagnostics.ts';
 import { memoryFiles } from '../../src/config/memory-files.ts';
 import { IpAddress } from '../../src/net/address.ts';
 import type { Chance } from './chance.ts';
+import type { Drift } from './clock.ts';
 
 /** One child SA that two nodes are to have, and the traffic that it carries. */
 export interface Wanted {
@@ -28,6 +29,13 @@ export interface NodeSpec {
   readonly config: Config;
   /** The other nodes that it has a remote for. */
   readonly peers: readonly number[];
+  readonly drift: Drift;
+  /** Where it may move to; none: it stays at `address`. */
+  readonly away: readonly IpAddress[];
+  /** Its mobility daemon puts KMADDRESS into X_MIGRATE: peer relations move along. Else they are made anew. */
+  readonly tellsKeyManagement: boolean;
+  /** Part of its X_MIGRATEs that are sent twice. */
+  readonly repeatedMigrates: number;
 }
 
 export interface Scenario {
@@ -59,6 +67,11 @@ interface Choices {
   readonly esn: boolean;
   readonly window: number;
   readonly initiators: 'both-demand' | 'one-start' | 'both-start' | 'one-passive';
+  /** Who changes its address. */
+  readonly movers: 'none' | 'one' | 'all';
+  /** Whether the policy files of their peers name their home address in `peers_ipaddr`, or let them come from anywhere. */
+  readonly atHomeOnly: boolean;
+  readonly tellsKeyManagement: boolean;
 }
 
 /** Everything that the seed decides about the scenario. `realCrypto`: noble, and groups of every kind. */
@@ -66,12 +79,13 @@ export function scenarioOf(chance: Chance, realCrypto: boolean): Scenario {
   const size = chance.happens(0.8) ? 2 : chance.happens(0.75) ? 3 : 5;
   const transport = chance.happens(0.2);
   const family = chance.happens(0.75) ? 4 : 6;
+  const encapsulated = chance.happens(0.3);
   const choices: Choices = {
     family,
     inner: transport ? family : chance.happens(0.75) ? 4 : 6,
     transport,
     selectors: transport || size > 2 || chance.happens(0.6) ? 1 : 2,
-    encapsulated: chance.happens(0.3),
+    encapsulated,
     dpdSeconds: chance.pick([5, 10, 20]),
     retries: chance.pick([3, 4]),
     ikeSeconds: chance.pick([90, 200, 600, 28_800]),
@@ -84,9 +98,12 @@ export function scenarioOf(chance: Chance, realCrypto: boolean): Scenario {
     esn: chance.happens(0.3),
     window: chance.pick([64, 1024]),
     initiators: chance.pick(['both-demand', 'both-demand', 'one-start', 'both-start', 'one-passive']),
+    movers: transport || encapsulated ? 'none' : chance.pick(['none', 'one', 'all']),
+    atHomeOnly: chance.happens(0.5),
+    tellsKeyManagement: chance.happens(0.85),
   };
   const pairs = pairsOf(size);
-  const nodes = Array.from({ length: size }, (_, index) => nodeOf(index, pairs, choices));
+  const nodes = Array.from({ length: size }, (_, index) => nodeOf(index, pairs, choices, driftOf(chance)));
   const retransmissions = Array.from({ length: choices.retries + 1 }, (_, i) => 1125 * 2 ** i).reduce(
     (sum, each) => sum + each,
     0,
@@ -102,6 +119,15 @@ export function scenarioOf(chance: Chance, realCrypto: boolean): Scenario {
   };
 }
 
+/** Up to one percent: worse than any crystal, so that what depends on two clocks being alike shows within minutes. */
+function driftOf(chance: Chance): Drift {
+  return {
+    rate: 1 + chance.pick([0, 0.0002, 0.01]) * (chance.between(-100, 100) / 100),
+    uptime: chance.below(10_000_000),
+    ahead: chance.between(-30_000, 30_000),
+  };
+}
+
 /** Every two of two or three nodes; a star with more. The first of a pair is the one that initiates where only one does. */
 function pairsOf(size: number): readonly (readonly [number, number])[] {
   const pairs: (readonly [number, number])[] = [];
@@ -111,6 +137,14 @@ function pairsOf(size: number): readonly (readonly [number, number])[] {
 
 function outer(index: number, { family }: Choices): string {
   return family === 4 ? `192.0.2.${index + 1}` : `2001:db8::${index + 1}`;
+}
+
+/** Where a node may move to. Its addresses are nobody else's. */
+function awayOf(index: number, { family, movers }: Choices): IpAddress[] {
+  if (movers === 'none' || (movers === 'one' && index !== 0)) return [];
+  return [1, 2, 3].map(
+    (n) => IpAddress.parse(family === 4 ? `198.51.100.${16 * (index + 1) + n}` : `2001:db8:${index + 1}::${n}`)!,
+  );
 }
 
 /** Network of a node for its `nth` selector, and a host in it. */
@@ -141,7 +175,7 @@ function wantedOf(pairs: readonly (readonly [number, number])[], choices: Choice
   );
 }
 
-function nodeOf(index: number, pairs: readonly (readonly [number, number])[], choices: Choices): NodeSpec {
+function nodeOf(index: number, pairs: readonly (readonly [number, number])[], choices: Choices, drift: Drift): NodeSpec {
   const own = pairs.filter((pair) => pair.includes(index));
   const policies = [
     interfaceText(index, choices),
@@ -154,11 +188,22 @@ function nodeOf(index: number, pairs: readonly (readonly [number, number])[], ch
   if (config === undefined)
     throw new Error(`the simulator's policies are wrong:\n${diagnostics.map(show).join('\n')}\n${policies}`);
   const peers = own.map(([a, b]) => (a === index ? b : a));
-  return { name: `n${index}`, address: IpAddress.parse(outer(index, choices))!, policies, config, peers };
+  return {
+    name: `n${index}`,
+    address: IpAddress.parse(outer(index, choices))!,
+    policies,
+    config,
+    peers,
+    drift,
+    away: awayOf(index, choices),
+    tellsKeyManagement: choices.tellsKeyManagement,
+    repeatedMigrates: 0.1,
+  };
 }
 
 function interfaceText(index: number, choices: Choices): string {
-  return `interface { ike "${outer(index, choices)}"; datapath { device memory; encapsulation ${choices.encapsulated ? 'force' : 'auto'}; }; };`;
+  const ike = choices.movers === 'none' ? `"${outer(index, choices)}"` : 'MY_IP';
+  return `interface { ike ${ike}; datapath { device memory; encapsulation ${choices.encapsulated ? 'force' : 'auto'}; }; };`;
 }
 
 function defaultsText(choices: Choices): string {
@@ -196,7 +241,7 @@ function pairText(index: number, a: number, b: number, choices: Choices): string
   const ends = choices.transport ? '' : `my_sa_ipaddr "${outer(index, choices)}"; peers_sa_ipaddr "${outer(peer, choices)}";`;
   return `remote n${peer} { ikev2 {
       ${passive ? 'passive on;' : ''}
-      peers_ipaddr "${outer(peer, choices)}";
+      peers_ipaddr ${choices.movers === 'none' || choices.atHomeOnly ? `"${outer(peer, choices)}"` : 'IP_RW'};
       my_id fqdn n${index}.example;
       peers_id fqdn n${peer}.example;
     }; };

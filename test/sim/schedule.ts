@@ -1,9 +1,10 @@
 /** What goes wrong in a run, and what operators do meanwhile: all by chance from the seed. */
 
+import type { IpAddress } from '../../src/net/address.ts';
 import type { Chance } from './chance.ts';
 import type { Clock } from './clock.ts';
 import type { Faults, Network } from './network.ts';
-import { addressOf, type SimNode } from './node.ts';
+import type { SimNode } from './node.ts';
 import type { Scenario, Wanted } from './scenario.ts';
 
 export interface World {
@@ -44,6 +45,8 @@ export function disturb(world: World, until: number): void {
     [chance.pick([0.2, 1, 3]), () => rekey(world)],
     [chance.pick([0.05, 0.3]), () => terminate(world)],
     [chance.pick([0, 0.3]), () => initiate(world)],
+    [chance.pick([0, 0.1]), () => setWallClock(world)],
+    [chance.pick([0.2, 1]), () => roam(world)],
   ];
   for (const [perMinute, act] of rates) if (perMinute > 0) repeat(world, perMinute, until - LONGEST_OUTAGE, act);
 }
@@ -95,7 +98,7 @@ function cut({ nodes, chance, network, note }: World): void {
   const b = (a + 1 + chance.below(nodes.length - 1)) % nodes.length;
   const pause = chance.between(500, LONGEST_OUTAGE);
   note(`${nodes[a]!.name} and ${nodes[b]!.name} do not hear each other for ${pause} ms`);
-  network.cut(addressOf(nodes[a]!), addressOf(nodes[b]!), pause);
+  network.cut(nodes[a]!.address, nodes[b]!.address, pause);
 }
 
 /** By one end, or by both at nearly the same time. */
@@ -131,5 +134,43 @@ function initiate({ scenario, nodes, chance, clock, note }: World): void {
       note(`${node.name}: initiate ${wanted.selector}`);
       node.command({ verb: 'initiate', name: wanted.selector });
     });
+  }
+}
+
+function setWallClock({ nodes, chance, note }: World): void {
+  const node = chance.pick(nodes);
+  const by = chance.between(-5_000, 5_000);
+  note(`${node.name}: the wall clock is set by ${by} ms`);
+  node.clock.step(by);
+}
+
+/** Somewhere else or back home; now and then twice within a moment. */
+function roam(world: World): void {
+  const { nodes, chance, clock } = world;
+  const movers = nodes.filter(({ spec }) => spec.away.length > 0);
+  if (movers.length === 0) return;
+  const node = chance.pick(movers);
+  const go = () => {
+    const elsewhere = [node.spec.address, ...node.spec.away].filter((address) => !address.equals(node.address));
+    relocate(world, node, chance.pick(elsewhere), { linger: chance.pick([0, 0, 500, 3_000]), own: 300, others: 3_000 });
+  };
+  go();
+  if (chance.happens(0.3)) clock.after(chance.between(20, 1_500), go);
+}
+
+/** Delays of at most `own` and `others` milliseconds pass until the mobility daemons know: each host's hears of it for itself. */
+export function relocate(
+  { nodes, chance, clock, note }: World,
+  node: SimNode,
+  to: IpAddress,
+  { linger, own, others }: { readonly linger: number; readonly own: number; readonly others: number },
+): void {
+  note(`${node.name}: moves from ${node.address} to ${to}, and stays at both for ${linger} ms`);
+  node.move(to, linger);
+  const former = node.formerAddresses;
+  const sequence = clock.mono;
+  for (const host of nodes) {
+    const delay = chance.between(0, host === node ? own : others);
+    clock.after(delay, () => host.bind({ kind: 'binding', node: node.name, sequence, former, to }));
   }
 }

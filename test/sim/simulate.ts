@@ -9,7 +9,7 @@ import { Network, NO_FAULTS } from './network.ts';
 import { type Alterations, type NodeDoors, SimNode } from './node.ts';
 import { numberedPacket, readNumbered } from './packets.ts';
 import { type Scenario, scenarioOf, type Wanted } from './scenario.ts';
-import { disturb, faultsOf, talk, type World } from './schedule.ts';
+import { disturb, faultsOf, relocate, talk, type World } from './schedule.ts';
 import { SecretHunt } from './secrets.ts';
 
 export interface RunOptions {
@@ -42,6 +42,9 @@ const MINUTE = 60_000;
 /** All must be well for this long at the end. */
 const WATCH_MS = 30_000;
 const SAMPLE_MS = 1_000;
+/** When a node moves while all is well, counted from then on; and how long nothing may be negotiated because of it. */
+const LAST_MOVE_MS = 5_000;
+const AFTER_MOVE_MS = 10_000;
 const MOST_STEPS = 3_000_000;
 const MOST_BREACHES = 12;
 /** A packet at rest arrives within this. */
@@ -69,6 +72,8 @@ class Run {
   readonly #events: Record<string, number> = {};
   /** Outputs that are still to be searched for secrets. */
   #unsearched: { readonly at: number; readonly from: string; readonly value: unknown }[] = [];
+  /** While a movement at rest must not cause any: what came up anew. */
+  #newcomers: string[] | undefined;
   /** Since when each breach of rest lasts. */
   readonly #since = new Map<string, number>();
 
@@ -129,6 +134,7 @@ class Run {
     talk(world, 20, watchFrom);
     this.#run(watchFrom);
     this.#watch(watchFrom, end);
+    this.#moveAtRest(world, watchFrom + LAST_MOVE_MS);
     this.#run(end + ARRIVAL_MS);
     this.#conclude(watchFrom, end);
     this.#search(Number.POSITIVE_INFINITY);
@@ -158,7 +164,7 @@ class Run {
     if (node.engine === undefined || !node.hasPolicies) return;
     const { id } = this.#ledger.send(wanted, forward, this.#clock.mono);
     const [from, to] = forward ? [wanted.innerA, wanted.innerB] : [wanted.innerB, wanted.innerA];
-    node.send(numberedPacket(from, to, id, this.#chance.below(64)));
+    node.sendPacket(numberedPacket(from, to, id, this.#chance.below(64)));
   }
 
   #sampleBounds(end: number): void {
@@ -178,6 +184,24 @@ class Run {
         this.#sampleRest();
       });
     }
+  }
+
+  /**
+   * A node that has both addresses for a moment loses no packet, and its SAs go on: nobody is authenticated anew and no child is made where there was
+   * one (RFC 4877 §5.2). Not so where key management is told nothing.
+   */
+  #moveAtRest(world: World, at: number): void {
+    const mover = this.#nodes.find(({ spec }) => spec.away.length > 0 && spec.tellsKeyManagement);
+    if (mover === undefined) return;
+    this.#clock.at(at, () => {
+      this.#newcomers = [];
+      const to = mover.address.equals(mover.spec.away[0]!) ? mover.spec.address : mover.spec.away[0]!;
+      relocate(world, mover, to, { linger: 3_000, own: 300, others: 500 });
+    });
+    this.#clock.at(at + AFTER_MOVE_MS, () => {
+      for (const newcomer of this.#newcomers ?? []) this.#breach(`a movement at rest brought up ${newcomer}`);
+      this.#newcomers = undefined;
+    });
   }
 
   #sampleRest(): void {
@@ -206,6 +230,7 @@ class Run {
     if (what !== 'event') return;
     const { name, message, severity } = value as Event;
     this.#events[name] = (this.#events[name] ?? 0) + 1;
+    if (name === 'ike-sa-up' || name === 'child-sa-up') this.#newcomers?.push(`${node.name}: ${message}`);
     if (name === 'fault') this.#breach(`${node.name}: ${message}`);
     if (severity !== 'debug') this.#note(`${node.name}: ${name}: ${message}`);
   }
