@@ -8,6 +8,12 @@ import { ROOT } from './nodes.ts';
 
 const page = (name: string) => readFileSync(join(ROOT, 'docs', name), 'utf8');
 
+/** Where a file lies that a row names without its folder. */
+const FOLDERS = [
+  ...['', 'iked', 'iked/ikev1', 'iked/ikev2', 'kinkd', 'kinkd/krb5'],
+  ...['src/crypto', 'src/datapath', 'src/config', 'src/isakmp', 'src/keying'],
+];
+
 /** All sources as one text, with interpolations taken out: what is between them is written as the page quotes it. */
 const sources = ['src', 'iked', 'spmd']
   .flatMap((folder) =>
@@ -58,9 +64,7 @@ describe('rfc-coverage.md', () => {
       const [, , files = '', tests = ''] = row.split(' |').map((cell) => cell.trim());
       for (const [, name] of files.matchAll(/`([\w./*-]+)`/g)) {
         const stem = name!.replace(/\*.*$/, '');
-        const places = ['', 'iked', 'iked/ikev2', 'src/crypto', 'src/datapath', 'src/config'].map((folder) =>
-          join(ROOT, folder, stem),
-        );
+        const places = FOLDERS.map((folder) => join(ROOT, folder, stem));
         const there = name!.includes('*')
           ? places.some((place) => readdirSync(join(place, '..')).some((file) => file.startsWith(stem.split('/').at(-1)!)))
           : places.some(existsSync);
