@@ -2,8 +2,9 @@
 
 import { never } from '../src/errors.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
+import type { KeyHost } from '../src/keying/host.ts';
 import type { KeyCommand } from '../src/keying/ports.ts';
-import { childSaStatus } from '../src/keying/status.ts';
+import { childSaStatus, knowledge } from '../src/keying/status.ts';
 import type { Instant } from '../src/machine.ts';
 import { showEndpoint } from '../src/net/address.ts';
 import { showIdentity } from './auth/identity.ts';
@@ -12,12 +13,14 @@ import type { IkedStatus, IkeSaStatus } from './ports.ts';
 import { deleteChildren, end, type KeyChild, type KeySa, rekeyChild, rekey as rekeySa, saOf } from './versions.ts';
 
 /** What commands need of the machine. */
-export type Admin = Owner & { readonly counters: ReadonlyMap<string, number> };
+export type Admin = Owner & KeyHost & { readonly counters: ReadonlyMap<string, number> };
 
 export function perform(iked: Admin, id: number, command: KeyCommand): void {
   switch (command.verb) {
     case 'status':
       return reply(iked, id, status(iked));
+    case 'knows':
+      return reply(iked, id, knowledge(iked, command.name));
     case 'initiate':
       return initiate(iked, id, command.name);
     case 'terminate':

@@ -4,9 +4,10 @@ import type { Secret } from '../src/bytes/secret.ts';
 import type { Config, Ikev2Config } from '../src/config/config.ts';
 import { expandEndpoints, type LocalAddress } from '../src/config/expand.ts';
 import { SystemError, WireError } from '../src/errors.ts';
-import type { KeyCommand } from '../src/keying/ports.ts';
+import { type KeyCommand, readKeyCommand } from '../src/keying/ports.ts';
 import { type Endpoint, type Path, sameEndpoint } from '../src/net/address.ts';
 import { clock } from '../src/runtime/clock.ts';
+import { Commands } from '../src/runtime/commands.ts';
 import type { ControlRequest } from '../src/runtime/control.ts';
 import { type Driven, drive } from '../src/runtime/drive.ts';
 import { EncapFramer, writeEncapFrame } from '../src/runtime/encap-frame.ts';
@@ -15,9 +16,8 @@ import { type PfkeyLink, pfkeyLink } from '../src/runtime/pfkey-link.ts';
 import { systemRandom } from '../src/runtime/random.ts';
 import { readSecretFile } from '../src/runtime/secret-files.ts';
 import { type Daemon, type DaemonOptions, type Shell, shell } from '../src/runtime/shell.ts';
+import { SpmifLink } from '../src/runtime/spmif-link.ts';
 import type { Channel } from '../src/runtime/unix-socket.ts';
-import { SpmifClient, type ClientOutput as SpmifOutput } from '../src/spmif/client.ts';
-import { CODE, type Reply } from '../src/spmif/protocol.ts';
 import { Iked } from './iked.ts';
 import { readPsk } from './key-files.ts';
 import type { IkedInput, IkedOutput, IkedSettings, IkedStatus } from './ports.ts';
@@ -38,14 +38,11 @@ class IkedDaemon implements Daemon {
   readonly #shell: Shell;
   readonly #driven: Driven<IkedInput>;
   readonly #links: { close(): void }[] = [];
-  readonly #commands = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>();
-  #nextCommand = 1;
+  readonly #commands = new Commands<KeyCommand>((id, command) => this.#driven.put({ kind: 'command', id, command }));
   #pfkey: PfkeyLink | undefined;
   #encap: Channel | undefined;
-  #spmif: { channel: Channel; client: SpmifClient } | undefined;
+  #spmif: SpmifLink | undefined;
   #sockets: LocalSockets | undefined;
-  /** The configurations that were prepared, until they are committed or dropped. */
-  readonly #prepared = new Map<number, Config>();
   #config: Config | undefined;
 
   constructor(options: DaemonOptions) {
@@ -73,17 +70,28 @@ class IkedDaemon implements Daemon {
       if (input.kind === 'pfkey' && input.message.type === 'X_MIGRATE') this.#sockets?.lookNow();
       this.#driven.put(input);
     });
+    this.#spmif = new SpmifLink({
+      daemon: 'iked',
+      shell: this.#shell,
+      put: (input) => this.#driven.put(input),
+      prepare: (generation, config) =>
+        this.#driven.put({ kind: 'prepare', generation, settings: { config, ...this.#keysOf(config) } }),
+      apply: (config) => {
+        this.#config = config;
+        return this.#sockets?.follow() ?? Promise.resolve();
+      },
+    });
     this.#links.push(
       this.#pfkey,
+      this.#spmif,
       doors.encap.dial((channel) => this.#encapUp(channel)),
-      doors.spmif.dial((channel) => this.#spmifUp(channel)),
     );
     await this.#shell.serveControl((request) => this.#control(request));
   }
 
   async stop(): Promise<void> {
     const limit = new Promise<void>((resolve) => setTimeout(resolve, SHUTDOWN_MS).unref());
-    await Promise.race([this.#command({ verb: 'shutdown' }).catch(() => undefined), limit]);
+    await Promise.race([this.#commands.run({ verb: 'shutdown' }).catch(() => undefined), limit]);
     this.#driven.stop();
     for (const link of this.#links) link.close();
     await this.#sockets?.close();
@@ -99,15 +107,15 @@ class IkedDaemon implements Daemon {
       case 'pfkey':
         return this.#pfkey?.send(output.message);
       case 'configuration':
-        return this.#configurationAnswered(output);
+        return this.#spmif?.answer(output);
       case 'ask':
-        return this.#askSpmd(output.id, output.question.policyId);
+        return this.#spmif?.ask(output.id, output.question.policyId);
       case 'spmd':
-        return this.#tell(output.command, this.#orderTag(output.command));
+        return this.#spmif?.order(output.command);
       case 'event':
         return this.#shell.report(output.event);
       default:
-        return this.#commandAnswered(output);
+        return this.#commands.answered(output);
     }
   }
 
@@ -141,120 +149,7 @@ class IkedDaemon implements Daemon {
     };
   }
 
-  // spmif
-
-  #spmifUp(channel: Channel) {
-    const client = new SpmifClient();
-    this.#spmif = { channel, client };
-    return {
-      onData: (bytes: Uint8Array) => {
-        for (const output of client.put(bytes)) this.#spmifOutput(channel, output);
-      },
-      onClose: () => {
-        this.#spmif = undefined;
-        for (const id of this.#asked) this.#driven.put({ kind: 'answer', id, selector: undefined });
-        this.#asked.clear();
-        this.#orders.clear();
-      },
-    };
-  }
-
-  /** Questions to spmd that are not answered yet. */
-  readonly #asked = new Set<number>();
-  /** The tag of commands whose reply is of no interest. */
-  static readonly #NO_TAG = 0;
-
-  #spmifOutput(channel: Channel, output: SpmifOutput): void {
-    switch (output.kind) {
-      case 'send':
-        return channel.send(output.bytes);
-      case 'ready':
-        return this.#tell('CONFIG SUBSCRIBE iked');
-      case 'reply':
-        return this.#spmdReplied(output.tag, output.reply);
-      case 'broken':
-        this.#shell.report({ name: 'spmif-broken', severity: 'error', message: output.why });
-        return channel.close();
-      default:
-        return this.#spmdSays(output.notification);
-    }
-  }
-
-  #tell(command: string, tag = IkedDaemon.#NO_TAG): void {
-    if (this.#spmif === undefined) {
-      this.#orders.delete(tag);
-      return;
-    }
-    const { channel, client } = this.#spmif;
-    const output = client.command(tag, command);
-    if (output.kind === 'send') channel.send(output.bytes);
-  }
-
-  #askSpmd(id: number, policyId: number): void {
-    if (this.#spmif === undefined) return this.#driven.put({ kind: 'answer', id, selector: undefined });
-    this.#asked.add(id);
-    this.#tell(`SLID ${policyId}`, id);
-  }
-
-  /** Commands of the machine whose success is taken for granted, by their tags, which are none of its questions'. */
-  readonly #orders = new Map<number, string>();
-  #nextOrder = 2 ** 40;
-
-  #orderTag(command: string): number {
-    this.#orders.set(++this.#nextOrder, command);
-    return this.#nextOrder;
-  }
-
-  #orderReplied(command: string, { code, lines }: Reply): void {
-    if (code === CODE.done || code === CODE.noSuch) return;
-    this.#shell.report({ name: 'policy-refused', severity: 'error', message: `spmd refused ${command}: ${lines.join('; ')}` });
-  }
-
-  #spmdReplied(tag: number, reply: Reply): void {
-    const order = this.#orders.get(tag);
-    if (order !== undefined) {
-      this.#orders.delete(tag);
-      return this.#orderReplied(order, reply);
-    }
-    if (!this.#asked.delete(tag)) return;
-    this.#driven.put({ kind: 'answer', id: tag, selector: reply.code === CODE.done ? reply.lines[0] : undefined });
-  }
-
-  #spmdSays(notification: Extract<SpmifOutput, { kind: 'notification' }>['notification']): void {
-    const { generation } = notification;
-    if (notification.kind === 'prepare') return this.#prepare(generation, notification.config);
-    if (notification.kind === 'commit') {
-      void this.#commit(generation);
-      return;
-    }
-    this.#prepared.delete(generation);
-    this.#driven.put({ kind: 'abort', generation });
-  }
-
-  /** The sockets come first: what the machine sends at once under the new configuration must not be lost. */
-  async #commit(generation: number): Promise<void> {
-    const config = this.#prepared.get(generation);
-    if (config !== undefined) {
-      this.#config = config;
-      this.#shell.configureLog(config.logging);
-      await this.#sockets?.follow();
-    }
-    this.#driven.put({ kind: 'commit', generation });
-  }
-
-  /** Reads the key files of a generation; one that cannot be read rejects it with its reason. */
-  #prepare(generation: number, config: Config): void {
-    let settings: IkedSettings;
-    try {
-      settings = { config, ...this.#keysOf(config) };
-    } catch (error) {
-      if (!(error instanceof SystemError)) throw error;
-      this.#shell.report({ name: 'configuration-rejected', severity: 'error', message: error.message, generation });
-      return this.#tell(`CONFIG REJECTED ${generation} ${error.message}`);
-    }
-    this.#prepared.set(generation, config);
-    this.#driven.put({ kind: 'prepare', generation, settings });
-  }
+  // Key files
 
   #keysOf(config: Config): Omit<IkedSettings, 'config'> {
     const psks = new Map<string, Secret>();
@@ -276,13 +171,6 @@ class IkedDaemon implements Daemon {
     return { psks, psksV1, identityFiles };
   }
 
-  #configurationAnswered(output: Extract<IkedOutput, { kind: 'configuration' }>): void {
-    const { generation, state } = output;
-    if (state === 'prepared') return this.#tell(`CONFIG PREPARED ${generation}`);
-    this.#prepared.delete(generation);
-    this.#tell(state === 'rejected' ? `CONFIG REJECTED ${generation} ${output.reason}` : `CONFIG COMMITTED ${generation}`);
-  }
-
   // Sockets
 
   /** The encapsulation port is not among them: it belongs to the datapath. */
@@ -300,26 +188,11 @@ class IkedDaemon implements Daemon {
   // control.sock
 
   async #control(request: ControlRequest): Promise<unknown> {
-    const result = await this.#command(commandOf(request));
+    const result = await this.#commands.run(readKeyCommand(request));
     if (request.verb !== 'status') return result;
     const status = result as IkedStatus;
     const problems = [...(this.#sockets?.problems ?? [])].map(([subject, why]) => ({ subject, at: Date.now(), why }));
     return { ...status, failures: [...problems, ...status.failures] };
-  }
-
-  #command(command: KeyCommand): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const id = this.#nextCommand++;
-      this.#commands.set(id, { resolve, reject });
-      this.#driven.put({ kind: 'command', id, command });
-    });
-  }
-
-  #commandAnswered(output: Extract<IkedOutput, { kind: 'reply' }>): void {
-    const waiting = this.#commands.get(output.id);
-    this.#commands.delete(output.id);
-    if (output.ok) waiting?.resolve(output.result);
-    else waiting?.reject(new Error(output.error));
   }
 }
 
@@ -332,15 +205,4 @@ function pskOf(remote: string, path: string, format: Ikev2Config['pskFormat']) {
     const how = error.code === 'ENOENT' ? `; make one (tanuki keygen ${path}) or correct the name` : '';
     throw new SystemError(`pre_shared_key of remote ${remote}: ${error.message}${how}; then: tanuki reload`, error.code);
   }
-}
-
-/** Throws Error with what was expected. */
-function commandOf({ verb, name, what }: ControlRequest): KeyCommand {
-  if (verb === 'status') return { verb };
-  if (verb !== 'initiate' && verb !== 'terminate' && verb !== 'rekey')
-    throw new Error(`unknown verb "${verb}"; expected status, initiate, terminate, rekey or events`);
-  if (typeof name !== 'string') throw new Error(`${verb}: expected "name": a selector, a policy, a remote or an IKE SA`);
-  if (verb !== 'rekey') return { verb, name };
-  if (what !== 'ike' && what !== 'child') throw new Error('rekey: expected "what": "ike" or "child"');
-  return { verb, name, what };
 }

@@ -4,9 +4,10 @@ import { never } from '../src/errors.ts';
 import type { Asks } from '../src/keying/asks.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import type { Failures } from '../src/keying/failures.ts';
+import type { KeyHost } from '../src/keying/host.ts';
 import type { KeyCommand } from '../src/keying/ports.ts';
 import type { Replies } from '../src/keying/replies.ts';
-import { childSaStatus } from '../src/keying/status.ts';
+import { childSaStatus, knowledge } from '../src/keying/status.ts';
 import type { Wanted } from '../src/keying/wanted.ts';
 import { showEndpoint } from '../src/net/address.ts';
 import type { Answer } from './answer.ts';
@@ -20,7 +21,7 @@ import type { AssociationStatus, KinkdStatus } from './ports.ts';
 import type { Transaction } from './transaction.ts';
 
 /** What commands need of the machine. */
-export interface Admin extends Host {
+export interface Admin extends Host, Pick<KeyHost, 'policies' | 'pairs' | 'beginner'> {
   readonly asks: Asks<Transaction | Answer | Association, KinkPair>;
   readonly associations: readonly Association[];
   readonly counters: ReadonlyMap<string, number>;
@@ -34,6 +35,8 @@ export function perform(kinkd: Admin, id: number, command: KeyCommand): void {
   switch (command.verb) {
     case 'status':
       return reply(kinkd, id, status(kinkd));
+    case 'knows':
+      return reply(kinkd, id, knowledge(kinkd, command.name));
     case 'initiate':
       return initiate(kinkd, id, command.name);
     case 'terminate':
@@ -115,7 +118,7 @@ function rekeyNamed(kinkd: Admin, id: number, name: string): void {
     );
   if (pairs.length === 0) return refuse(kinkd, id, `nothing of ${name} is up that could be rekeyed`);
   const ours = pairs.filter((pair) => pair.agreed.initiator);
-  if (ours.length === 0) return refuse(kinkd, id, `the peer began what is up of ${name}, so the peer rekeys it (RFC 4430 §3.5)`);
+  if (ours.length === 0) return refuse(kinkd, id, `the peer began what is up of ${name}, so the peer rekeys it (RFC 4430 §3.6)`);
   reply(kinkd, id, { childSas: ours.filter(rekey).length });
 }
 

@@ -13,10 +13,10 @@ import { ladder } from './ladder.ts';
 import { encrypted, IPSEC_DOI, type Message, sealMessage, TYPE } from './message.ts';
 import type { KinkPair } from './pair.ts';
 import type { Payload } from './payloads.ts';
+import { waitFor } from './transaction.ts';
 
 /** How long an answer is remembered after its command was heard last: longer than any initiator repeats itself. Milliseconds. */
 const REMEMBERED_MS = 60_000;
-const LONGEST_WAIT_MS = 16_000;
 
 export type AnswerStage =
   /** The plan of a CREATE waits for SPIs. */
@@ -73,8 +73,7 @@ export class Answer implements Asker {
     const { host, peer } = association;
     if (this.stage === 'awaiting-ack') {
       if (!asked) this.tries += 1;
-      const wait = peer.kink.retryInterval * 2 ** (this.tries - 1);
-      this.deadline = host.now.mono + Math.min(wait, Math.max(LONGEST_WAIT_MS, peer.kink.retryInterval));
+      this.deadline = host.now.mono + waitFor(this.tries, peer.kink.retryInterval);
     } else this.linger();
     const apRep: Payload = { type: 'AP_REP', EPOCH: host.EPOCH, apRep: makeApRep(accepted, host.random) };
     const sealed = this.#inner.length === 0 ? [] : [encrypted(this.#inner, accepted.key, host.random)];

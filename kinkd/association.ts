@@ -1,4 +1,4 @@
-/** What there is with one peer: its epoch, our clock's difference, the pairs of SAs, and the transactions of both sides (RFC 4430 §3.6, §3.7). */
+/** What there is with one peer: its epoch, our clock's difference, the pairs of SAs, and the transactions of both sides (RFC 4430 §3.5, §3.7). */
 
 import type { Details, KeyEventName } from '../src/keying/events.ts';
 import type { PairOwner } from '../src/keying/sa-pair.ts';

@@ -45,7 +45,7 @@ export function offerCreate(
   if (policy === undefined || policy.remote !== peer.name) return 'its selector is no longer configured';
   const group = peer.kink.needPfs ? peer.kink.groups[0] : undefined;
   if (peer.kink.needPfs && group === undefined) return 'need_pfs is on, but kmp_dh_group names no group';
-  const terms = termsOf(peer, policy, group);
+  const terms = termsOf(association, policy, group);
   if (!canOffer(terms)) return `policy ${policy.policy.name} has no ESP algorithm that KINK has a number for`;
   const { packet } = work.demand;
   const clients = clientsOf(policy, path, packet && { IDci: packet.TSi[0]!, IDcr: packet.TSr[0]! });

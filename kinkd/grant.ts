@@ -31,10 +31,18 @@ export interface Grant {
   readonly ids: readonly Payload[];
 }
 
-/** What a policy wants of its SAs. `group` is that of the KE payloads, or none. */
-export function termsOf({ kink }: Peer, { policy }: ChildPolicy, group: KeName | undefined): Terms<Offered> {
+/**
+ * What a policy wants of its SAs. `group` is that of the KE payloads, or none. KINK does not find NATs, but where the datapath is told to put all
+ * ESP in UDP (RFC 3948), so must the peer's.
+ */
+export function termsOf(
+  { peer: { kink }, host }: Association,
+  { policy }: ChildPolicy,
+  group: KeName | undefined,
+): Terms<Offered> {
   const alternatives = policy.ipsec.flatMap((ipsec) => offeredOf(ipsec) ?? []);
-  return { alternatives, mode: policy.mode, encapsulated: false, group, check: kink.proposalCheck };
+  const encapsulated = host.peers.config.interface.datapath.encapsulation === 'force';
+  return { alternatives, mode: policy.mode, encapsulated, group, check: kink.proposalCheck };
 }
 
 /** Sections that are one ESP SA: bundles and AH are not built. */
@@ -91,7 +99,7 @@ export function grantOf(association: Association, path: Path, payloads: readonly
   for (const policy of candidates) {
     for (const group of peer.kink.needPfs ? peer.kink.groups : [undefined]) {
       try {
-        const choice = chooseOffer(termsOf(peer, policy, group), SA);
+        const choice = chooseOffer(termsOf(association, policy, group), SA);
         checkKe(peer, choice, KEi);
         const [first] = SA.proposals;
         return {

@@ -1,4 +1,4 @@
-/** The life of our commands: from the wish to the REPLY and the ACK, RFC 4430 §3.2 to §3.4, §9. Each step is one function; none of them waits. */
+/** The life of our commands: from the wish to the REPLY and the ACK, RFC 4430 §3.2 to §3.6, §9. Each step is one function; none of them waits. */
 
 import { PeerError } from '../src/errors.ts';
 import { find as findQuick, type Payload as QuickPayload } from '../src/isakmp/payloads.ts';
@@ -40,7 +40,7 @@ export function startDelete(association: Association, pairs: readonly KinkPair[]
   }
   const [first] = fresh;
   if (first === undefined) return settle(association);
-  start(association, first.path, { kind: 'delete', pairs: fresh, spis: fresh.map(({ spiIn }) => spiIn), why });
+  start(association, first.talk, { kind: 'delete', pairs: fresh, spis: fresh.map(({ spiIn }) => spiIn), why });
 }
 
 /** A STATUS asks nothing: its answer shows the peer's epoch (RFC 4430 §3.7). */
@@ -60,7 +60,7 @@ export function rekey(pair: KinkPair): boolean {
     startDelete(association, [pair], 'another pair carries its traffic');
     return true;
   }
-  startCreate(association, pair.path, { policy }, pair);
+  startCreate(association, pair.talk, { policy }, pair);
   return true;
 }
 
@@ -161,7 +161,7 @@ export function createInstalled(transaction: Transaction, pair: KinkPair): void 
   settle(association);
 }
 
-/** The old pair goes when the new one is in use on both sides (RFC 4430 §3.5). */
+/** The old pair goes when the new one is in use on both sides (RFC 4430 §3.6). */
 function retire(old: KinkPair): void {
   old.rekeying = false;
   old.superseded = true;
@@ -238,7 +238,7 @@ function sameLimits(a: KinkPair, b: KinkPair): boolean {
   return mine.seconds === agreed.seconds && mine.bytes === agreed.bytes && mine.packets === agreed.packets;
 }
 
-/** RFC 4430 §3.4, §9: only a protected KRB_ERROR comes here. */
+/** RFC 4430 §3.5, §9: only a protected KRB_ERROR comes here. */
 function kerberosRefused(transaction: Transaction, octets: Uint8Array): void {
   const { association, work } = transaction;
   const { host } = association;
@@ -300,7 +300,8 @@ export function transactionDue(transaction: Transaction): void {
   }
   if (stage !== 'sent')
     return failTransaction(transaction, `${WAITED_FOR[stage]} did not come within ${Math.round(negotiationLimit / 1000)} s`);
-  if (transaction.tries > maxRetries) {
+  const late = work.kind === 'create' && host.now.mono - transaction.since >= negotiationLimit;
+  if (transaction.tries > maxRetries || late) {
     const hinted = transaction.hint === undefined ? '' : `; an unprotected answer said ${transaction.hint}`;
     const why = `${peer.kink.peersPrincipal} did not answer ${transaction.tries} times${hinted}`;
     association.report('peer-silent', `${why} (${work.kind.toUpperCase()})`);

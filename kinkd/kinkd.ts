@@ -12,6 +12,7 @@ import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import type { Demand } from '../src/keying/demands.ts';
 import type { Details } from '../src/keying/events.ts';
 import { Failures } from '../src/keying/failures.ts';
+import { addPolicies, deletePolicies, isGenerated } from '../src/keying/generated.ts';
 import type { AskedEnds, Beginner, KeyHost } from '../src/keying/host.ts';
 import { Replies } from '../src/keying/replies.ts';
 import { Wanted } from '../src/keying/wanted.ts';
@@ -344,7 +345,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
     );
   }
 
-  /** RFC 4430 §3.5: the original initiator rekeys. An SA that nobody uses may end. */
+  /** RFC 4430 §3.6: the original initiator rekeys. An SA that nobody uses may end. */
   #softExpired(pair: KinkPair, lifetimeCurrent: SadbMessage['lifetimeCurrent']): void {
     const used =
       (lifetimeCurrent?.allocations ?? 0) > 0 || (lifetimeCurrent?.bytes ?? 0) > 0 || (lifetimeCurrent?.usetime ?? 0) > 0;
@@ -370,6 +371,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
   }
 
   install(pair: KinkPair, outbound: boolean): void {
+    if (isGenerated(pair.policy.policy)) for (const command of addPolicies(pair)) this.emit({ kind: 'spmd', command });
     this.#heard(this.asks.install(pair, outbound, this.now));
   }
 
@@ -389,6 +391,8 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
   }
 
   uninstall(pair: KinkPair, drainMs: number): void {
+    const others = this.pairs().filter((other) => other !== pair);
+    if (isGenerated(pair.policy.policy)) for (const command of deletePolicies(pair, others)) this.emit({ kind: 'spmd', command });
     this.#heard(this.asks.uninstall(pair, drainMs, this.now));
   }
 

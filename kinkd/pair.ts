@@ -16,6 +16,8 @@ export type KinkChoice = Choice<Offered>;
 export class KinkPair extends SaPair {
   readonly association: Association;
   readonly choice: KinkChoice;
+  /** Where messages about it go; `path` is where its packets do. */
+  readonly talk: Path;
   /** The pair that it was made to replace. */
   readonly replaces: KinkPair | undefined;
   /** When a pair that another took the place of is to be deleted by us, `mono`. */
@@ -27,7 +29,7 @@ export class KinkPair extends SaPair {
     association: Association,
     agreed: Omit<Agreement, 'ipsec'>,
     choice: KinkChoice,
-    path: Path,
+    talk: Path,
     replaces?: KinkPair | undefined,
   ) {
     const { now, random } = association.host;
@@ -38,8 +40,10 @@ export class KinkPair extends SaPair {
       replayWindow: choice.alternative.ipsec.replayWindow,
     };
     const algorithms = { ...choice.suite, extendedSequence: false };
-    super({ ...agreed, ipsec }, algorithms, path, false, now.mono, random(1)[0]! / 255);
+    const path = choice.encapsulated ? encapsulatedPath(talk, association) : talk;
+    super({ ...agreed, ipsec }, algorithms, path, choice.encapsulated, now.mono, random(1)[0]! / 255);
     this.association = association;
+    this.talk = talk;
     this.choice = choice;
     this.replaces = replaces;
   }
@@ -47,6 +51,12 @@ export class KinkPair extends SaPair {
   get owner(): Association {
     return this.association;
   }
+}
+
+/** Both ends have the encapsulation port that is configured here: KINK has no way to learn another. */
+function encapsulatedPath({ local, remote }: Path, { host }: Association): Path {
+  const port = host.peers.config.interface.datapath.encapPort;
+  return { local: { address: local.address, port }, remote: { address: remote.address, port }, encapsulated: true };
 }
 
 function limitOf(value: number): Limit {

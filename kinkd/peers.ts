@@ -97,6 +97,11 @@ export class Peers {
   }
 }
 
+/** Whether any remote has something for us to do: without, no keytab is read and no port is opened. */
+export function speaksKink({ remotes }: Config): boolean {
+  return remotes.some(({ kink, acceptableKmp }) => kink !== undefined && acceptableKmp.includes('kink'));
+}
+
 /** Why a generation cannot be worked with, or undefined where it can: what would fail for every peer is said before it is in force. */
 export function refuseSettings({ all, keytab }: Peers): string | undefined {
   for (const [i, { name, myPrincipal, peersPrincipal }] of all.entries()) {

@@ -1,4 +1,4 @@
-/** The life of our answers to a peer's commands, RFC 4430 §3.2 to §3.6, §6: plan, what the datapath must give for it, commit, REPLY, ACK. */
+/** The life of our answers to a peer's commands, RFC 4430 §3.2 to §3.5, §6: plan, what the datapath must give for it, commit, REPLY, ACK. */
 
 import { equal, NONE } from '../src/bytes/bytes.ts';
 import { PeerError, WireError } from '../src/errors.ts';

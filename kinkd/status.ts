@@ -1,4 +1,4 @@
-/** STATUS, RFC 4430 §3.6, §3.7, §6.5: answered always; sent where a peer has been silent, to see whether its epoch is another. */
+/** STATUS, RFC 4430 §3.4, §3.7, §6.5: answered always; sent where a peer has been silent, to see whether its epoch is another. */
 
 import { isErrorNotify, notifyName } from '../src/isakmp/doi.ts';
 import { all, type Payload } from '../src/isakmp/payloads.ts';

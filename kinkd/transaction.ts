@@ -18,9 +18,6 @@ import { encrypted, IPSEC_DOI, type Message, sealMessage, TYPE } from './message
 import type { KinkPair, Offered } from './pair.ts';
 import { type Payload, QUICK_MODE_VERSION } from './payloads.ts';
 
-/** Truncated exponential back-off, RFC 4430 §9: each wait is twice the one before, up to this. Milliseconds. */
-const LONGEST_WAIT_MS = 16_000;
-
 /** What a command is for, and what is remembered until it is answered. */
 export type Work =
   | CreateWork
@@ -110,8 +107,7 @@ export class Transaction implements Asker {
     const { host, peer } = this.association;
     this.stage = 'sent';
     this.tries += 1;
-    const wait = peer.kink.retryInterval * 2 ** (this.tries - 1);
-    this.deadline = host.now.mono + Math.min(wait, Math.max(LONGEST_WAIT_MS, peer.kink.retryInterval));
+    this.deadline = host.now.mono + waitFor(this.tries, peer.kink.retryInterval);
     this.#send(this.messageType, quick.length === 0 ? [] : [isakmp(quick)]);
   }
 
@@ -146,4 +142,9 @@ export class Transaction implements Asker {
 export function isakmp(payloads: readonly QuickPayload[]): Payload {
   const { first, octets } = writeChain(payloads);
   return { type: 'ISAKMP', first, version: QUICK_MODE_VERSION, chain: octets };
+}
+
+/** Truncated exponential back-off, RFC 4430 §9: how long the transmission with this number is waited for. */
+export function waitFor(transmission: number, interval: number): number {
+  return interval * Math.min(2 ** (transmission - 1), 64);
 }

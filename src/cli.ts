@@ -6,6 +6,7 @@ import type { Severity } from './event.ts';
 import { ask } from './front-door/ask.ts';
 import { events } from './front-door/events.ts';
 import { EXIT, Exit } from './front-door/exit-codes.ts';
+import { askKeyDaemons } from './front-door/key-daemons.ts';
 import { KEY_BITS, keygen } from './front-door/keygen.ts';
 import { lintFile } from './front-door/lint.ts';
 import { ping } from './front-door/ping.ts';
@@ -88,6 +89,8 @@ program
       generation: number;
       summary: string;
     };
+    // Whoever supervises the daemons may have to start another; where nobody does, nobody answers.
+    await ask('tanuki', o.runDir, 'reloaded').catch(() => undefined);
     print(o, result, result.summary);
   });
 
@@ -136,7 +139,7 @@ for (const [name, what] of [
     .option('-W, --timeout <seconds>', 'give up after this time', seconds, 30)
     .addOption(jsonOption)
     .action(async (subject: string, o: Common & { timeout: number }) => {
-      const asked = ask('iked', o.runDir, name, { name: subject }, o.timeout * 1000);
+      const asked = askKeyDaemons(o.runDir, name, { name: subject }, o.timeout * 1000);
       print(o, await withProgress(`${name} ${subject}`, asked), `${name}: done`);
     });
 }
@@ -148,7 +151,8 @@ program
   .addOption(runDirOption)
   .addOption(jsonOption)
   .action(async (subject: string, o: Common & { ike?: boolean }) => {
-    print(o, await ask('iked', o.runDir, 'rekey', { name: subject, what: o.ike === true ? 'ike' : 'child' }), 'rekey: begun');
+    const what = o.ike === true ? 'ike' : 'child';
+    print(o, await askKeyDaemons(o.runDir, 'rekey', { name: subject, what }), 'rekey: begun');
   });
 
 program

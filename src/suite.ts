@@ -1,6 +1,7 @@
 /** All daemons of one host in one process: small hosts, the quick start, tests and embedders. The only file that knows them all. */
 
 import { startIked } from '../iked/daemon.ts';
+import { startKinkd } from '../kinkd/daemon.ts';
 import { startSpmd } from '../spmd/daemon.ts';
 import { startDatapath } from './datapath-process/daemon.ts';
 import type { Event, Severity } from './event.ts';
@@ -17,7 +18,7 @@ export interface SuiteOptions {
   readonly onEvent?: ((daemon: string, event: Event) => void) | undefined;
 }
 
-/** Starts a datapath, spmd and iked joined by links that carry the very bytes their sockets would. Throws ConfigError where the file or the run directory is of no use. */
+/** Starts a datapath, spmd, iked and kinkd joined by links that carry the very bytes their sockets would. Throws ConfigError where the file or the run directory is of no use. */
 export async function startSuite({ file, runDir, logLevel, quiet, onEvent }: SuiteOptions): Promise<Daemon> {
   const doors = linkDoors();
   const common = (daemon: string) => ({ runDir, doors, logLevel, quiet, onEvent: (event: Event) => onEvent?.(daemon, event) });
@@ -29,6 +30,7 @@ export async function startSuite({ file, runDir, logLevel, quiet, onEvent }: Sui
     running.push(await startDatapath(common('datapath')));
     running.push(await startSpmd({ ...common('spmd'), file }));
     running.push(await startIked(common('iked')));
+    running.push(await startKinkd(common('kinkd')));
   } catch (error) {
     await stop();
     throw error;

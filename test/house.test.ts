@@ -16,7 +16,8 @@ const ROOMS = [
   { name: 'front door', pattern: /^src\/front-door\// },
   {
     name: 'shells',
-    pattern: /^((spmd|iked|kinkd)\/(daemon|credentials|node-krb5|index|datapath-link)\.ts|src\/datapath-process\/)/,
+    pattern:
+      /^((spmd|iked|kinkd)\/(daemon|credentials|node-krb5|ticket-sources|index|datapath-link)\.ts|src\/datapath-process\/)/,
   },
   { name: 'runtime', pattern: /^src\/runtime\// },
   { name: 'iked', pattern: /^iked\// },

@@ -6,7 +6,7 @@ import type { DaemonName } from '../runtime/run-dir.ts';
 import { connectTo } from './ask.ts';
 import { Exit } from './exit-codes.ts';
 
-const DAEMONS: readonly DaemonName[] = ['datapath', 'spmd', 'iked'];
+const DAEMONS: readonly DaemonName[] = ['datapath', 'spmd', 'iked', 'kinkd'];
 
 /** Prints until SIGINT, or until the last daemon has gone. Throws Exit `notRunning` where none answers. */
 export async function events(directory: string, json: boolean): Promise<void> {

@@ -1,5 +1,6 @@
 /** `tanuki lint`, and the check that `tanuki up` makes before it starts anything. */
 
+import { speaksKink } from '../../kinkd/peers.ts';
 import { type Diagnostic, lint, print, show, showSummary } from '../config/index.ts';
 import { sourceFiles } from '../runtime/files.ts';
 
@@ -11,10 +12,13 @@ export interface Linted {
   readonly text: string;
   /** The whole configuration as it was understood; undefined where there are errors. */
   readonly printed: string | undefined;
+  /** Whether a policy needs kinkd. */
+  readonly kink: boolean;
 }
 
 export function lintFile(file: string): Linted {
   const { config, diagnostics, summary } = lint(file, sourceFiles);
   const text = `${[...diagnostics.map(show), `${file}: ${showSummary(summary)}`].join('\n')}\n`;
-  return { ok: config !== undefined, diagnostics, text, printed: config === undefined ? undefined : print(config) };
+  const printed = config === undefined ? undefined : print(config);
+  return { ok: config !== undefined, diagnostics, text, printed, kink: config !== undefined && speaksKink(config) };
 }

@@ -1,6 +1,7 @@
 /** `tanuki status`: what all daemons of a run directory say, put together, as one value and as a page of text. */
 
 import type { IkedStatus, IkeSaStatus } from '../../iked/ports.ts';
+import type { AssociationStatus, KinkdStatus } from '../../kinkd/ports.ts';
 import type { DatapathSaStatus, DatapathStatus } from '../datapath-process/ports.ts';
 import type { ChildSaStatus } from '../keying/status.ts';
 import type { DaemonName } from '../runtime/run-dir.ts';
@@ -12,6 +13,8 @@ export interface SuiteStatus {
   readonly daemons: readonly DaemonStatus[];
   readonly generation: number | undefined;
   readonly ikeSas: readonly (Omit<IkeSaStatus, 'children'> & { readonly childSas: number })[];
+  /** What there is with the principals of KINK. */
+  readonly kinkPeers: readonly (Omit<AssociationStatus, 'children'> & { readonly childSas: number })[];
   /** Each with the counters of its two SAs in the datapath. */
   readonly childSas: readonly ChildSa[];
   readonly policies: DatapathStatus['policies'];
@@ -31,6 +34,7 @@ export interface DaemonStatus {
 }
 
 export interface ChildSa extends ChildSaStatus {
+  /** The IKE SA or the KINK peer that it was negotiated with. */
   readonly ikeSa: string;
   readonly remote: string | undefined;
   readonly packetsIn: number;
@@ -51,27 +55,32 @@ export async function statusOf(directory: string): Promise<SuiteStatus> {
       return undefined;
     }
   };
-  const [front, datapath, spmd, iked] = await Promise.all([
+  const [front, datapath, spmd, iked, kinkd] = await Promise.all([
     from<{ daemons: ChildStatus[] }>('tanuki'),
     from<DatapathStatus>('datapath'),
     from<{ generation?: number; problems?: string[] }>('spmd'),
     from<IkedStatus>('iked'),
+    from<KinkdStatus>('kinkd'),
   ]);
-  if (failures.size === 4) throw failures.get('tanuki')!;
+  if (failures.size === 5) throw failures.get('tanuki')!;
+  const names = expected(front?.daemons, failures);
   const problems = [
-    ...(['datapath', 'spmd', 'iked'] as const).flatMap((daemon) =>
-      failures.has(daemon) ? [`${daemon} does not answer: ${failures.get(daemon)!.message}`] : [],
-    ),
+    ...names.flatMap((daemon) => (failures.has(daemon) ? [`${daemon} does not answer: ${failures.get(daemon)!.message}`] : [])),
     ...(datapath?.problems ?? []),
     ...(spmd?.problems ?? []),
-    ...(iked?.failures ?? []).map(({ subject, why, at }) => `${subject}: ${why} (${new Date(at).toISOString()})`),
+    ...[...(iked?.failures ?? []), ...(kinkd?.failures ?? [])].map(
+      ({ subject, why, at }) => `${subject}: ${why} (${new Date(at).toISOString()})`,
+    ),
   ];
   const counters = new Map((datapath?.sas ?? []).map((sa) => [`${sa.direction} ${sa.spi}`, sa]));
   return {
-    daemons: daemonsOf(front?.daemons, failures),
+    daemons: names.map((name) => daemonOf(name, front?.daemons, failures)),
     generation: spmd?.generation,
     ikeSas: (iked?.ikeSas ?? []).map(({ children, ...sa }) => ({ ...sa, childSas: children.length })),
-    childSas: (iked?.ikeSas ?? []).flatMap((ike) => ike.children.map((child) => withCounters(ike, child, counters))),
+    kinkPeers: (kinkd?.peers ?? []).map(({ children, ...peer }) => ({ ...peer, childSas: children.length })),
+    childSas: [...(iked?.ikeSas ?? []), ...(kinkd?.peers ?? [])].flatMap((peer) =>
+      peer.children.map((child) => withCounters(peer, child, counters)),
+    ),
     policies: datapath?.policies ?? [],
     drops: datapath?.drops ?? {},
     device: datapath?.device,
@@ -80,20 +89,32 @@ export async function statusOf(directory: string): Promise<SuiteStatus> {
   };
 }
 
-function daemonsOf(children: readonly ChildStatus[] | undefined, failures: ReadonlyMap<DaemonName, Exit>): DaemonStatus[] {
-  return (['datapath', 'spmd', 'iked'] as const).map((name) => {
-    const child = children?.find((one) => one.name === name);
-    return { name, answers: !failures.has(name), pid: child?.pid, restarts: child?.restarts ?? 0, lastExit: child?.lastExit };
-  });
+/** kinkd runs only where a policy has KINK. */
+function expected(children: readonly ChildStatus[] | undefined, failures: ReadonlyMap<DaemonName, Exit>) {
+  const kinkd = children?.some(({ name }) => name === 'kinkd') === true || !failures.has('kinkd');
+  return (['datapath', 'spmd', 'iked', 'kinkd'] as const).filter((name) => name !== 'kinkd' || kinkd);
 }
 
-function withCounters(ike: IkeSaStatus, child: ChildSaStatus, counters: ReadonlyMap<string, DatapathSaStatus>): ChildSa {
+function daemonOf(
+  name: DaemonName,
+  children: readonly ChildStatus[] | undefined,
+  failures: ReadonlyMap<DaemonName, Exit>,
+): DaemonStatus {
+  const child = children?.find((one) => one.name === name);
+  return { name, answers: !failures.has(name), pid: child?.pid, restarts: child?.restarts ?? 0, lastExit: child?.lastExit };
+}
+
+function withCounters(
+  peer: Pick<IkeSaStatus, 'name' | 'remote'>,
+  child: ChildSaStatus,
+  counters: ReadonlyMap<string, DatapathSaStatus>,
+): ChildSa {
   const inbound = counters.get(`inbound ${child.spiIn}`);
   const outbound = counters.get(`outbound ${child.spiOut}`);
   return {
     ...child,
-    ikeSa: ike.name,
-    remote: ike.remote,
+    ikeSa: peer.name,
+    remote: peer.remote,
     packetsIn: inbound?.packets ?? 0,
     bytesIn: inbound?.bytes ?? 0,
     packetsOut: outbound?.packets ?? 0,
@@ -119,6 +140,7 @@ export function showStatus(status: SuiteStatus): string {
   if (device !== undefined)
     section('Datapath', [`${device.kind} device ${device.name}, MTU ${device.mtu}, cipher ${status.cipher}`], '');
   section('IKE SAs', status.ikeSas.flatMap(ikeLines), 'none');
+  if (status.kinkPeers.length > 0) section('KINK peers', status.kinkPeers.flatMap(kinkLines), 'none');
   section('Child SAs', status.childSas.flatMap(childLines), 'none');
   section(
     'Policies',
@@ -141,6 +163,15 @@ function ikeLines(sa: SuiteStatus['ikeSas'][number]): string[] {
   return [
     `${sa.name} ${sa.state}, remote ${sa.remote ?? '?'}, ${sa.role}, ${sa.local} - ${sa.peer}${sa.nat === 'none' ? '' : `, NAT: ${sa.nat}`}`,
     `  ${sa.myId ?? '?'} - ${sa.peerId ?? '?'}, ${sa.suite ?? 'no suite yet'}, up ${duration(sa.ageMs)}${rekey(sa.rekeyInMs)}, ${sa.childSas} child SA${sa.childSas === 1 ? '' : 's'}`,
+  ];
+}
+
+function kinkLines(peer: SuiteStatus['kinkPeers'][number]): string[] {
+  const offset = peer.clockOffsetMs === 0 ? '' : `, its clock ${Math.round(peer.clockOffsetMs / 1000)} s ahead`;
+  const epoch = peer.epoch === undefined ? 'not heard yet' : `epoch ${peer.epoch}`;
+  return [
+    `${peer.name}, remote ${peer.remote}, ${peer.local} - ${peer.peer}`,
+    `  ${peer.myPrincipal} - ${peer.peersPrincipal}, ${epoch}${offset}, ${peer.outstanding} command${peer.outstanding === 1 ? '' : 's'} outstanding, ${peer.childSas} child SA${peer.childSas === 1 ? '' : 's'}`,
   ];
 }
 

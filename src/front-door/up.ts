@@ -38,20 +38,22 @@ export async function up(options: UpOptions): Promise<number> {
     async ({ verb }) => {
       if (verb === 'status') return { pid: process.pid, daemons: running?.status() ?? [] };
       if (verb === 'confirm') return { confirmed: end.confirm() };
+      if (verb === 'reloaded') return void running?.follow();
       if (verb === 'down') return void setImmediate(() => end.with(EXIT.ok));
-      throw new Error(`unknown verb "${verb}"; expected status, confirm or down`);
+      throw new Error(`unknown verb "${verb}"; expected status, confirm, reloaded or down`);
     },
     peerCheck((event) => log.write(event)),
   );
   try {
-    running = options.singleProcess ? await oneProcess(options) : children(options, log, end.with);
+    running = options.singleProcess ? await oneProcess(options) : children(options, lint.kink, log, end.with);
   } catch (error) {
     await control.close();
     throw error;
   }
   const reload = () =>
-    void ask('spmd', path, 'reload').catch(({ message }: Error) =>
-      log.write({ name: 'reload-failed', severity: 'error', message: `SIGHUP: ${message}` }),
+    void ask('spmd', path, 'reload').then(
+      () => running?.follow(),
+      ({ message }: Error) => log.write({ name: 'reload-failed', severity: 'error', message: `SIGHUP: ${message}` }),
     );
   process.on('SIGHUP', reload);
   log.write({
@@ -69,17 +71,21 @@ export async function up(options: UpOptions): Promise<number> {
 
 interface Running {
   status(): readonly ChildStatus[];
+  /** The policy files were read again: a daemon may be needed that was not before. */
+  follow(): void;
   stop(): Promise<void>;
 }
 
-function children({ file, runDir, logLevel }: UpOptions, log: LogSink, end: (code: number) => void): Running {
+function children({ file, runDir, logLevel }: UpOptions, kink: boolean, log: LogSink, end: (code: number) => void): Running {
   const script = (name: string) => fileURLToPath(new URL(name, import.meta.url));
   const common = ['--run-dir', runDir, ...(logLevel === undefined ? [] : ['--log-level', logLevel])];
-  return supervise({
+  const kinkd = { name: 'kinkd', argv: [script('../../kinkd/cli.js'), ...common] };
+  const supervisor = supervise({
     children: [
       { name: 'datapath', argv: [script('../datapath-process/cli.js'), ...common] },
       { name: 'spmd', argv: [script('../../spmd/cli.js'), '--file', file, '--no-datapath', ...common] },
       { name: 'iked', argv: [script('../../iked/cli.js'), ...common] },
+      ...(kink ? [kinkd] : []),
     ],
     onEvent: (event: Event) => log.write(event),
     onHopeless(name, code) {
@@ -91,6 +97,10 @@ function children({ file, runDir, logLevel }: UpOptions, log: LogSink, end: (cod
       end(EXIT.failed);
     },
   });
+  const follow = () => {
+    if (lintFile(file).kink) supervisor.add(kinkd);
+  };
+  return { status: () => supervisor.status(), stop: () => supervisor.stop(), follow };
 }
 
 async function oneProcess({ file, runDir, logLevel }: UpOptions): Promise<Running> {
@@ -104,7 +114,7 @@ async function oneProcess({ file, runDir, logLevel }: UpOptions): Promise<Runnin
     since,
     lastExit: undefined,
   });
-  return { status: () => ['datapath', 'spmd', 'iked'].map(part), stop: () => suite.stop() };
+  return { status: () => ['datapath', 'spmd', 'iked', 'kinkd'].map(part), stop: () => suite.stop(), follow: () => {} };
 }
 
 /** What ends `up`: a signal, `down`, a hopeless child, or a confirmation that did not come. */

@@ -57,6 +57,8 @@ export type Reply =
 export type KeyCommand =
   /** The daemon's status at once. */
   | { readonly verb: 'status' }
+  /** Whether the name means anything to this daemon: `Knowledge` at once. */
+  | { readonly verb: 'knows'; readonly name: string }
   /** Name of a selector, a policy or a remote. Replies when the child SA is up or the negotiation failed. */
   | { readonly verb: 'initiate'; readonly name: string }
   /** Name of a selector or a policy (its child SAs), of a remote or an IKE SA's short name (the IKE SA and all its children). */
@@ -65,3 +67,14 @@ export type KeyCommand =
   | { readonly verb: 'rekey'; readonly name: string; readonly what: 'ike' | 'child' }
   /** Takes leave of every peer, before the daemon ends. Replies when the peers have answered or after 2 s. */
   | { readonly verb: 'shutdown' };
+
+/** A request of control.sock as a command. Throws Error with what was expected. */
+export function readKeyCommand({ verb, name, what }: Readonly<Record<string, unknown>>): KeyCommand {
+  if (verb === 'status') return { verb };
+  if (verb !== 'knows' && verb !== 'initiate' && verb !== 'terminate' && verb !== 'rekey')
+    throw new Error(`unknown verb "${verb}"; expected status, knows, initiate, terminate, rekey or events`);
+  if (typeof name !== 'string') throw new Error(`${verb}: expected "name": a selector, a policy, a remote or an IKE SA`);
+  if (verb !== 'rekey') return { verb, name };
+  if (what !== 'ike' && what !== 'child') throw new Error('rekey: expected "what": "ike" or "child"');
+  return { verb, name, what };
+}

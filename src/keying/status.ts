@@ -1,6 +1,8 @@
 /** What `status` shows of a key daemon: plain JSON. Times in milliseconds; `undefined` members are absent. */
 
 import { showSelector } from '../ipsec/selector.ts';
+import type { ChildPolicy } from './child-policy.ts';
+import type { KeyHost } from './host.ts';
 import { type SaPair, showSpi } from './sa-pair.ts';
 
 export interface KeyStatus {
@@ -9,6 +11,22 @@ export interface KeyStatus {
   /** The last failure of each remote or selector, newest first, kept until the same thing succeeds. */
   readonly failures: readonly { readonly subject: string; readonly at: number; readonly why: string }[];
   readonly counters: Readonly<Record<string, number>>;
+}
+
+/** What one daemon has to do with the name of a selector, policy, remote or peer relation. */
+export interface Knowledge {
+  /** Selectors that it would begin to negotiate for, or waits for its peer to. */
+  readonly serves: number;
+  /** Pairs of SAs that it has. */
+  readonly holds: number;
+}
+
+export function knowledge(host: Pick<KeyHost, 'policies' | 'beginner' | 'pairs'>, name: string): Knowledge {
+  const means = (policy: ChildPolicy) => [policy.name, policy.policy.name, policy.remote].includes(name);
+  return {
+    serves: host.policies.all.filter((policy) => means(policy) && host.beginner(policy) !== 'other').length,
+    holds: host.pairs().filter((pair) => means(pair.policy) || pair.owner.name === name).length,
+  };
 }
 
 export interface ChildSaStatus {

@@ -4,7 +4,7 @@ import { chmodSync, lstatSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { ConfigError } from '../errors.ts';
 
-export type DaemonName = 'tanuki' | 'datapath' | 'spmd' | 'iked';
+export type DaemonName = 'tanuki' | 'datapath' | 'spmd' | 'iked' | 'kinkd';
 
 export interface RunDir {
   readonly path: string;

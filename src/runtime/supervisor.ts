@@ -23,6 +23,8 @@ export interface ChildStatus {
 
 export interface Supervisor {
   status(): readonly ChildStatus[];
+  /** Starts one more, unless there is one of that name. */
+  add(spec: ChildSpec): void;
   /** Ends the children, last started first, each with SIGTERM and after a while with SIGKILL. */
   stop(): Promise<void>;
 }
@@ -123,6 +125,12 @@ export function supervise(options: SupervisorOptions): Supervisor {
   for (const child of children) child.start();
   return {
     status: () => children.map((child) => child.status()),
+    add(spec) {
+      if (children.some((child) => child.spec.name === spec.name)) return;
+      const child = new Child(spec, options);
+      children.push(child);
+      child.start();
+    },
     async stop() {
       for (const child of [...children].reverse()) await child.stop();
     },

@@ -126,7 +126,7 @@ describe('each message lost, doubled or late (§9)', () => {
   });
 });
 
-describe('rekey (§3.5) and delete (§3.3)', () => {
+describe('rekey (§3.6) and delete (§3.3)', () => {
   test.each([
     ['two-way', {}],
     ['three-way', ALWAYS],
@@ -270,7 +270,7 @@ describe('a peer that restarts (§3.7)', () => {
     net.lose(({ from }) => from === b);
     net.run(300_000);
     expect(a.named('peer-silent').length).toBeGreaterThan(0);
-    expect(a.children()).toEqual(['installed']); // silence proves nothing (§3.6)
+    expect(a.children()).toEqual(['installed']); // silence proves nothing (§3.7)
   });
 
   test('a daemon that restarts beside its datapath adopts its SAs until new ones carry the traffic', () => {
