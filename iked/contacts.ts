@@ -27,14 +27,14 @@ export function contacted(owner: Owner, sa: KeySa, initialContact: boolean): voi
     if (other === sa || !other.authenticated || other.peerId === undefined || other.myId === undefined) continue;
     if (!sameIdentity(other.peerId, sa.peerId!) || !sameIdentity(other.myId, sa.myId!)) continue;
     if (initialContact && other.authenticatedAt < sa.born) retire(other, `the peer begins anew (INITIAL_CONTACT in ${sa.name})`);
-    else if (other.state.name === 'established') join(owner, sa, other);
+    else if (other.state.name === 'established' || other.state.name === 'rekeyed') join(owner, sa, other);
   }
 }
 
 /** One of each version go on side by side: which of them began is the policy's choice at either end. */
 function join(owner: Owner, sa: KeySa, other: KeySa): void {
   if (sa.version === 1 && other.version === 1) meet(sa, other);
-  if (sa.version === 2 && other.version === 2) markRedundant(owner, sa, other);
+  if (sa.version === 2 && other.version === 2 && other.state.name === 'established') markRedundant(owner, sa, other);
 }
 
 /** Both ends began one: the redundant IKE SA goes, when the children of the other are in. */

@@ -6,6 +6,8 @@ import { madeAtOnce, pairsOfPeer, type QuickModePair, redundantOf, samePeer, twi
 
 /** What a new pair replaces is deleted this long after the new one carries the traffic, so that message 3 need not race the DELETE. Milliseconds. */
 const REPLACED_MS = 2_000;
+/** The same where the peer is the one to delete, and did not. Milliseconds. */
+const LEFT_OVER_MS = 12_000;
 /** The same for an ISAKMP SA that a newer one replaces. Milliseconds. */
 const YIELD_MS = 2_000;
 /** How long an ISAKMP SA that the peer has forgotten keeps its pairs beside the new ones. Milliseconds. */
@@ -33,19 +35,36 @@ export function settle(pair: QuickModePair): void {
   }
   for (const other of twinsOf(pair)) {
     if (other.superseded || !other.confirmed) continue;
-    supersede(madeAtOnce(pair, other) ? redundantOf(pair, other) : other, pair);
+    supersede(madeAtOnce(pair, other) ? redundantOf(pair, other) : other);
     if (pair.superseded) return;
   }
 }
 
-/** Another pair carries the traffic of `old`. Whoever made the new one deletes the old one; of two made at once each end deletes its own. */
-function supersede(old: QuickModePair, by: QuickModePair): void {
+/**
+ * Another pair carries the traffic of `old`. Nothing in IKEv1 says which pair replaces which, so where several are made at once the two ends may
+ * see it differently: one end deletes, and the other only what is left over long after.
+ */
+function supersede(old: QuickModePair): void {
   const { isakmp } = old;
-  const ours = old === by || madeAtOnce(old, by) ? old.agreed.initiator : by.agreed.initiator;
   old.superseded = true;
   if (old.state !== 'installed' && old.state !== 'installing') return;
   old.state = 'replaced';
-  if (ours) isakmp.tasks.push({ kind: 'delete-child', children: [old], after: isakmp.host.now.mono + REPLACED_MS });
+  const after = isakmp.host.now.mono + (isakmp.originalInitiator ? REPLACED_MS : LEFT_OVER_MS);
+  isakmp.tasks.push({ kind: 'delete-child', children: [old], after });
+}
+
+/**
+ * Whether a pair whose deletion has waited is still to be deleted. What replaced it may be gone, where the two ends chose differently among
+ * several: then it is needed.
+ */
+export function isToGo(pair: QuickModePair): boolean {
+  if (pair.state === 'replaced' && !twinsOf(pair).some((other) => other.confirmed && !other.superseded)) revive(pair);
+  return pair.state === 'replaced' || pair.state === 'deleting';
+}
+
+function revive(pair: QuickModePair): void {
+  pair.state = 'installed';
+  pair.superseded = false;
 }
 
 /** Takes a pair out of everything. `wanted`: its traffic is likely to go on, so it may be negotiated anew. */
@@ -60,10 +79,7 @@ export function dropPair(pair: QuickModePair, why: string, wanted: boolean): voi
   if (heir !== undefined) {
     // The peer has done with the old one, so it has the new one: it may have overtaken its message 3.
     activate(heir);
-    if (heir.state === 'replaced') {
-      heir.state = 'installed';
-      heir.superseded = false;
-    }
+    if (heir.state === 'replaced') revive(heir);
   }
   if (!announced) return;
   pair.renounce(why);
@@ -107,6 +123,12 @@ export function inherit(sa: IsakmpSa, older: IsakmpSa): void {
  */
 export function meet(sa: IsakmpSa, other: IsakmpSa): void {
   const { mono } = sa.host.now;
+  if (other.state.name === 'rekeyed') {
+    // Another has taken over from it already, which the peer may have taken for ours to delete.
+    if (sa.originalInitiator && other.timers.at('yield') === undefined && other.timers.at('linger') === undefined)
+      other.timers.set('yield', mono + YIELD_MS);
+    return;
+  }
   const atOnce = other.authenticatedAt >= sa.born && other.originalInitiator !== sa.originalInitiator;
   const [winner, loser] = atOnce && cookies(sa) < cookies(other) ? [other, sa] : [sa, other];
   const ours = atOnce ? loser.originalInitiator : sa.originalInitiator;

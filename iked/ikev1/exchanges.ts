@@ -7,7 +7,7 @@ import { find, type Payload, type PayloadOf } from '../../src/isakmp/payloads.ts
 import { type Path, samePath, showEndpoint } from '../../src/net/address.ts';
 import { nameOf } from '../../src/wire/registry.ts';
 import { beginProbing } from './dpd.ts';
-import { abandonPair, activate, dropPair, isRekeyable, settle } from './endings.ts';
+import { abandonPair, activate, dropPair, isRekeyable, isToGo, settle } from './endings.ts';
 import { beginDelete, beginLeave, hearInformational } from './informational.ts';
 import type { IsakmpSa, Task } from './isakmp-sa.ts';
 import { HASH_1, HASH_2 } from './keys.ts';
@@ -310,7 +310,7 @@ function begin(sa: IsakmpSa, task: Task): void {
     case 'rekey-child':
       return prepare(sa, task);
     case 'delete-child':
-      return beginDelete(sa, task.children);
+      return beginDelete(sa, task.children.filter(isToGo));
     case 'delete-ike':
       return beginLeave(sa, task.why);
     case 'liveness':

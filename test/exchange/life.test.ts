@@ -2,11 +2,11 @@ import { describe, expect, test } from 'vitest';
 import { EXCHANGE, readHeader } from '../../iked/ikev2/message.ts';
 import { notify } from '../../iked/ikev2/notify.ts';
 import type { Payload } from '../../iked/ikev2/payloads.ts';
-import { IpAddress, type Path } from '../../src/net/address.ts';
 import { hostAddress } from '../../src/pfkey/convert.ts';
 import { sadb } from '../../src/pfkey/message.ts';
 import { SADB_SATYPE } from '../../src/pfkey/registry.ts';
 import { disagreements, type IkeNode, LAN_A, LAN_B, pair } from '../support/ike-pair.ts';
+import { natted, OUTSIDE } from '../support/scenes.ts';
 
 const whole = (a: IkeNode, b: IkeNode) => {
   expect([a.ikeSas(), b.ikeSas()]).toEqual([['established'], ['established']]);
@@ -186,28 +186,6 @@ describe('restarts', () => {
 });
 
 describe('NAT (§2.23, RFC 3948)', () => {
-  const inside = '10.0.0.1';
-  const outside = IpAddress.parse('198.51.100.7')!;
-
-  const natted = () => {
-    const made = pair({
-      a: { address: inside, peer: '192.0.2.2', children: [{ local: LAN_A, peer: LAN_B }] },
-      b: { peer: '198.51.100.7' },
-    });
-    const ports = { base: 20_000 };
-    const translate = (path: Path): Path => {
-      if (`${path.local.address}` === inside) return { ...path, local: { address: outside, port: ports.base + path.local.port } };
-      if (path.remote.address.equals(outside))
-        return { ...path, remote: { address: IpAddress.parse(inside)!, port: path.remote.port - ports.base } };
-      return path;
-    };
-    made.net.translate = (path) => {
-      if (path.remote.address.equals(outside) && path.remote.port < ports.base) return undefined;
-      return translate(path);
-    };
-    return { ...made, ports };
-  };
-
   test('the initiator is behind one: both move to port 4500, ESP is encapsulated, keepalives flow every 20 s', () => {
     const { a, b, net } = natted();
     a.initiate();
@@ -244,9 +222,9 @@ describe('NAT (§2.23, RFC 3948)', () => {
       sadb('X_NAT_T_NEW_MAPPING', {
         satype: SADB_SATYPE.ESP,
         sa: sa!.message.sa!,
-        source: hostAddress(outside),
+        source: hostAddress(OUTSIDE),
         nattSourcePort: 24_500,
-        destination: hostAddress(outside),
+        destination: hostAddress(OUTSIDE),
         nattDestinationPort: 34_500,
       }),
     );

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EXCHANGE, readHeader } from '../../iked/ikev2/message.ts';
-import { disagreements, type IkeNode, type Net, pair } from '../support/ike-pair.ts';
+import { disagreements, type IkeNode, pair } from '../support/ike-pair.ts';
+import { traffic } from '../support/scenes.ts';
 
 const rekeyChild = (node: IkeNode) => node.command({ verb: 'rekey', name: 'lan', what: 'child' });
 const rekeyIke = (node: IkeNode) => node.command({ verb: 'rekey', name: 'peer', what: 'ike' });
@@ -20,18 +21,6 @@ const forget = (node: IkeNode) => {
   child.ike.remove(child);
   node.datapath.sas.clear();
   node.datapath.outbound.clear();
-};
-
-/** A packet each way every 5 ms while `ms` pass. */
-const traffic = (a: IkeNode, b: IkeNode, net: Net, ms: number) => {
-  for (let at = 0; at < ms; at += 5) {
-    net.after(at, () => {
-      a.packet(b);
-      b.packet(a);
-    });
-  }
-  net.run(ms + 1000);
-  return a.lost + b.lost;
 };
 
 describe('rekey of a child (§1.3.3, §2.8)', () => {
