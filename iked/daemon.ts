@@ -11,6 +11,7 @@ import { Commands } from '../src/runtime/commands.ts';
 import type { ControlRequest } from '../src/runtime/control.ts';
 import { type Driven, drive } from '../src/runtime/drive.ts';
 import { EncapFramer, writeEncapFrame } from '../src/runtime/encap-frame.ts';
+import { Hooks } from '../src/runtime/hooks.ts';
 import { LocalSockets } from '../src/runtime/local-sockets.ts';
 import { type PfkeyLink, pfkeyLink } from '../src/runtime/pfkey-link.ts';
 import { systemRandom } from '../src/runtime/random.ts';
@@ -45,8 +46,11 @@ class IkedDaemon implements Daemon {
   #sockets: LocalSockets | undefined;
   #config: Config | undefined;
 
+  readonly #hooks: Hooks;
+
   constructor(options: DaemonOptions) {
     this.#shell = shell('iked', options);
+    this.#hooks = new Hooks({ report: (event) => this.#shell.report(event) });
     this.#driven = drive<IkedInput, IkedOutput>({
       machine: new Iked({ random: systemRandom, pid: process.pid }),
       now: clock(),
@@ -93,6 +97,7 @@ class IkedDaemon implements Daemon {
     const limit = new Promise<void>((resolve) => setTimeout(resolve, SHUTDOWN_MS).unref());
     await Promise.race([this.#commands.run({ verb: 'shutdown' }).catch(() => undefined), limit]);
     this.#driven.stop();
+    this.#hooks.stop();
     for (const link of this.#links) link.close();
     await this.#sockets?.close();
     await this.#shell.close();
@@ -114,6 +119,8 @@ class IkedDaemon implements Daemon {
         return this.#spmif?.order(output.command);
       case 'event':
         return this.#shell.report(output.event);
+      case 'hook':
+        return this.#hooks.run(output);
       default:
         return this.#commands.answered(output);
     }

@@ -12,6 +12,7 @@ import { endsOf, type PairEnds, sameEnds } from '../src/keying/ends.ts';
 import type { Details } from '../src/keying/events.ts';
 import { Failures } from '../src/keying/failures.ts';
 import { addPolicies, deletePolicies, isGenerated } from '../src/keying/generated.ts';
+import type { Scripts } from '../src/keying/hooks.ts';
 import type { AskedEnds, Beginner } from '../src/keying/host.ts';
 import { Migrations, type MovingHost } from '../src/keying/migration.ts';
 import { Replies } from '../src/keying/replies.ts';
@@ -330,10 +331,9 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
 
   #hardExpired(child: KeyChild): void {
     if (child.state === 'deleting') return;
-    const sa = saOf(child);
-    sa.report('child-sa-down', `child SA ${child.label} reached the end of its lifetime`, { child: child.policy.name });
+    child.renounce('it reached the end of its lifetime');
     child.announced = false;
-    deleteChildren(sa, [child]);
+    deleteChildren(saOf(child), [child]);
     if (!child.superseded) this.childGone(child, 'its lifetime ended', true);
   }
 
@@ -387,6 +387,10 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
 
   beginner(policy: ChildPolicy): Beginner {
     return this.peers.beginner(policy);
+  }
+
+  scriptsOf(policy: ChildPolicy): Scripts | undefined {
+    return this.peers.scriptsOf(policy);
   }
 
   negotiate(demand: Demand, asked: AskedEnds | undefined): void {

@@ -14,6 +14,7 @@ import {
   peerAddresses,
   remoteAddress,
 } from '../src/keying/ends.ts';
+import type { Scripts } from '../src/keying/hooks.ts';
 import type { Beginner } from '../src/keying/host.ts';
 import { type Endpoint, IpAddress } from '../src/net/address.ts';
 import { type Identity, identityOf, identityOfAddress, sameIdentity, showIdentity } from './auth/identity.ts';
@@ -120,6 +121,12 @@ export class Peers {
     const peer = this.initiator(remote);
     if (peer === undefined) return first === undefined ? 'peer' : 'other';
     return ikeOf(peer).passive ? 'peer' : 'us';
+  }
+
+  /** Of the block that we would begin with, else of the one that we answer by. */
+  scriptsOf({ remote }: ChildPolicy): Scripts | undefined {
+    const peer = this.initiator(remote) ?? this.byName(remote) ?? this.byNameV1(remote);
+    return peer === undefined ? undefined : ikeOf(peer).scripts;
   }
 
   /**

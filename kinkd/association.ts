@@ -1,6 +1,7 @@
 /** What there is with one peer: its epoch, our clock's difference, the pairs of SAs, and the transactions of both sides (RFC 4430 §3.5, §3.7). */
 
 import type { Details, KeyEventName } from '../src/keying/events.ts';
+import { type HookEvent, hookFor } from '../src/keying/hooks.ts';
 import type { PairOwner } from '../src/keying/sa-pair.ts';
 import { earliest, Timers } from '../src/machine.ts';
 import type { Path } from '../src/net/address.ts';
@@ -53,6 +54,11 @@ export class Association implements PairOwner {
 
   report(name: KinkdEventName | KeyEventName, message: string, details: Details = {}): void {
     this.host.report(name, message, { sa: this.name, remote: this.peer.name, ...details });
+  }
+
+  /** Runs the script that the remote names for the event. */
+  hook(event: HookEvent, environment: Readonly<Record<string, string>>): void {
+    for (const output of hookFor(this.peer.kink.scripts, event, this.name, environment)) this.host.emit(output);
   }
 
   /** The pair whose packets come to us under this SPI. */

@@ -138,6 +138,7 @@ export function meet(sa: IsakmpSa, other: IsakmpSa): void {
   loser.clearTimers('rekey', 'liveness', 'grace');
   if (ours) loser.timers.set('yield', mono + YIELD_MS);
   sa.report('ike-sa-rekeyed', `ISAKMP SA ${winner.name} takes over from ${loser.name}`);
+  winner.hook('phase1_rekey');
 }
 
 function cookies({ CKY_I, CKY_R }: IsakmpSa): string {
@@ -167,7 +168,10 @@ export function closeIsakmpSa(sa: IsakmpSa, why: string, failed: boolean, pairs:
   for (const pair of [...sa.children]) dropPair(pair, `its ISAKMP SA is gone: ${why}`, failed);
   host.table.forget(sa);
   dispose(sa, why);
-  if (announced && successor === undefined) sa.report('ike-sa-down', `ISAKMP SA with ${sa.peerName} is gone: ${why}`, { failed });
+  if (announced && successor === undefined) {
+    sa.report('ike-sa-down', `ISAKMP SA with ${sa.peerName} is gone: ${why}`, { failed });
+    sa.hook('phase1_down');
+  }
   host.closed(sa, why, failed && announced);
 }
 
@@ -183,7 +187,10 @@ export function failIsakmpSa(sa: IsakmpSa, why: string): void {
 /** The peer has begun anew: nothing more is said in this SA, and it goes with its pairs as soon as those of its successor carry the traffic. */
 export function retire(sa: IsakmpSa, why: string): void {
   if (sa.closed) return;
-  if (sa.state.name !== 'rekeyed') sa.report('ike-sa-down', `ISAKMP SA with ${sa.peerName} is gone: ${why}`, { failed: false });
+  if (sa.state.name !== 'rekeyed') {
+    sa.report('ike-sa-down', `ISAKMP SA with ${sa.peerName} is gone: ${why}`, { failed: false });
+    sa.hook('phase1_down');
+  }
   sa.clearTimers();
   sa.redundant = true;
   sa.state = { name: 'rekeyed' };

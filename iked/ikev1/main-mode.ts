@@ -514,5 +514,6 @@ function up(sa: IsakmpSa, contact: boolean): void {
     `ISAKMP SA with ${sa.peerName} is up: ${showIdentity(sa.myId!)} and ${showIdentity(sa.peerId!)}, ${sa.suiteText}${nat}`,
     { suite: sa.suiteText, role: sa.originalInitiator ? 'initiator' : 'responder' },
   );
+  sa.hook('phase1_up');
   sa.host.established(sa, contact);
 }

@@ -43,7 +43,10 @@ export function closeIkeSa(sa: IkeSa, why: string, failed: boolean): void {
   for (const child of [...sa.children]) dropChild(child, `its IKE SA is gone: ${why}`, failed);
   host.table.forget(sa);
   sa.dispose(why);
-  if (announced) sa.report('ike-sa-down', `IKE SA with ${sa.peerName} is gone: ${why}`, { failed });
+  if (announced) {
+    sa.report('ike-sa-down', `IKE SA with ${sa.peerName} is gone: ${why}`, { failed });
+    sa.hook('phase1_down');
+  }
   host.closed(sa, why, failed && announced);
 }
 
@@ -54,6 +57,7 @@ const RETIRED_MS = 700;
 export function retire(sa: IkeSa, why: string): void {
   if (sa.closed || sa.state.name === 'rekeyed') return;
   sa.report('ike-sa-down', `IKE SA with ${sa.peerName} is gone: ${why}`, { failed: false });
+  sa.hook('phase1_down');
   for (const name of ['rekey', 'expire', 'liveness', 'grace', 'yield'] as const) sa.timers.clear(name);
   sa.state = { name: 'rekeyed' };
   sa.dropTasks(why);

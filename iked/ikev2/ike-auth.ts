@@ -174,6 +174,7 @@ function up(sa: IkeSa, initialContact: boolean): void {
       role: sa.originalInitiator ? 'initiator' : 'responder',
     },
   );
+  sa.hook('phase1_up');
   sa.host.established(sa, initialContact);
 }
 

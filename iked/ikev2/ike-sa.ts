@@ -6,6 +6,7 @@ import type { KeyShare } from '../../src/crypto/dh.ts';
 import { type Prf, prfOf } from '../../src/crypto/prf.ts';
 import { encrText, integText, type KeName, keText, prfText } from '../../src/crypto/transforms.ts';
 import { Fault } from '../../src/errors.ts';
+import { type HookEvent, hookFor, pathEnvironment } from '../../src/keying/hooks.ts';
 import { earliest, Timers } from '../../src/machine.ts';
 import { type Endpoint, type Path, showEndpoint } from '../../src/net/address.ts';
 import { type Identity, showIdentity } from '../auth/identity.ts';
@@ -327,6 +328,11 @@ export class IkeSa {
       peerId: this.peerId === undefined ? undefined : showIdentity(this.peerId),
       ...details,
     });
+  }
+
+  /** Runs the script that the remote names for the event. */
+  hook(event: HookEvent, environment: Readonly<Record<string, string>> = pathEnvironment(this.path)): void {
+    for (const output of hookFor(this.peer?.ikev2.scripts, event, this.name, environment)) this.host.emit(output);
   }
 
   remove(child: ChildSa): void {

@@ -186,6 +186,7 @@ export function inherit(old: IkeSa, fresh: IkeSa): void {
       suite: fresh.suiteText,
     },
   );
+  fresh.hook('phase1_rekey');
 }
 
 export function concludeRekeyIke(sa: IkeSa, sent: RekeyIkeSent, { payloads }: Message): void {

@@ -171,8 +171,7 @@ export const SHARED = {
   script: directive({
     is: script,
     by: ['iked'],
-    unbuilt: 'hook scripts are not built yet',
-    doc: 'Programs to run when something happens.',
+    doc: 'Programs to run when something happens, with what it is about in their environment; nothing waits for them.',
   }),
   my_public_key: directive({
     is: listOf(tuple(KEY_FILES, 'CERTIFICATE', '[KEY]')),

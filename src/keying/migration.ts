@@ -15,11 +15,14 @@ import { IPSEC_POLICY } from '../pfkey/registry.ts';
 import { SadbError, type SadbMessage } from '../pfkey/sadb.ts';
 import type { ChildPolicy } from './child-policy.ts';
 import { between, endsOf, literals, type PairEnds, sameEnds } from './ends.ts';
+import { hookFor, type Scripts } from './hooks.ts';
 import type { KeyHost } from './host.ts';
 import type { SaPair } from './sa-pair.ts';
 
 /** Peer relations follow as their protocol has it. */
 export interface MovingHost extends KeyHost {
+  /** Of the remote's block for the protocol that we speak with it. */
+  scriptsOf(policy: ChildPolicy): Scripts | undefined;
   readonly adoption: { relocate(policy: ChildPolicy, from: Ends, to: Ends): void };
   /** Key management for this policy's pairs talks between `to` from now on, and not between `from` any more. */
   moveKeyManagement(policy: ChildPolicy, from: PairEnds, to: PairEnds): void;
@@ -117,6 +120,13 @@ export class Migrations {
       newLocal: `${to.local}`,
       newPeer: `${to.remote}`,
     });
+    const environment = {
+      OLD_SRC: `${from.local}`,
+      OLD_DST: `${from.remote}`,
+      NEW_SRC: `${to.local}`,
+      NEW_DST: `${to.remote}`,
+    };
+    for (const output of hookFor(this.#host.scriptsOf(policy), 'migration', policy.name, environment)) this.#host.emit(output);
   }
 
   /** The datapath knows an SA by where it ends (RFC 4301 §4.1) and still finds it by where it ended: so none gets its new name before it has moved. */

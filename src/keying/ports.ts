@@ -4,6 +4,7 @@ import type { LocalAddress } from '../config/expand.ts';
 import type { Event } from '../event.ts';
 import type { Path } from '../net/address.ts';
 import type { SadbMessage } from '../pfkey/message.ts';
+import type { HookOutput } from './hooks.ts';
 
 /** `Settings` is everything that one configuration generation consists of for this daemon. */
 export type KeyInput<Settings> =
@@ -40,6 +41,8 @@ export type KeyOutput<E extends Event = Event> =
   /** A command on spmif whose outcome the machine does not wait for: POLICY ADD, POLICY DELETE. */
   | { readonly kind: 'spmd'; readonly command: string }
   | { readonly kind: 'event'; readonly event: E }
+  /** A script to run, whose outcome the machine does not wait for. */
+  | HookOutput
   | Reply;
 
 /** `SLID policyId` on spmif. */

@@ -10,6 +10,7 @@ import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { Path } from '../net/address.ts';
 import type { ChildPolicy } from './child-policy.ts';
 import type { ReportKeyEvent } from './events.ts';
+import { type HookEvent, pairEnvironment } from './hooks.ts';
 
 /**
  * A replaced inbound SA stays this long after its deletion was agreed on: packets that left before the peer changed over are still on their
@@ -60,6 +61,8 @@ export interface PairOwner {
   readonly path: Path;
   readonly closed: boolean;
   readonly report: ReportKeyEvent;
+  /** Runs the script that the remote names for the event. */
+  hook(event: HookEvent, environment: Readonly<Record<string, string>>): void;
 }
 
 export abstract class SaPair<A extends Agreement = Agreement> {
@@ -147,6 +150,7 @@ export abstract class SaPair<A extends Agreement = Agreement> {
     if (replaces === undefined)
       owner.report('child-sa-up', `child SA ${this.label} is up: ${agreed.mode} mode, ${this.suite}`, facts);
     else owner.report('child-sa-rekeyed', `child SA ${this.label} replaces ${replaces.label}: ${this.suite}`, facts);
+    owner.hook(replaces === undefined ? 'phase2_up' : 'phase2_rekey', pairEnvironment(this));
   }
 
   /** Says that it is gone. */
@@ -156,6 +160,8 @@ export abstract class SaPair<A extends Agreement = Agreement> {
       policy: this.policy.policy.name,
       replaced: this.superseded,
     });
+    // Its successor was told of by phase2_rekey.
+    if (!this.superseded) this.owner.hook('phase2_down', pairEnvironment(this));
   }
 
   /** One direction as the datapath is told of it. */

@@ -130,6 +130,8 @@ export class KeyDaemonNode<Settings, Extra extends { readonly kind: string }, St
         return this.#ask(output.id, output.question.policyId);
       case 'event':
         return host.onOutput('event', output.event);
+      case 'hook':
+        return host.breach(`a script is to be run, which no policy names: ${output.file}`);
       default:
         host.onOutput('reply', output);
         if (output.ok && typeof output.result === 'object' && output.result !== null && 'datapath' in output.result) {

@@ -4,6 +4,7 @@ import { Iked, type IkedEvent, type IkedInput, type IkedOutput, type IkedStatus 
 import type { IsakmpSa } from '../../iked/ikev1/isakmp-sa.ts';
 import type { ChildSa } from '../../iked/ikev2/child-sa.ts';
 import type { IkeSa } from '../../iked/ikev2/ike-sa.ts';
+import type { HookOutput } from '../../src/keying/hooks.ts';
 import type { KeyCommand } from '../../src/keying/ports.ts';
 import { IpAddress } from '../../src/net/address.ts';
 import { hostAddress } from '../../src/pfkey/convert.ts';
@@ -27,6 +28,7 @@ export class IkeNode {
   readonly datapath: FakeDatapath;
   readonly seed: number;
   machine: Iked;
+  readonly hooks: HookOutput[] = [];
   readonly events: IkedEvent[] = [];
   readonly replies = new Map<number, Extract<IkedOutput, { kind: 'reply' }>>();
   readonly configurations: Extract<IkedOutput, { kind: 'configuration' }>[] = [];
@@ -104,6 +106,9 @@ export class IkeNode {
         return;
       case 'event':
         this.events.push(output.event);
+        return;
+      case 'hook':
+        this.hooks.push(output);
         return;
       case 'reply':
         this.replies.set(output.id, output);

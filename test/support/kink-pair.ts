@@ -7,6 +7,7 @@ import { issueTicket } from '../../kinkd/krb5/stand-in-kdc.ts';
 import type { TicketQuestion } from '../../kinkd/ports.ts';
 import { cat } from '../../src/bytes/bytes.ts';
 import { Secret } from '../../src/bytes/secret.ts';
+import type { HookOutput } from '../../src/keying/hooks.ts';
 import type { KeyCommand } from '../../src/keying/ports.ts';
 import { IpAddress, type Path } from '../../src/net/address.ts';
 import { hostAddress } from '../../src/pfkey/convert.ts';
@@ -52,6 +53,7 @@ export class KinkNode {
   readonly datapath: FakeDatapath;
   readonly seed: number;
   machine: Kinkd;
+  readonly hooks: HookOutput[] = [];
   readonly events: KinkdEvent[] = [];
   readonly replies = new Map<number, Extract<KinkdOutput, { kind: 'reply' }>>();
   readonly configurations: Extract<KinkdOutput, { kind: 'configuration' }>[] = [];
@@ -140,6 +142,9 @@ export class KinkNode {
         return;
       case 'event':
         this.events.push(output.event);
+        return;
+      case 'hook':
+        this.hooks.push(output);
         return;
       case 'reply':
         this.replies.set(output.id, output);

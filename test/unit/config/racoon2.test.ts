@@ -42,7 +42,6 @@ test('the warnings say what has no effect, each once', () => {
     '83 `peers_public_key` has no effect yet',
     '84 `provide` has no effect yet',
     '85 `request` has no effect yet',
-    '86 `script` has no effect yet',
     '88 `selector_index` has no effect',
     '121 the address pool has no effect yet',
   ]);
