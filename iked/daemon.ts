@@ -38,6 +38,7 @@ export async function startIked(options: DaemonOptions): Promise<Daemon> {
 class IkedDaemon implements Daemon {
   readonly #shell: Shell;
   readonly #driven: Driven<IkedInput>;
+  readonly #hooks: Hooks;
   readonly #links: { close(): void }[] = [];
   readonly #commands = new Commands<KeyCommand>((id, command) => this.#driven.put({ kind: 'command', id, command }));
   #pfkey: PfkeyLink | undefined;
@@ -45,8 +46,6 @@ class IkedDaemon implements Daemon {
   #spmif: SpmifLink | undefined;
   #sockets: LocalSockets | undefined;
   #config: Config | undefined;
-
-  readonly #hooks: Hooks;
 
   constructor(options: DaemonOptions) {
     this.#shell = shell('iked', options);

@@ -10,6 +10,7 @@ import { clock } from '../src/runtime/clock.ts';
 import { Commands } from '../src/runtime/commands.ts';
 import type { ControlRequest } from '../src/runtime/control.ts';
 import { type Driven, drive } from '../src/runtime/drive.ts';
+import { Hooks } from '../src/runtime/hooks.ts';
 import { KeptFile } from '../src/runtime/kept-file.ts';
 import { LocalSockets } from '../src/runtime/local-sockets.ts';
 import { type PfkeyLink, pfkeyLink } from '../src/runtime/pfkey-link.ts';
@@ -42,6 +43,7 @@ class KinkdDaemon implements Daemon {
   readonly #commands = new Commands<KeyCommand>((id, command) => this.#driven.put({ kind: 'command', id, command }));
   readonly #replays: KeptFile;
   readonly #tickets: TicketSources;
+  readonly #hooks: Hooks;
   #pfkey: PfkeyLink | undefined;
   #spmif: SpmifLink | undefined;
   #sockets: LocalSockets | undefined;
@@ -51,6 +53,7 @@ class KinkdDaemon implements Daemon {
     this.#shell = shell('kinkd', options);
     const { dir, report } = this.#shell;
     this.#replays = new KeptFile(join(dir.path, 'kinkd.replays'), LONGEST_REPLAYS);
+    this.#hooks = new Hooks({ report });
     this.#tickets = new TicketSources({ directory: dir.path, random: systemRandom, report });
     this.#driven = drive<KinkdInput, KinkdOutput>({
       machine: new Kinkd({ random: systemRandom, pid: process.pid, since: Date.now(), replays: this.#readReplays() }),
@@ -88,6 +91,7 @@ class KinkdDaemon implements Daemon {
     const limit = new Promise<void>((resolve) => setTimeout(resolve, SHUTDOWN_MS).unref());
     await Promise.race([this.#commands.run({ verb: 'shutdown' }).catch(() => undefined), limit]);
     this.#driven.stop();
+    this.#hooks.stop();
     this.#pfkey?.close();
     this.#spmif?.close();
     await this.#sockets?.close();
@@ -112,6 +116,8 @@ class KinkdDaemon implements Daemon {
         return 'whole' in output ? this.#replays.replace(output.whole) : this.#replays.append(output.record);
       case 'event':
         return this.#shell.report(output.event);
+      case 'hook':
+        return this.#hooks.run(output);
       default:
         return this.#commands.answered(output);
     }
