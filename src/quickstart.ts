@@ -156,6 +156,7 @@ async function showSas({ name, runDir }: Node): Promise<void> {
   const status = await statusOf(runDir);
   say(`\nNode ${name}, cipher ${status.cipher}:`);
   for (const ike of status.ikeSas) say(`  IKE SA   ${ike.name} ${ike.state}, ${ike.local} - ${ike.peer}, ${ike.suite}`);
+  for (const peer of status.kinkPeers) say(`  KINK     ${peer.name}, ${peer.local} - ${peer.peer}, epoch ${peer.epoch}`);
   for (const child of status.childSas) {
     say(
       `  child SA ${child.selector} ${child.state}, ${child.protocol} ${child.mode}, SPI in ${child.spiIn} out ${child.spiOut}, ${child.suite}`,

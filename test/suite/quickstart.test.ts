@@ -36,31 +36,36 @@ function quickstart(...args: string[]): Promise<Outcome> {
   return run(script, args, { limitMs: 30_000, env: { ...process.env, TMPDIR: scratch } });
 }
 
-describe('npm start -- --once', () => {
+/** The messages of each protocol, as their RFCs draw them. */
+const LADDERS = {
+  ikev2: ['IKE_SA_INIT', '<-- IKE_SA_INIT', 'IKE_AUTH', '<-- IKE_AUTH'],
+  ikev1: [
+    ...['Main Mode', '<-- Main Mode', 'Main Mode', '<-- Main Mode', 'Main Mode*', '<-- Main Mode*'],
+    ...['Quick Mode*', '<-- Quick Mode*', 'Quick Mode*'],
+  ],
+  kink: ['CREATE', '<-- REPLY', 'ACK'],
+} as const;
+
+describe.each(['ikev2', 'ikev1', 'kink'] as const)('npm start -- --once --protocol %s', (protocol) => {
   let outcome: Outcome;
   beforeAll(async () => {
-    outcome = await quickstart('--once');
+    outcome = await quickstart('--once', ...(protocol === 'ikev2' ? [] : ['--protocol', protocol]));
   }, 35_000);
 
   test('ends with 0 in less than 30 s and says nothing on standard error', () => {
     expect(outcome).toMatchObject({ code: 0, stderr: '' });
   });
 
-  test('shows the ladder of RFC 7296 §1.2', () => {
+  test("shows the RFC's ladder", () => {
     const arrows = outcome.stdout.split('\n').filter((line) => /-->|<--/.test(line));
-    expect(arrows.map((line) => line.match(/(<-- )?(IKE_\w+)/)?.[0])).toEqual([
-      'IKE_SA_INIT',
-      '<-- IKE_SA_INIT',
-      'IKE_AUTH',
-      '<-- IKE_AUTH',
-    ]);
+    expect(arrows.map((line) => line.match(/(<-- )?(IKE_\w+|\w+ Mode\*?|CREATE|REPLY|ACK)/)?.[0])).toEqual(LADDERS[protocol]);
   });
 
   test("shows both nodes' SAs, each other's mirror", () => {
     const spis = [...outcome.stdout.matchAll(/child SA net installed, esp tunnel, SPI in (\w{8}) out (\w{8})/g)];
     expect(spis).toHaveLength(2);
     expect(spis[0]!.slice(1, 3)).toEqual(spis[1]!.slice(1, 3).reverse());
-    expect(outcome.stdout.match(/IKE SA {3}\S+ established/g)).toHaveLength(2);
+    expect(outcome.stdout.match(protocol === 'kink' ? / {2}KINK {5}kink:/g : /IKE SA {3}\S+ established/g)).toHaveLength(2);
   });
 
   test('shows answered pings with their times, and counters that agree', () => {
@@ -68,6 +73,13 @@ describe('npm start -- --once', () => {
     expect(outcome.stdout).toMatch(/node A: in 3 packets, 252 octets; out 3 packets, 252 octets/);
     expect(outcome.stdout).toMatch(/node B: in 3 packets, 252 octets; out 3 packets, 252 octets/);
   });
+
+  if (protocol === 'kink')
+    test('says which KDC the tickets come from', () => {
+      expect(outcome.stdout).toMatch(
+        /Kerberos: (tickets come from the installed krb5kdc|no krb5kdc is installed: tickets come from)/,
+      );
+    });
 
   test('holds no secret: nothing that is as long and random as a key', () => {
     // SPIs have 8 and 16 digits; the shortest key would have 32, the pre-shared key 44 characters of base64.
