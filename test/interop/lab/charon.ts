@@ -23,6 +23,8 @@ export type CharonChild = {
 
 /** A connection authenticated by a pre-shared key. `remote` may be `%any`. */
 export type CharonConnection = {
+  /** Of IKE; 2 unless it is said. */
+  readonly version?: 1 | 2;
   readonly name: string;
   readonly local: string;
   readonly remote: string;
@@ -137,7 +139,7 @@ export function swanctlConf(connections: readonly CharonConnection[]): string {
         rand_packets = 0
       }`;
   const connection = (c: CharonConnection) => `  ${c.name} {
-    version = 2
+    version = ${c.version ?? 2}
     local_addrs = ${c.local}
     remote_addrs = ${c.remote}
     proposals = ${c.ike}

@@ -19,7 +19,7 @@ export const tanukiNode = (tanuki: Tanuki): Node => ({
   rekey: (what) => tanuki.rekey('net4', what),
   childSpis: async () =>
     (await tanuki.children()).filter(({ selector }) => isOf(selector, 'net4')).map(({ spiIn, spiOut }) => `${spiIn}/${spiOut}`),
-  ikeSpis: async () => (await tanuki.ikeSas()).map(({ name }) => name.replace(/^v2:/, '')),
+  ikeSpis: async () => (await tanuki.ikeSas()).map(({ name }) => name.replace(/^v[12]:/, '')),
   settled: async () => {
     const { ikeSas, childSas } = await tanuki.status();
     return ikeSas.every(({ state }) => state === 'established') && childSas.every(({ state }) => state === 'installed');

@@ -6,7 +6,7 @@ import type { TanukiPolicy, TanukiRemote, TanukiScenario } from './tanuki.ts';
 /** One suite: IKE and ESP, as Tanuki's policy files and swanctl.conf name it, and what charon's lists then show. */
 export type Suite = {
   readonly name: string;
-  readonly remote: Pick<TanukiRemote, 'encryption' | 'integrity' | 'prf' | 'group'>;
+  readonly remote: Pick<TanukiRemote, 'kmp' | 'encryption' | 'integrity' | 'prf' | 'group' | 'pfs'>;
   readonly policy: Pick<TanukiPolicy, 'encryption' | 'integrity'>;
   readonly ike: string;
   readonly esp: string;
@@ -33,6 +33,31 @@ export const SUITES: readonly Suite[] = [
     policy: { encryption: 'chacha20_poly1305' },
     ike: 'chacha20poly1305-prfsha256-ecp256',
     esp: 'chacha20poly1305',
+  },
+];
+
+/** The suites of IKEv1's acceptance: two ciphers and two groups for each phase, with perfect forward secrecy and without. */
+export const SUITES_V1: readonly Suite[] = [
+  {
+    name: 'AES-CBC + SHA2-256 + MODP-2048',
+    remote: { kmp: 'ikev1', encryption: 'aes128_cbc', integrity: 'sha2_256', group: 'modp2048' },
+    policy: { encryption: 'aes128_cbc', integrity: 'hmac_sha2_256' },
+    ike: 'aes128-sha256-modp2048',
+    esp: 'aes128-sha256',
+  },
+  {
+    name: 'AES-CBC + SHA2-256 + P-256, PFS',
+    remote: { kmp: 'ikev1', encryption: 'aes256_cbc', integrity: 'sha2_256', group: 'ecp256', pfs: true },
+    policy: { encryption: 'aes256_cbc', integrity: 'hmac_sha2_256' },
+    ike: 'aes256-sha256-ecp256',
+    esp: 'aes256-sha256-ecp256',
+  },
+  {
+    name: 'AES-GCM in ESP',
+    remote: { kmp: 'ikev1', encryption: 'aes256_cbc', integrity: 'sha2_512', group: 'modp2048' },
+    policy: { encryption: 'aes256_gcm_16' },
+    ike: 'aes256-sha512-modp2048',
+    esp: 'aes256gcm16',
   },
 ];
 
@@ -96,6 +121,7 @@ export function charonSide(pair: Pair, at: 'a' | 'b'): CharonConnection {
   const { local, remote } = ends(pair, at);
   return {
     name: 'peer',
+    version: pair.suite.remote.kmp === 'ikev1' ? 1 : 2,
     local,
     remote,
     localId: local,

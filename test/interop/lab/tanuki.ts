@@ -11,8 +11,10 @@ import { type Program, waitUntil } from './process.ts';
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const CLI = join(ROOT, 'dist/src/cli.js');
 
-/** A peer, in the words of `remote { ikev2 { } }`. Times are in seconds; what is left out keeps its default. */
+/** A peer, in the words of `remote { ikev2 { } }` or `ikev1`. Times are in seconds; what is left out keeps its default. */
 export type TanukiRemote = {
+  /** `ikev2` unless it is said. */
+  readonly kmp?: 'ikev1' | 'ikev2';
   readonly name: string;
   /** Literal address, `IP_ANY` or `IP_RW`. */
   readonly peer: string;
@@ -23,7 +25,8 @@ export type TanukiRemote = {
   readonly encryption: string;
   /** Not with an AEAD. */
   readonly integrity?: string;
-  readonly prf: string;
+  /** Not with IKEv1, whose prf is that of its hash. */
+  readonly prf?: string;
   readonly group: string;
   readonly dpdSeconds?: number;
   readonly retries?: number;
@@ -82,8 +85,8 @@ export function policyFile(dir: string, scenario: TanukiScenario): string {
   const flag = (word: string, value: boolean | undefined) => line(word, value === undefined ? undefined : value ? 'on' : 'off');
   const remote = (r: TanukiRemote) => [
     `remote "${r.name}" {`,
-    '  acceptable_kmp ikev2;',
-    '  ikev2 {',
+    `  acceptable_kmp ${r.kmp ?? 'ikev2'};`,
+    `  ${r.kmp ?? 'ikev2'} {`,
     ...line('peers_ipaddr', r.peer),
     ...line('my_id', quoteId(r.myId)),
     ...line('peers_id', quoteId(r.peersId)),
