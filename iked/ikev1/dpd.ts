@@ -1,6 +1,6 @@
 /** Dead peer detection, RFC 3706: R-U-THERE where nothing was heard, and the answer to the peer's. */
 
-import { readU32be, u32be } from '../../src/bytes/bytes.ts';
+import { cat, equal, readU32be, u32be } from '../../src/bytes/bytes.ts';
 import { DOI, NOTIFY, PROTOCOL } from '../../src/isakmp/doi.ts';
 import type { Payload, PayloadOf } from '../../src/isakmp/payloads.ts';
 import { peerSilent } from './endings.ts';
@@ -44,14 +44,17 @@ export function probe(sa: IsakmpSa): void {
   sa.inform([notify(sa, NOTIFY['R-U-THERE'], u32be(sequence))]);
 }
 
-function notify({ CKY_I, CKY_R }: IsakmpSa, type: number, data: Uint8Array): Payload {
-  const spi = new Uint8Array([...CKY_I, ...CKY_R]);
-  return { type: 'Notify', doi: DOI.IPSEC, protocol: PROTOCOL.ISAKMP, spi, notify: type, data };
+function notify(sa: IsakmpSa, type: number, data: Uint8Array): Payload {
+  return { type: 'Notify', doi: DOI.IPSEC, protocol: PROTOCOL.ISAKMP, spi: cookies(sa), notify: type, data };
 }
 
-/** The peer asks. An old sequence number is a replay (§6.1); the very same datagram is answered as before. */
-export function hearProbe(sa: IsakmpSa, { data }: PayloadOf<'Notify'>, bytes: Uint8Array): void {
-  if (data.length !== 4) return;
+function cookies({ CKY_I, CKY_R }: IsakmpSa): Uint8Array {
+  return cat(CKY_I, CKY_R);
+}
+
+/** The peer asks. An old sequence number is a replay, and other cookies mean another ISAKMP SA (§6.1); the very same datagram is answered as before. */
+export function hearProbe(sa: IsakmpSa, { spi, data }: PayloadOf<'Notify'>, bytes: Uint8Array): void {
+  if (data.length !== 4 || !equal(spi, cookies(sa))) return sa.host.count('messages-dropped');
   const sequence = readU32be(data);
   if (sa.peerProbe !== undefined && (sequence - sa.peerProbe) >>> 0 > 0x7fffffff) return;
   sa.peerProbe = sequence;

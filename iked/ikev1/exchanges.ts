@@ -27,13 +27,12 @@ import {
   verifyMessage3,
 } from './quick-mode.ts';
 import { trafficFor } from './quick-mode-choice.ts';
+import { checkRules } from './rules.ts';
 import { hearClearInformational } from './strangers.ts';
 import { Turn } from './turn.ts';
 
 /** Quick Modes of the peer's that wait for an SPI; more are not kept, and come again. */
 const MOST_PARKED = 16;
-/** How long the end of a Quick Mode is remembered: longer than anybody repeats himself. Milliseconds. */
-const REMEMBER_MS = 120_000;
 /** SPIs of a peer's DELETE that are kept until message 2 has come. */
 const MOST_UNKNOWN = 16;
 
@@ -92,9 +91,11 @@ function hearInformation(sa: IsakmpSa, read: ReadMessage, bytes: Uint8Array, pat
   if (sa.used(messageId)) return drop(sa, `message ID ${messageId.toString(16)} was used before`);
   const message = sa.openPhase2(read, sa.phase2Iv(messageId));
   verify(message, (rest) => HASH_1(sa.prf, sa.keys.SKEYID_a, messageId, rest));
-  sa.use(messageId);
-  heard(sa, message, path);
   try {
+    // The exchange type is not under the HASH: a Quick Mode that somebody made this of is still to come, and this is no word of the peer's.
+    checkRules('Informational', true, message.payloads);
+    sa.use(messageId);
+    heard(sa, message, path);
     hearInformational(sa, message, bytes, {
       refused: (notify) => refusedByPeer(sa, notify),
       unknown: (spi) => noteDeleted(sa, spi),
@@ -152,6 +153,8 @@ function hearMessage1(sa: IsakmpSa, read: ReadMessage, bytes: Uint8Array, path: 
   if (sa.parked.some(({ message }) => message.messageId === messageId)) return sa.host.count('messages-dropped');
   const message = sa.openPhase2(read, sa.phase2Iv(messageId));
   verify(message, (rest) => HASH_1(sa.prf, sa.keys.SKEYID_a, messageId, rest));
+  // The exchange type is not under the HASH: this may have been an Informational exchange, which is still to come.
+  if (message.payloads[1]?.type !== 'SA') return drop(sa, 'Quick Mode begins with HASH and SA (RFC 2409 §5.5)');
   if (!sa.established) return drop(sa, 'the ISAKMP SA is being closed');
   if (sa.parked.length >= MOST_PARKED) return drop(sa, `${MOST_PARKED} Quick Modes of the peer are being answered`);
   sa.use(messageId);
@@ -210,8 +213,6 @@ function spiForResponse(sa: IsakmpSa, spi: number | undefined): void {
 
 function remember(sa: IsakmpSa, messageId: number, initiator: boolean): QuickMode {
   const { mono } = sa.host.now;
-  for (const [id, { step, begun }] of sa.quickModes)
-    if (step.name === 'over' && begun + REMEMBER_MS < mono) sa.quickModes.delete(id);
   const exchange: QuickMode = {
     messageId,
     initiator,
@@ -222,7 +223,7 @@ function remember(sa: IsakmpSa, messageId: number, initiator: boolean): QuickMod
     nonces: undefined,
     deleted: [],
   };
-  sa.quickModes.set(messageId, exchange);
+  sa.remember(exchange);
   return exchange;
 }
 

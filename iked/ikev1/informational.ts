@@ -8,7 +8,6 @@ import { closeIsakmpSa, dropPair, pairsOf } from './endings.ts';
 import type { IsakmpSa } from './isakmp-sa.ts';
 import type { OpenedMessage } from './message.ts';
 import type { QuickModePair } from './pair.ts';
-import { checkRules } from './rules.ts';
 import { Turn } from './turn.ts';
 
 /**
@@ -37,10 +36,9 @@ export interface Hearing {
   unknown(spi: number): void;
 }
 
-/** An authentic message; `bytes` is the datagram. Throws PeerError where it holds what it may not. */
+/** An authentic message that holds what it may; `bytes` is the datagram. */
 export function hearInformational(sa: IsakmpSa, message: OpenedMessage, bytes: Uint8Array, hearing: Hearing): void {
   const { payloads } = message;
-  checkRules('Informational', true, payloads);
   for (const notify of all(payloads, 'Notify')) {
     switch (notify.notify) {
       case NOTIFY['R-U-THERE']:

@@ -92,8 +92,12 @@ export type Task = { /** Not before, `mono`. */ readonly after?: number } & (
 export type TimerName = 'negotiation' | 'rekey' | 'expire' | 'liveness' | 'keepalive' | 'grace' | 'yield' | 'linger';
 const TIMERS: readonly TimerName[] = ['negotiation', 'rekey', 'expire', 'liveness', 'keepalive', 'grace', 'yield', 'linger'];
 
-/** Message IDs of the peer's that were used and must not come again; no honest peer needs as many. */
-const MOST_USED_IDS = 4096;
+/** Message IDs that were used by either side and must not come again; no honest peers need as many. */
+const MOST_USED_IDS = 8192;
+/** How long the end of a Quick Mode is remembered: longer than anybody repeats himself. Milliseconds. */
+const REMEMBER_MS = 120_000;
+/** As many Quick Modes are remembered; then the oldest that is over makes room. */
+const MOST_REMEMBERED = 256;
 /** Quick Modes of ours under way at once. */
 const MOST_AT_ONCE = 8;
 
@@ -345,12 +349,14 @@ export class IsakmpSa {
     return this.#cipher;
   }
 
-  /** Unique among the exchanges of this SA, and never 0 (RFC 2408 §3.1). */
+  /** Unique among the exchanges of this SA, and never 0 (RFC 2408 §3.1). Used at once: HASH(1) does not tell who said it, and an echo of ours is not the peer's. */
   newMessageId(): number {
     for (let tries = 0; tries < 100; tries++) {
       const [a, b, c, d] = this.host.random(4) as Uint8Array & [number, number, number, number];
       const id = ((a << 24) | (b << 16) | (c << 8) | d) >>> 0;
-      if (id !== 0 && !this.#usedIds.has(id) && !this.quickModes.has(id)) return id;
+      if (id === 0 || this.#usedIds.has(id) || this.quickModes.has(id)) continue;
+      this.use(id);
+      return id;
     }
     throw new Fault('the source of randomness repeats itself: no unused message ID in 100 draws');
   }
@@ -363,6 +369,17 @@ export class IsakmpSa {
   use(messageId: number): void {
     this.#usedIds.add(messageId);
     if (this.#usedIds.size > MOST_USED_IDS) this.#usedIds.delete([...this.#usedIds][0]!);
+  }
+
+  /** Keeps a Quick Mode by its message ID. Those that are over make room, in time or in number. */
+  remember(exchange: QuickMode): void {
+    let full = this.quickModes.size >= MOST_REMEMBERED;
+    for (const [id, { step, begun }] of this.quickModes) {
+      if (step.name !== 'over' || (!full && begun + REMEMBER_MS >= this.host.now.mono)) continue;
+      this.quickModes.delete(id);
+      full = false;
+    }
+    this.quickModes.set(exchange.messageId, exchange);
   }
 
   transmit(bytes: Uint8Array, path: Path): void {

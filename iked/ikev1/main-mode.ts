@@ -3,7 +3,7 @@
 import { equal } from '../../src/bytes/bytes.ts';
 import type { Secret } from '../../src/bytes/secret.ts';
 import type { Ikev1Config } from '../../src/config/config.ts';
-import { generate } from '../../src/crypto/dh.ts';
+import { checkPublicValue, generate } from '../../src/crypto/dh.ts';
 import { AuthError, PeerError, WireError } from '../../src/errors.ts';
 import { DOI, NOTIFY, PROTOCOL } from '../../src/isakmp/doi.ts';
 import { all, find, type Payload, type PayloadOf, payloadBody } from '../../src/isakmp/payloads.ts';
@@ -259,8 +259,11 @@ function hearMessage3(
   const { host } = sa;
   const { ikev1 } = sa.candidates[0]!;
   checkRules('Main Mode 3', header.encrypted, payloads);
-  const share = generate(choice.suite.group, host.random, host.engine);
   const g_xi = find(payloads, 'KE')!.data;
+  // Nobody makes us compute by a value that no honest peer sends: he could do so for ever, since he leaves the state as it is.
+  const invalid = checkPublicValue(choice.suite.group, g_xi);
+  if (invalid !== undefined) throw new PeerError('INVALID-KEY-INFORMATION', `KE payload of Main Mode: ${invalid}`);
+  const share = generate(choice.suite.group, host.random, host.engine);
   const g_xy = share.agree(g_xi);
   const exchanged: Exchanged = {
     CKY_I: sa.CKY_I,

@@ -72,8 +72,9 @@ export function suitesOf({ encr, hash, groups }: Phase1Terms): IsakmpSuite[] {
 export function choosePhase1(terms: Phase1Terms, offer: SecurityAssociation): Phase1Choice {
   const { number, spi, transforms } = onlyProposal(offer);
   const refused: string[] = [];
+  const ours = suiteTexts(terms);
   for (const transform of transforms) {
-    const accepted = accept(terms, transform);
+    const accepted = accept(terms, ours, transform);
     if (typeof accepted !== 'string') return { ...accepted, answer: saPayload(number, spi, [transform]) };
     if (refused.length < MOST_TOLD) refused.push(accepted);
   }
@@ -87,7 +88,7 @@ export function concludePhase1(terms: Phase1Terms, answer: SecurityAssociation):
   if (transform === undefined || more.length > 0) {
     throw new PeerError('BAD-PROPOSAL-SYNTAX', `the answer holds ${transforms.length} transforms, where one was to be chosen`);
   }
-  const accepted = accept(terms, transform);
+  const accepted = accept(terms, suiteTexts(terms), transform);
   if (typeof accepted === 'string') throw noProposal('the peer answered', [accepted], 1, terms);
   return { ...accepted, answer: saPayload(1, NONE, [transform]) };
 }
@@ -177,13 +178,18 @@ function readTransform({ id, attributes }: Transform): ReadTransform | string {
   return { suite: { encr, keyBits: keyBits ?? 0, hash: hash as HashName, group }, method: value('Authentication Method'), life };
 }
 
-function accept(terms: Phase1Terms, transform: Transform): Omit<Phase1Choice, 'answer'> | string {
+/** Made once for an offer, which may hold 255 transforms and comes from anybody. */
+function suiteTexts(terms: Phase1Terms): ReadonlySet<string> {
+  return new Set(suitesOf(terms).map(suiteText));
+}
+
+function accept(terms: Phase1Terms, suites: ReadonlySet<string>, transform: Transform): Omit<Phase1Choice, 'answer'> | string {
   const read = readTransform(transform);
   if (typeof read === 'string') return read;
   const { suite, method, life } = read;
   if (method !== AUTH_METHOD['pre-shared key'])
     return `${suiteText(suite)}: authentication method ${method} is not the pre-shared key's`;
-  if (!suitesOf(terms).some((ours) => suiteText(ours) === suiteText(suite))) return suiteText(suite);
+  if (!suites.has(suiteText(suite))) return suiteText(suite);
   const theirs = life.seconds ?? DEFAULT_SECONDS;
   const ours = Math.floor(terms.seconds);
   const told = `${suiteText(suite)}: a lifetime of ${theirs} s, ours is ${ours === 0 ? 'not limited' : `${ours} s`} (proposal_check ${terms.check})`;

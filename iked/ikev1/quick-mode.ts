@@ -116,7 +116,7 @@ export function requestQuickMode(sa: IsakmpSa, task: CreateTask, spi: number): Q
     nonces: undefined,
     deleted: [],
   };
-  sa.quickModes.set(messageId, exchange);
+  sa.remember(exchange);
   const bytes = seal(sa, exchange, hash, payloads);
   exchange.turn.ask(bytes, host.now.mono, sa.retry, host.random);
   sa.transmit(bytes, sa.path);
