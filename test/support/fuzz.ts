@@ -13,7 +13,7 @@ export const LIMIT = { timeout: 60_000 + 20 * COUNT } as const;
 /** What may stay behind however many mutants there are, in octets: one state kept for each of 100,000 would be far more, a collector that waits is less. */
 const GROWTH = 64 * 1024 * 1024;
 /** Mutants after which every table and cache that has a bound is at it. */
-const WARM = Math.min(1000, COUNT / 4);
+const WARM = 1000;
 
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc') as () => void;
@@ -26,12 +26,18 @@ function octets(): number {
 
 /** Watches what is in use: told of each mutant, and of the end. */
 export class MemoryBound {
+  readonly #enough: number;
   #seen = 0;
   #warm: number | undefined;
 
+  /** `count`: of the mutants that there will be. */
+  constructor(count = COUNT) {
+    this.#enough = Math.min(WARM, count / 4);
+  }
+
   mutant(more = 1): void {
     this.#seen += more;
-    if (this.#seen >= WARM) this.#warm ??= octets();
+    if (this.#seen >= this.#enough) this.#warm ??= octets();
   }
 
   end(): void {

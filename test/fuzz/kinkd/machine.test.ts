@@ -74,7 +74,7 @@ describe.each(STATES)('a node that is %s', (state) => {
     const random = numbers(11);
     const { node, corpus } = nodeIn(state);
     const before = fingerprint(node);
-    const memory = new MemoryBound();
+    const memory = new MemoryBound(EACH);
     for (let i = 0; i < EACH; i++) {
       memory.mutant();
       const { path, bytes } = corpus[i % corpus.length]!;
