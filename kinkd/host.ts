@@ -4,6 +4,7 @@ import type { LocalAddress } from '../src/config/expand.ts';
 import type { Engine } from '../src/crypto/engine.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
 import type { Asker } from '../src/keying/asks.ts';
+import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import type { Demand } from '../src/keying/demands.ts';
 import type { Details } from '../src/keying/events.ts';
 import type { Instant, RandomBytes } from '../src/machine.ts';
@@ -55,7 +56,9 @@ export interface Host {
   /** Asks for a ticket, answered by `ticketArrived`. */
   askTicket(transaction: Transaction, fresh: boolean): void;
   /** Asks the datapath for an SPI, answered by `spiArrived`. */
-  askSpi(asker: Transaction | Answer, role: 'request' | 'response', mode: Mode, reqid: number): void;
+  askSpi(asker: Transaction | Answer, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void;
+  /** Where a new pair of this policy ends, given where its keys are negotiated. */
+  pathOfPair(policy: ChildPolicy, mode: Mode, talk: Path): Path;
   /** Gives an SPI back that no pair was made of. */
   releaseSpi(spi: number): void;
   /** UPDATE of the inbound SA, and ADD of the outbound one unless it is held back. Ends in `pairInstalled` or `pairRefused`. */

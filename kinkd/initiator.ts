@@ -89,7 +89,7 @@ export function ticketArrived(transaction: Transaction, credential: Credential |
   const policy = host.peers.child(work.demand.policy.name);
   if (policy === undefined) return failTransaction(transaction, 'its selector is no longer configured');
   transaction.stage = 'spi';
-  host.askSpi(transaction, 'request', policy.policy.mode, policy.reqid);
+  host.askSpi(transaction, 'request', policy, policy.policy.mode);
 }
 
 /** All transmissions of a command take at most this: its ticket must live as long (RFC 4430 §9). */
@@ -307,12 +307,15 @@ export function transactionDue(transaction: Transaction): void {
     association.report('peer-silent', `${why} (${work.kind.toUpperCase()})`);
     return failTransaction(transaction, why);
   }
-  host.count('commands-repeated');
+  repeatCommand(transaction);
+}
+
+/** The command leaves again, with a new authenticator. */
+export function repeatCommand(transaction: Transaction): void {
+  const { association, work, XID } = transaction;
+  association.host.count('commands-repeated');
   transaction.transmit(quickOf(transaction));
-  association.report(
-    'retransmitted',
-    `${work.kind.toUpperCase()} ${transaction.XID} sent again (transmission ${transaction.tries})`,
-  );
+  association.report('retransmitted', `${work.kind.toUpperCase()} ${XID} sent again (transmission ${transaction.tries})`);
 }
 
 const WAITED_FOR = {

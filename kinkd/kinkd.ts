@@ -7,13 +7,16 @@ import { Fault, never } from '../src/errors.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
 import { Acquires } from '../src/keying/acquires.ts';
 import { Adoption } from '../src/keying/adoption.ts';
-import { Asks, type Heard } from '../src/keying/asks.ts';
+import { Asks, dumpedSa, type Heard } from '../src/keying/asks.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import type { Demand } from '../src/keying/demands.ts';
+import type { PairEnds } from '../src/keying/ends.ts';
 import type { Details } from '../src/keying/events.ts';
 import { Failures } from '../src/keying/failures.ts';
 import { addPolicies, deletePolicies, isGenerated } from '../src/keying/generated.ts';
-import type { AskedEnds, Beginner, KeyHost } from '../src/keying/host.ts';
+import type { Scripts } from '../src/keying/hooks.ts';
+import type { AskedEnds, Beginner } from '../src/keying/host.ts';
+import { Migrations, type MovingHost } from '../src/keying/migration.ts';
 import { Replies } from '../src/keying/replies.ts';
 import { Wanted } from '../src/keying/wanted.ts';
 import { earliest, type Instant, type Machine, type RandomBytes } from '../src/machine.ts';
@@ -29,6 +32,8 @@ import { receive } from './exchanges.ts';
 import { Generations } from './generations.ts';
 import { createInstalled, createRefused, rekey, spiForCreate, startCreate, startDelete, transactionDue } from './initiator.ts';
 import { type Accepted, AuthenticatorClock } from './krb5/ap-exchange.ts';
+import { KINK_PORT } from './message.ts';
+import { dropMoved, move } from './moving.ts';
 import type { KinkPair } from './pair.ts';
 import type { Peer, Peers } from './peers.ts';
 import type { KinkdInput, KinkdOutput } from './ports.ts';
@@ -57,7 +62,7 @@ export interface KinkdOptions {
   readonly engine?: Engine;
 }
 
-export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
+export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, MovingHost {
   readonly random: RandomBytes;
   readonly engine: Engine;
   readonly EPOCH: number;
@@ -73,7 +78,8 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
   readonly #associations = new Map<string, Association>();
   readonly #generations: Generations;
   readonly #acquires: Acquires;
-  readonly #adoption: Adoption;
+  readonly adoption: Adoption;
+  readonly migrations: Migrations;
   readonly #tickets: Tickets;
   readonly #replays: Replays;
   #complaints = { second: 0, count: 0 };
@@ -86,9 +92,10 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
     this.asks = new Asks(pid, (output) => this.emit(output));
     this.replies = new Replies((output) => this.emit(output));
     this.wanted = new Wanted(this);
+    this.migrations = new Migrations(this);
     this.#generations = new Generations(this, () => this.associations);
     this.#acquires = new Acquires(this, this.wanted);
-    this.#adoption = new Adoption((sa, drainMs, now) => this.#heard(this.asks.remove(sa, drainMs, now)));
+    this.adoption = new Adoption((sa, drainMs, now) => this.#heard(this.asks.remove(sa, drainMs, now)));
     this.#tickets = new Tickets(this);
     this.#replays = new Replays(this, replays);
   }
@@ -243,10 +250,12 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
           this.#expire(one.message);
           break;
         case 'synchronised':
-          this.#synchronised(one.sas);
+          this.#synchronised(one.sas, one.policies);
+          break;
+        case 'migrate':
+          this.migrations.heard(one.message);
           break;
         case 'moved': // KINK has no NAT traversal
-        case 'migrate':
           break;
         default:
           this.report('datapath-lost', `the datapath did not let us register: ${one.why}`);
@@ -291,8 +300,12 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
   }
 
   /** What the datapath has and what we think it has: strangers are adopted, what is missing is negotiated anew with new keys. */
-  #synchronised(sas: readonly SadbMessage[]): void {
-    const lost = this.#adoption.compare(sas, this.pairs());
+  #synchronised(sas: readonly SadbMessage[], policies: readonly SadbMessage[]): void {
+    this.migrations.synchronise(
+      sas.flatMap((message) => dumpedSa(message) ?? []),
+      policies,
+    );
+    const lost = this.adoption.compare(sas, this.pairs());
     if (lost.length > 0)
       this.report('datapath-restarted', `the datapath has lost ${lost.length} child SAs: they are negotiated anew`, {
         children: lost.length,
@@ -308,7 +321,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
 
   /** SAs of an earlier run are replaced by new ones: as soon as both the DUMP and the configuration are there, whichever came last. */
   #startAdopted(): void {
-    for (const name of this.#adoption.news(this.peers.served)) {
+    for (const name of this.adoption.news(this.peers.served)) {
       this.report('sa-adopted', `SAs of an earlier run serve ${name}; they are kept until new ones carry its traffic`, {
         child: name,
       });
@@ -332,7 +345,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
     const { sa, destination, lifetimeHard, lifetimeCurrent } = message;
     if (sa === undefined || destination === undefined) return;
     const pair = this.#pairOf(sa.spi, destination.address);
-    if (pair === undefined) return this.#adoption.expired(sa.spi);
+    if (pair === undefined) return this.adoption.expired(sa.spi);
     if (lifetimeHard === undefined) return this.#softExpired(pair, lifetimeCurrent);
     if (pair.state !== 'gone') this.guard(pair.association, () => this.#hardExpired(pair));
   }
@@ -362,8 +375,13 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
     this.#tickets.ask(transaction, fresh);
   }
 
-  askSpi(asker: Transaction | Answer, role: 'request' | 'response', mode: Mode, reqid: number): void {
-    this.#heard(this.asks.spi(asker, role, { mode, reqid, path: asker.path }, this.now));
+  pathOfPair(policy: ChildPolicy, mode: Mode, talk: Path): Path {
+    return this.migrations.pathOf(policy, mode, talk, false);
+  }
+
+  askSpi(asker: Transaction | Answer, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void {
+    const path = this.pathOfPair(policy, mode, asker.path);
+    this.#heard(this.asks.spi(asker, role, { mode, reqid: policy.reqid, path }, this.now));
   }
 
   releaseSpi(spi: number): void {
@@ -403,6 +421,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
   #commit(generation: number): void {
     if (!this.#generations.commit(generation)) return;
     this.#replays.configure(this.peers.config.kerberos.clockSkew);
+    this.migrations.configured();
     this.wanted.resumeAll();
     if (!this.asks.up) return;
     this.#startAdopted();
@@ -424,14 +443,34 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
     const refuse = (why: string) => this.failed(demand, why);
     const peer = this.peers.byName(policy.remote);
     if (peer === undefined) return refuse(`remote ${policy.remote} has no kink block that acceptable_kmp names`);
-    const remote = this.peers.remoteEndpoint(peer, policy, asked?.remote);
+    const moved = asked?.km ?? this.migrations.keyManagementOf(policy);
+    const configured = this.peers.remoteEndpoint(peer, policy, asked?.remote);
+    const remote = moved === undefined ? configured : { address: moved.remote, port: configured?.port ?? KINK_PORT };
     if (remote === undefined) return refuse(`remote ${peer.name} has no address to begin with: write one in peers_ipaddr`);
-    const local = this.peers.localEndpoint(remote.address, policy, asked?.local, this.local);
+    const local =
+      moved === undefined
+        ? this.peers.localEndpoint(remote.address, policy, asked?.local, this.local)
+        : this.peers.endpointAt(moved.local);
     if (local === undefined)
       return refuse(`no address of ours to reach ${remote.address} from: write one in interface { kink } or my_sa_ipaddr`);
     const path: Path = { local, remote, encapsulated: false };
     const association = this.associationOf(peer, path);
     this.guard(association, () => startCreate(association, path, demand));
+  }
+
+  scriptsOf({ remote }: ChildPolicy): Scripts | undefined {
+    return this.peers.byName(remote)?.kink.scripts;
+  }
+
+  moveKeyManagement({ remote }: ChildPolicy, from: PairEnds, to: PairEnds): void {
+    const association = this.#associations.get(remote);
+    if (association !== undefined) this.guard(association, () => move(association, from, to));
+  }
+
+  dropKeyManagement(policy: ChildPolicy, from: PairEnds): void {
+    const association = this.#associations.get(policy.remote);
+    const to = this.migrations.keyManagementOf(policy) ?? from;
+    if (association !== undefined) this.guard(association, () => dropMoved(association, from, to));
   }
 
   satisfied(demand: Demand, pair: KinkPair): void {
@@ -447,7 +486,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, KeyHost {
   }
 
   carried(pair: KinkPair): void {
-    this.#adoption.carried(pair, this.now);
+    this.adoption.carried(pair, this.now);
   }
 
   pairGone(pair: KinkPair, why: string, wanted: boolean): void {

@@ -17,7 +17,7 @@ export class KinkPair extends SaPair {
   readonly association: Association;
   readonly choice: KinkChoice;
   /** Where messages about it go; `path` is where its packets do. */
-  readonly talk: Path;
+  talk: Path;
   /** The pair that it was made to replace. */
   readonly replaces: KinkPair | undefined;
   /** When a pair that another took the place of is to be deleted by us, `mono`. */
@@ -40,7 +40,8 @@ export class KinkPair extends SaPair {
       replayWindow: choice.alternative.ipsec.replayWindow,
     };
     const algorithms = { ...choice.suite, extendedSequence: false };
-    const path = choice.encapsulated ? encapsulatedPath(talk, association) : talk;
+    const ends = association.host.pathOfPair(agreed.policy, choice.mode, talk);
+    const path = choice.encapsulated ? encapsulatedPath(ends, association) : ends;
     super({ ...agreed, ipsec }, algorithms, path, choice.encapsulated, now.mono, random(1)[0]! / 255);
     this.association = association;
     this.talk = talk;

@@ -93,7 +93,12 @@ export class Peers {
   ): Endpoint | undefined {
     const { kink } = this.config.interface;
     const address = localAddress(remote, child, asked, local, kink);
-    return address === undefined ? undefined : { address, port: listeningPort(address, kink, KINK_PORT) };
+    return address === undefined ? undefined : this.endpointAt(address);
+  }
+
+  /** Where we listen at an address of ours. */
+  endpointAt(address: IpAddress): Endpoint {
+    return { address, port: listeningPort(address, this.config.interface.kink, KINK_PORT) };
   }
 }
 

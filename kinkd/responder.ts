@@ -87,7 +87,7 @@ function plan(answer: Answer): void {
 
 function askNext(answer: Answer): void {
   const { choice, policy } = answer.grants[answer.spis.length]!;
-  answer.association.host.askSpi(answer, 'response', choice.mode, policy.reqid);
+  answer.association.host.askSpi(answer, 'response', policy, choice.mode);
 }
 
 /** The datapath's answer to `askSpi`. */

@@ -67,7 +67,8 @@ export interface Outstanding extends AuthenticatorTime {
 export class Transaction implements Asker {
   readonly association: Association;
   readonly XID: number;
-  readonly path: Path;
+  /** Where it is sent; it moves with the two ends (MIGRATE). */
+  path: Path;
   readonly work: Work;
   readonly since: number;
   stage: TransactionStage = 'ticket';

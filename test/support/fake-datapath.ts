@@ -24,7 +24,8 @@ export interface FakeSa {
 }
 
 export class FakeDatapath {
-  readonly address: string;
+  /** Where its inbound SAs end; a test that moves a node says so here. */
+  address: string;
   readonly larval = new Map<number, SadbMessage>();
   readonly sas = new Map<number, FakeSa>();
   /** Outbound SAs live under the peer's SPIs: a map of their own. */
