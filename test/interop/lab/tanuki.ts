@@ -62,6 +62,8 @@ export type TanukiScenario = {
   /** Local IKE addresses, else the word `MY_IP`. */
   readonly ike?: readonly string[];
   readonly logLevel?: 'debug' | 'info';
+  /** The policy file as it is, for what the words below do not say. */
+  readonly text?: string;
   readonly remotes: readonly TanukiRemote[];
   readonly policies: readonly TanukiPolicy[];
 };
@@ -178,7 +180,7 @@ export class Tanuki {
   /** Writes the policy file and the key files, mode 0600. `reload` makes a running suite take it. */
   write(scenario: TanukiScenario): void {
     for (const { name, psk } of scenario.remotes) writePrivate(join(this.dir, `${name}.psk`), psk);
-    writePrivate(this.file, policyFile(this.dir, scenario));
+    writePrivate(this.file, scenario.text ?? policyFile(this.dir, scenario));
   }
 
   /** Starts it and waits (15 s) until all daemons answer and the datapath has a policy of each direction. */
@@ -242,13 +244,13 @@ export class Tanuki {
   }
 
   /** SIGKILL for one daemon, by the pid that `status` gives. */
-  async killDaemon(name: 'datapath' | 'spmd' | 'iked'): Promise<void> {
+  async killDaemon(name: 'datapath' | 'spmd' | 'iked' | 'kinkd'): Promise<void> {
     const pid = (await this.status()).daemons.find((daemon) => daemon.name === name)?.pid;
     if (pid === undefined) throw new Error(`status gives no pid for ${name}`);
     process.kill(pid, 'SIGKILL');
   }
   /** Waits until a daemon that was killed runs again and answers. */
-  async restarted(name: 'datapath' | 'spmd' | 'iked', seconds = 10): Promise<void> {
+  async restarted(name: 'datapath' | 'spmd' | 'iked' | 'kinkd', seconds = 10): Promise<void> {
     await waitUntil(
       async () =>
         (await this.status().catch(() => undefined))?.daemons.some(
