@@ -20,6 +20,7 @@ export function isRekeyable(pair: QuickModePair): boolean {
 
 /** The peer has the pair: the outbound SA that was held back is installed now. */
 export function activate(pair: QuickModePair): void {
+  pair.outboundAt = undefined;
   if (pair.outboundState !== 'held') return;
   pair.isakmp.host.installOutbound(pair);
 }

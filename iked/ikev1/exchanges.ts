@@ -33,6 +33,8 @@ import { Turn } from './turn.ts';
 
 /** Quick Modes of the peer's that wait for an SPI; more are not kept, and come again. */
 const MOST_PARKED = 16;
+/** How long message 3 of a rekey has for its way before our ESP follows it. Milliseconds. */
+const MESSAGE_3_MS = 1_000;
 /** SPIs of a peer's DELETE that are kept until message 2 has come. */
 const MOST_UNKNOWN = 16;
 
@@ -378,6 +380,7 @@ export function childInstalled(pair: QuickModePair): void {
     }
     sa.transmit(next, sa.path);
     if (exchange.initiator && exchange.deleted.includes(pair.spiOut)) return dropPair(pair, 'the peer deleted it', false);
+    if (exchange.initiator && pair.outboundState === 'held') pair.outboundAt = sa.host.now.mono + MESSAGE_3_MS;
   }
   if (pair.outboundState !== 'installed') return;
   if (pair.state === 'installing') pair.state = 'installed';

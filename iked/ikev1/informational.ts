@@ -151,7 +151,9 @@ export function repeatFarewells(sa: IsakmpSa): void {
       continue;
     }
     sa.farewells.splice(sa.farewells.indexOf(farewell), 1);
-    if (farewell.spis === undefined && sa.state.name === 'closing') return closeIsakmpSa(sa, sa.state.why, false, 'with it');
+    if (farewell.spis !== undefined || sa.state.name !== 'closing') continue;
+    // One that was replaced may have finished a Quick Mode since: that pair is not what ends.
+    return closeIsakmpSa(sa, sa.state.why, false, sa.ending ? 'with it' : 'to another');
   }
 }
 

@@ -422,7 +422,16 @@ export class IsakmpSa {
     const tasks = this.tasks.filter((task) => this.mayBegin(task)).map((task) => task.after ?? 0);
     const quickModes = [...this.quickModes.values()].map(({ turn }) => turn.deadline);
     const farewells = this.farewells.map(({ turn }) => turn.deadline);
-    return earliest(this.timers.next(), this.turn.deadline, this.probing?.deadline, ...tasks, ...quickModes, ...farewells);
+    const held = this.children.map((pair) => pair.outboundAt);
+    return earliest(
+      this.timers.next(),
+      this.turn.deadline,
+      this.probing?.deadline,
+      ...tasks,
+      ...quickModes,
+      ...farewells,
+      ...held,
+    );
   }
 
   /** Reports with its name and peer. */

@@ -26,7 +26,7 @@ import type { IpAddress, Path } from '../../src/net/address.ts';
 import type { IsakmpSa, Task } from './isakmp-sa.ts';
 import { HASH_1, HASH_2, HASH_3, keymatPrf } from './keys.ts';
 import { EXCHANGE, type OpenedMessage, octetsAfterHash } from './message.ts';
-import { QuickModePair } from './pair.ts';
+import { QuickModePair, twinsOf } from './pair.ts';
 import { checkAnswered, choosePolicy, type QuickModeChoice, termsFor, trafficFor } from './quick-mode-choice.ts';
 import { checkRules } from './rules.ts';
 import { Turn } from './turn.ts';
@@ -149,7 +149,10 @@ export function concludeQuickMode(sa: IsakmpSa, exchange: QuickMode, offered: Of
   g_qm_xy?.wipe();
   const next = seal(sa, exchange, HASH_3(sa.prf, sa.keys.SKEYID_a, exchange.messageId, Ni_b, Nr_b), []);
   exchange.step = { name: 'installing', pair, next };
-  sa.host.install(pair, true);
+  // The responder may take ESP from message 3 on, which our own ESP must not overtake: what is replaced carries the traffic until then.
+  const carried = twinsOf(pair).some((twin) => twin.confirmed && !twin.superseded);
+  if (carried) pair.outboundState = 'held';
+  sa.host.install(pair, !carried);
   return pair;
 }
 

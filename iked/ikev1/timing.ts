@@ -2,7 +2,7 @@
 
 import { KEEPALIVE_MS } from '../natt.ts';
 import { probe } from './dpd.ts';
-import { closeIsakmpSa, failIsakmpSa } from './endings.ts';
+import { activate, closeIsakmpSa, failIsakmpSa } from './endings.ts';
 import { giveUp } from './exchanges.ts';
 import { repeatFarewells } from './informational.ts';
 import type { IsakmpSa } from './isakmp-sa.ts';
@@ -25,6 +25,7 @@ export function passTime(sa: IsakmpSa): void {
   if (!sa.closed) repeatFarewells(sa);
   if (!sa.closed) probe(sa);
   if (sa.closed) return;
+  for (const pair of [...sa.children]) if (pair.outboundAt !== undefined && pair.outboundAt <= mono) activate(pair);
   for (const name of timers.takeDue(mono)) {
     switch (name) {
       case 'negotiation':

@@ -186,6 +186,22 @@ describe('message 3 is lost', () => {
   });
 });
 
+test('a responder may take ESP from message 3 on: the initiator of a rekey gives that a second of its own before its ESP follows', () => {
+  const { a, b, net } = pairV1();
+  a.initiate();
+  net.run();
+  const sending = () => a.datapath.outboundFor(1)!.spi;
+  const old = sending();
+  rekeyChild(a);
+  net.run(900);
+  expect([sending(), b.datapath.outboundFor(1)!.spi]).toEqual([old, Math.max(...a.datapath.sas.keys())]);
+  net.run(200);
+  expect(sending()).toBe(Math.max(...b.datapath.sas.keys()));
+  expect(sending()).not.toBe(old);
+  net.run(10_000);
+  up(a, b);
+});
+
 describe('proposal_check', () => {
   const lifetime = (seconds: number) => ({ lifetimeTime: seconds * 1000 });
   const run = (check: 'obey' | 'strict' | 'claim' | 'exact', offered: number, own: number) => {

@@ -9,18 +9,27 @@ import { connectPfkey, IpAddress, movesOf, type PfkeyConnection } from '../../sr
 import { type Family, namespacesMissing } from './lab/namespaces.ts';
 import { isOf, leftovers, type Node, rekeyOnce, tanukiNode } from './lab/nodes.ts';
 import { waitUntil } from './lab/process.ts';
+import { closeAll } from './lab/proofs.ts';
 import { GATEWAY, PLACES, type Place, Roaming } from './lab/roaming.ts';
 import { skipNote } from './lab/skip.ts';
-import { Tanuki, type TanukiScenario, tanukiMissing } from './lab/tanuki.ts';
+import { Tanuki, type TanukiRemote, type TanukiScenario, tanukiMissing } from './lab/tanuki.ts';
 import { Pinger, startBulk } from './lab/traffic.ts';
 
 const missing = namespacesMissing() ?? tanukiMissing();
 const why = skipNote('a node that moves', missing);
 
-type Row = { readonly protocol: 'IKEv2'; readonly outer: Family; readonly rekeys: readonly ('child' | 'ike')[] };
+type Row = {
+  readonly protocol: 'IKEv2' | 'IKEv1';
+  readonly outer: Family;
+  readonly remote: Pick<TanukiRemote, 'kmp' | 'encryption' | 'integrity' | 'prf' | 'group'>;
+  readonly rekeys: readonly ('child' | 'ike')[];
+};
+const IKEV2 = { encryption: 'aes256_gcm_16', prf: 'hmac_sha2_256', group: 'x25519' };
+const IKEV1 = { kmp: 'ikev1', encryption: 'aes256_cbc', integrity: 'sha2_256', group: 'ecp256' } as const;
 const ROWS: readonly Row[] = [
-  { protocol: 'IKEv2', outer: 'v4', rekeys: ['child', 'ike'] },
-  { protocol: 'IKEv2', outer: 'v6', rekeys: ['child', 'ike'] },
+  { protocol: 'IKEv2', outer: 'v4', remote: IKEV2, rekeys: ['child', 'ike'] },
+  { protocol: 'IKEv2', outer: 'v6', remote: IKEV2, rekeys: ['child', 'ike'] },
+  { protocol: 'IKEv1', outer: 'v4', remote: IKEV1, rekeys: ['child', 'ike'] },
 ];
 
 const REQID = 77;
@@ -41,9 +50,7 @@ for (const row of ROWS) {
       await mn.initiate('net4');
     });
     afterAll(async () => {
-      const ends = await Promise.allSettled([mn?.stop(), gw?.stop()]);
-      await roaming?.close();
-      for (const end of ends) if (end.status === 'rejected') throw end.reason;
+      await closeAll(roaming, mn, gw);
     });
 
     test('two movements under traffic: back within 1 s, nothing negotiated anew, counters go on; then rekeying at the new place', async () => {
@@ -140,7 +147,7 @@ async function tell(client: PfkeyConnection, from: string, to: string): Promise<
 }
 
 /** The policy's ends are literal: where the mobile node is when it starts. */
-function scenario({ outer }: Row, { mn, gw }: Roaming, at: 'mn' | 'gw'): TanukiScenario {
+function scenario({ outer, remote }: Row, { mn, gw }: Roaming, at: 'mn' | 'gw'): TanukiScenario {
   const [here, there] = at === 'mn' ? [mn, gw] : [gw, mn];
   const ends = { mn: PLACES.first.address[outer], gw: GATEWAY[outer] };
   const [local, peer] = at === 'mn' ? [ends.mn, ends.gw] : [ends.gw, ends.mn];
@@ -152,9 +159,7 @@ function scenario({ outer }: Row, { mn, gw }: Roaming, at: 'mn' | 'gw'): TanukiS
         myId: `fqdn ${at}.example`,
         peersId: `fqdn ${at === 'mn' ? 'gw' : 'mn'}.example`,
         psk: 'a key of the tests, known to everyone',
-        encryption: 'aes256_gcm_16',
-        prf: 'hmac_sha2_256',
-        group: 'x25519',
+        ...remote,
       },
     ],
     policies: [

@@ -5,15 +5,15 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ClearTextWatch } from './lab/capture.ts';
-import { Charon, type CharonChildSa } from './lab/charon.ts';
+import { Charon } from './lab/charon.ts';
 import { type Family, Lab, namespacesMissing } from './lab/namespaces.ts';
-import { charonNode, isOf, leftovers, type Node, rekeyOnce, tanukiNode } from './lab/nodes.ts';
+import { charonNode, isOf, type Node, tanukiNode } from './lab/nodes.ts';
 import { waitUntil } from './lab/process.ts';
+import { closeAll, one, proveRekeys, proveTraffic } from './lab/proofs.ts';
 import { skipNote } from './lab/skip.ts';
 import { charonSide, type Pair, SUITES, tanukiSide } from './lab/suites.ts';
 import { Tanuki, tanukiMissing } from './lab/tanuki.ts';
-import { bulk, type Counters, idleCounters, Pinger, type PingResult, ping, startBulk } from './lab/traffic.ts';
+import { Pinger, ping } from './lab/traffic.ts';
 import { UmlCharon, UmlGuest, umlMissing } from './lab/uml.ts';
 
 const missing = namespacesMissing('charon-systemd', 'swanctl', 'tcpdump') ?? tanukiMissing();
@@ -21,7 +21,6 @@ const why = skipNote('the spine', missing);
 const missingGuest = missing ?? umlMissing();
 const whyNoGuest = skipNote('the spine with a real kernel', missingGuest);
 const FAMILIES: readonly Family[] = ['v4', 'v6'];
-const childName = (inner: Family) => (inner === 'v4' ? 'net4' : 'net6');
 
 describe.skipIf(missing !== undefined)(`traffic with charon in two namespaces${why}`, () => {
   for (const suite of SUITES) {
@@ -40,26 +39,8 @@ describe.skipIf(missing !== undefined)(`traffic with charon in two namespaces${w
           afterAll(() => closeAll(lab, tanuki));
 
           for (const inner of FAMILIES) {
-            const name = childName(inner);
             test(`inner ${inner}: ping, bulk both ways, equal counts`, async () => {
-              const from = lab.a.addresses.inner[inner];
-              const to = lab.b.addresses.inner[inner];
-              const watch = await ClearTextWatch.start(lab.b, 'eth0');
-              await (role === 'initiator' ? tanuki : charon).initiate(name);
-              const ours = async () => one(await tanuki.children(), ({ selector }) => isOf(selector, name));
-              const theirs = async () => one(await charon.children(), (child) => child.name === name);
-              await waitUntil(async () => (await ours()) && (await theirs()), 10, `${name} is up on both sides`);
-
-              expect(await ping(lab.a, to, 5, { from })).toMatchObject({ sent: 5, lost: [] });
-              expect(await ping(lab.b, from, 5, { from: to })).toMatchObject({ sent: 5, lost: [] });
-              expect(await bulk(lab.a, lab.b, { from, to, octets: 8 << 20 })).toMatchObject({ intact: true });
-              expect(await bulk(lab.b, lab.a, { from: to, to: from, octets: 8 << 20 })).toMatchObject({ intact: true });
-
-              expect(await watch.stop()).toEqual([]);
-              const counted = await idleCounters(counters(ours), counters(theirs));
-              expect(counted.one.bytesOut).toBeGreaterThan(8 << 20);
-              expect([counted.one.bytesOut, counted.one.packetsOut]).toEqual([counted.other.bytesIn, counted.other.packetsIn]);
-              expect([counted.one.bytesIn, counted.one.packetsIn]).toEqual([counted.other.bytesOut, counted.other.packetsOut]);
+              await proveTraffic({ lab, tanuki, charon, inner, initiator: role === 'initiator' ? tanuki : charon });
             });
           }
         });
@@ -152,23 +133,9 @@ describe.skipIf(missing !== undefined)(`rekeying under traffic${why}`, () => {
 
       for (const by of ['ours', 'theirs', 'both at once'] as const) {
         test(`20 child and 5 IKE rekeys begun by ${by}: no ping lost, the transfer completes, no SA left over`, async () => {
-          const [from, to] = [lab.a.addresses.inner.v4, lab.b.addresses.inner.v4];
+          const rounds = Array.from({ length: 25 }, (_, i) => ((i + 1) % 5 === 0 ? 'ike' : 'child'));
           const { ours, theirs } = nodes;
-          const pinger = new Pinger(lab.a, to, { from });
-          const moving = await startBulk(lab.a, lab.b, { from, to, octets: 500e6, mbitPerSecond: 100 });
-          await pinger.answered(3, 10);
-          for (let round = 1; round <= 25; round++) {
-            const what = round % 5 === 0 ? 'ike' : 'child';
-            await rekeyOnce(what, by === 'both at once' ? [ours, theirs] : [by === 'ours' ? ours : theirs], ours, theirs);
-            await pinger.answered(3, 5);
-          }
-          expect(await moving.result).toMatchObject({ intact: true });
-          const pings = await pinger.stop();
-          expect(pings).toMatchObject({ lost: [], duplicates: 0 } satisfies Partial<PingResult>);
-          expect(pings.sent).toBeGreaterThan(100);
-          const clean = { ike: 1, children: 1 };
-          expect(await leftovers(ours, theirs)).toEqual({ ours: clean, theirs: clean });
-          expect(await ours.ikeSpis()).toEqual(await theirs.ikeSpis());
+          await proveRekeys({ lab, ours, theirs, by: by === 'both at once' ? [ours, theirs] : [nodes[by]], rounds });
         }, 240_000);
       }
     });
@@ -273,24 +240,3 @@ describe.skipIf(missing !== undefined)(`crashes${why}`, () => {
     }
   });
 });
-
-/** The only element that fits, or undefined where there is none or more than one. */
-function one<T>(list: readonly T[], fits: (element: T) => boolean): T | undefined {
-  const found = list.filter(fits);
-  return found.length === 1 ? found[0] : undefined;
-}
-
-function counters(of: () => Promise<Counters | CharonChildSa | undefined>): () => Promise<Counters> {
-  return async () => {
-    const found = await of();
-    if (!found) throw new Error('expected one installed child SA, found none or several');
-    return found;
-  };
-}
-
-/** Stops the suites and closes the lab in any case; what a suite says about its end is thrown afterwards. */
-async function closeAll(lab: Lab | undefined, ...tanukis: readonly (Tanuki | undefined)[]): Promise<void> {
-  const ends = await Promise.allSettled(tanukis.map((tanuki) => tanuki?.stop()));
-  await lab?.close();
-  for (const end of ends) if (end.status === 'rejected') throw end.reason;
-}

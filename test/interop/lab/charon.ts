@@ -34,6 +34,8 @@ export type CharonConnection = {
   readonly ike: string;
   readonly children: readonly CharonChild[];
   readonly dpdSeconds?: number;
+  /** IKEv1: how long without an answer the peer counts as alive. */
+  readonly dpdTimeoutSeconds?: number;
   readonly rekeySeconds?: number;
   readonly encap?: boolean;
   readonly mobike?: boolean;
@@ -146,6 +148,7 @@ export function swanctlConf(connections: readonly CharonConnection[]): string {
     rekey_time = ${c.rekeySeconds ?? 0}
     rand_time = 0
     dpd_delay = ${c.dpdSeconds ?? 0}
+    dpd_timeout = ${c.dpdTimeoutSeconds ?? 0}
     encap = ${c.encap ? 'yes' : 'no'}
     mobike = ${c.mobike ? 'yes' : 'no'}
     unique = ${c.unique ?? 'replace'}

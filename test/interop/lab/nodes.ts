@@ -19,10 +19,15 @@ export const tanukiNode = (tanuki: Tanuki): Node => ({
   rekey: (what) => tanuki.rekey('net4', what),
   childSpis: async () =>
     (await tanuki.children()).filter(({ selector }) => isOf(selector, 'net4')).map(({ spiIn, spiOut }) => `${spiIn}/${spiOut}`),
-  ikeSpis: async () => (await tanuki.ikeSas()).map(({ name }) => name.replace(/^v[12]:/, '')),
+  ikeSpis: async () => (await tanuki.ikeSas()).map(({ name }) => name.replace(/^v\d:/, '')),
   settled: async () => {
     const { ikeSas, childSas } = await tanuki.status();
-    return ikeSas.every(({ state }) => state === 'established') && childSas.every(({ state }) => state === 'installed');
+    // IKEv1 leaves what was replaced for a while, with nothing under way.
+    const replaced = (ike: string, state: string) => ike.startsWith('v1:') && (state === 'replaced' || state === 'rekeyed');
+    return (
+      ikeSas.every(({ name, state }) => state === 'established' || replaced(name, state)) &&
+      childSas.every(({ ikeSa, state }) => state === 'installed' || replaced(ikeSa, state))
+    );
   },
   everything: async () => {
     const { ikeSas, childSas } = await tanuki.status();
@@ -39,7 +44,12 @@ export const charonNode = (charon: Charon): Node => ({
   settled: async () => {
     const sas = await charon.sas();
     const quiet = sas.every(({ state, tasks }) => (state === 'ESTABLISHED' || state === 'REKEYED') && tasks.length === 0);
-    return quiet && sas.flatMap(({ children }) => children).every(({ state }) => state === 'INSTALLED' || state === 'DELETED');
+    return (
+      quiet &&
+      sas
+        .flatMap(({ children }) => children)
+        .every(({ state }) => state === 'INSTALLED' || state === 'REKEYED' || state === 'DELETED')
+    );
   },
   everything: async () => {
     const sas = await charon.sas();

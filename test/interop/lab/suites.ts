@@ -3,7 +3,7 @@ import type { CharonConnection } from './charon.ts';
 import { ADDRESSES, type Family } from './namespaces.ts';
 import type { TanukiPolicy, TanukiRemote, TanukiScenario } from './tanuki.ts';
 
-/** One suite: IKE and ESP, as Tanuki's policy files and swanctl.conf name it, and what charon's lists then show. */
+/** One suite: the version of IKE, IKE and ESP, as Tanuki's policy files and swanctl.conf name it, and what charon's lists then show. */
 export type Suite = {
   readonly name: string;
   readonly remote: Pick<TanukiRemote, 'kmp' | 'encryption' | 'integrity' | 'prf' | 'group' | 'pfs'>;
@@ -36,27 +36,34 @@ export const SUITES: readonly Suite[] = [
   },
 ];
 
-/** The suites of IKEv1's acceptance: two ciphers and two groups for each phase, with perfect forward secrecy and without. */
+/** Those of IKEv1, where PFS is a matter of the proposal: the group of quick mode is the first of phase 1. */
 export const SUITES_V1: readonly Suite[] = [
   {
-    name: 'AES-CBC + SHA2-256 + MODP-2048',
-    remote: { kmp: 'ikev1', encryption: 'aes128_cbc', integrity: 'sha2_256', group: 'modp2048' },
+    name: 'AES-CBC-256 + SHA2-256 + MODP-2048, ESP AES-CBC + SHA2-256',
+    remote: { kmp: 'ikev1', encryption: 'aes256_cbc', integrity: 'sha2_256', group: 'modp2048' },
+    policy: { encryption: 'aes256_cbc', integrity: 'hmac_sha2_256' },
+    ike: 'aes256-sha256-modp2048',
+    esp: 'aes256-sha256',
+  },
+  {
+    name: 'AES-CBC-128 + SHA2-256 + ECP-256, PFS, ESP AES-GCM-16',
+    remote: { kmp: 'ikev1', encryption: 'aes128_cbc', integrity: 'sha2_256', group: 'ecp256', pfs: true },
+    policy: { encryption: 'aes128_gcm_16' },
+    ike: 'aes128-sha256-ecp256',
+    esp: 'aes128gcm16-ecp256',
+  },
+  {
+    name: 'AES-CBC-128 + SHA2-256 + MODP-2048, PFS, ESP AES-CBC + SHA2-256',
+    remote: { kmp: 'ikev1', encryption: 'aes128_cbc', integrity: 'sha2_256', group: 'modp2048', pfs: true },
     policy: { encryption: 'aes128_cbc', integrity: 'hmac_sha2_256' },
     ike: 'aes128-sha256-modp2048',
-    esp: 'aes128-sha256',
+    esp: 'aes128-sha256-modp2048',
   },
   {
-    name: 'AES-CBC + SHA2-256 + P-256, PFS',
-    remote: { kmp: 'ikev1', encryption: 'aes256_cbc', integrity: 'sha2_256', group: 'ecp256', pfs: true },
-    policy: { encryption: 'aes256_cbc', integrity: 'hmac_sha2_256' },
-    ike: 'aes256-sha256-ecp256',
-    esp: 'aes256-sha256-ecp256',
-  },
-  {
-    name: 'AES-GCM in ESP',
-    remote: { kmp: 'ikev1', encryption: 'aes256_cbc', integrity: 'sha2_512', group: 'modp2048' },
+    name: 'AES-CBC-256 + SHA2-256 + ECP-256, ESP AES-GCM-16',
+    remote: { kmp: 'ikev1', encryption: 'aes256_cbc', integrity: 'sha2_256', group: 'ecp256' },
     policy: { encryption: 'aes256_gcm_16' },
-    ike: 'aes256-sha512-modp2048',
+    ike: 'aes256-sha256-ecp256',
     esp: 'aes256gcm16',
   },
 ];
@@ -121,13 +128,15 @@ export function charonSide(pair: Pair, at: 'a' | 'b'): CharonConnection {
   const { local, remote } = ends(pair, at);
   return {
     name: 'peer',
-    version: pair.suite.remote.kmp === 'ikev1' ? 1 : 2,
     local,
     remote,
     localId: local,
     remoteId: remote,
     psk: PSK,
     ike: pair.suite.ike,
+    version: pair.suite.remote.kmp === 'ikev1' ? 1 : 2,
+    ...(pair.dpdSeconds !== undefined &&
+      pair.suite.remote.kmp === 'ikev1' && { dpdSeconds: pair.dpdSeconds, dpdTimeoutSeconds: 3 * pair.dpdSeconds }),
     children: childrenOf(pair).map((name) => {
       const { local: ours, peer } = selectors(pair, at, name);
       return { name, esp: pair.suite.esp, mode: name === 'host' ? 'transport' : 'tunnel', localTs: [ours], remoteTs: [peer] };

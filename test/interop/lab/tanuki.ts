@@ -11,11 +11,11 @@ import { type Program, waitUntil } from './process.ts';
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const CLI = join(ROOT, 'dist/src/cli.js');
 
-/** A peer, in the words of `remote { ikev2 { } }` or `ikev1`. Times are in seconds; what is left out keeps its default. */
+/** A peer, in the words of `remote { ikev2 { } }` or `ikev1 { }`. Times are in seconds; what is left out keeps its default. */
 export type TanukiRemote = {
-  /** `ikev2` unless it is said. */
-  readonly kmp?: 'ikev1' | 'ikev2';
   readonly name: string;
+  /** The protocol (ikev2). */
+  readonly kmp?: 'ikev2' | 'ikev1';
   /** Literal address, `IP_ANY` or `IP_RW`. */
   readonly peer: string;
   /** `TYPE VALUE`, e.g. `ipaddr 192.0.2.1`. */
@@ -25,7 +25,7 @@ export type TanukiRemote = {
   readonly encryption: string;
   /** Not with an AEAD. */
   readonly integrity?: string;
-  /** Not with IKEv1, whose prf is that of its hash. */
+  /** Not with IKEv1. */
   readonly prf?: string;
   readonly group: string;
   readonly dpdSeconds?: number;
@@ -99,6 +99,8 @@ export function policyFile(dir: string, scenario: TanukiScenario): string {
     ...line('kmp_prf_alg', r.prf),
     ...line('kmp_dh_group', r.group),
     ...line('dpd_delay', r.dpdSeconds, ' sec'),
+    ...(r.kmp === 'ikev1' ? line('dpd_retry', r.dpdSeconds, ' sec') : []),
+    ...(r.kmp === 'ikev1' ? line('dpd_maxfail', r.retries) : []),
     ...line('max_retry_to_send', r.retries),
     ...line('interval_to_send', r.retrySeconds, ' sec'),
     ...line('kmp_sa_lifetime_time', r.lifeSeconds, ' sec'),
