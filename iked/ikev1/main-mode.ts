@@ -39,7 +39,7 @@ import {
   suiteText,
 } from './phase-1-proposals.ts';
 import { checkRules } from './rules.ts';
-import { complain } from './strangers.ts';
+import { complain, makeRoom } from './strangers.ts';
 import { announces, vendorId } from './vendor-id.ts';
 
 /** A responder gives up an ISAKMP SA that is not authenticated within this. Milliseconds. */
@@ -199,6 +199,7 @@ function respond(host: Host, { header, payloads }: ReadMessage, bytes: Uint8Arra
   const SA = find(payloads, 'SA')!;
   const { peer, choice } = chooseCandidate(candidates, SA, from);
   const { halfOpenSas, ikeSas } = host.peers.config.interface.limits;
+  makeRoom(host, halfOpenSas);
   const limit = host.table.halfOpen >= halfOpenSas ? 'half_open_sas' : host.table.size >= ikeSas ? 'ike_sas' : undefined;
   if (limit !== undefined) {
     const there = `${host.table.halfOpen} half-open of ${host.table.size} IKE SAs`;

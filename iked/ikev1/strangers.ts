@@ -1,4 +1,4 @@
-/** What is said in the clear to senders that are not proven, or that we do not serve: few words, seldom (RFC 2409 §5.7, RFC 2408 §3.14). */
+/** What is said in the clear to senders that are not proven, or that we do not serve, and what is kept of them: few words, seldom, and little (RFC 2409 §5.7, RFC 2408 §3.14). */
 
 import { readU32be } from '../../src/bytes/bytes.ts';
 import { PeerError } from '../../src/errors.ts';
@@ -34,6 +34,22 @@ export function complain(host: Host, { CKY_I, CKY_R }: Header, path: Path, error
   };
   host.report('ladder', ladder(message, false), { peer: showEndpoint(path.remote), direction: 'out', id: message.messageId, sa });
   host.emit({ kind: 'send', path, bytes: writeMessage(message) });
+}
+
+/**
+ * IKEv1 has no cookie that nothing need be kept for, so whoever sends message 1 from addresses that are not his could keep everybody out, of
+ * IKEv2 too, for as long as they are waited for. Those that have not shown theirs, by message 3, get half of the places, and the oldest of them
+ * makes room: it has cost no arithmetic.
+ */
+export function makeRoom(host: Host, halfOpenSas: number): void {
+  const unseen = host.table.all().filter((sa): sa is IsakmpSa => sa.version === 1 && sa.state.name === 'awaiting-message-3');
+  const [oldest] = unseen;
+  if (oldest === undefined || (host.table.halfOpen < halfOpenSas && unseen.length < halfOpenSas / 2)) return;
+  host.count('half-open-dropped');
+  host.table.forget(oldest);
+  oldest.wipe();
+  oldest.state = { name: 'closed', why: 'another one begins, and half_open_sas are half open' };
+  oldest.clearTimers();
 }
 
 /** Whoever sent it: a refusal in the clear is told if nothing better follows, and makes us give up sooner. Anything else is ignored. */
