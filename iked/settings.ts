@@ -1,7 +1,7 @@
 /** What iked refuses in a configuration before it takes effect: what it could never negotiate with. */
 
-import { phase1Terms } from './ikev1/main-mode.ts';
 import { suitesOf } from './ikev1/phase-1-proposals.ts';
+import { phase1Terms } from './ikev1/proof.ts';
 import { refusePolicy } from './ikev1/quick-mode-choice.ts';
 import { childProposals } from './ikev2/child-sa.ts';
 import { ikeProposals } from './ikev2/ike-sa-init.ts';

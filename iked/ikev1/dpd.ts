@@ -14,13 +14,10 @@ export interface Probing {
   deadline: number;
 }
 
-/** The sequence number of our next question is kept by the last one; the first is random with its high bit clear (§6.2). */
-const sequences = new WeakMap<IsakmpSa, number>();
-
-/** The first question. Anything authentic from the peer ends the probing. */
+/** The first question, whose sequence number is random with its high bit clear (§6.2). Anything authentic from the peer ends the probing. */
 export function beginProbing(sa: IsakmpSa): void {
   if (sa.probing !== undefined || sa.state.name !== 'established') return;
-  const first = sequences.get(sa) ?? readU32be(sa.host.random(4)) & 0x7fffffff;
+  const first = sa.probeSequence ?? readU32be(sa.host.random(4)) & 0x7fffffff;
   sa.probing = { first, next: first, deadline: sa.host.now.mono };
   probe(sa);
 }
@@ -40,8 +37,8 @@ export function probe(sa: IsakmpSa): void {
   const sequence = probing.next;
   probing.next += 1;
   probing.deadline = host.now.mono + dpdRetry;
-  sequences.set(sa, probing.next >>> 0);
-  sa.inform([notify(sa, NOTIFY['R-U-THERE'], u32be(sequence))]);
+  sa.probeSequence = probing.next >>> 0;
+  sa.inform([notify(sa, NOTIFY['R-U-THERE'], u32be(sequence >>> 0))]);
 }
 
 function notify(sa: IsakmpSa, type: number, data: Uint8Array): Payload {

@@ -30,9 +30,8 @@ export function settle(pair: QuickModePair): void {
   if (!pair.announced && !pair.superseded) {
     const replaced = twinsOf(pair).find((other) => other.announced && other.usable && !other.superseded);
     pair.announce(replaced);
-    const { isakmp, agreed } = pair;
-    const demand = agreed.initiator ? { policy: pair.policy } : undefined;
-    if (demand !== undefined) isakmp.host.satisfied(demand, pair);
+    if (pair.demand !== undefined) pair.isakmp.host.satisfied(pair.demand, pair);
+    pair.demand = undefined;
   }
   for (const other of twinsOf(pair)) {
     if (other.superseded || !other.confirmed) continue;
@@ -82,6 +81,8 @@ export function dropPair(pair: QuickModePair, why: string, wanted: boolean): voi
     activate(heir);
     if (heir.state === 'replaced') revive(heir);
   }
+  if (pair.demand !== undefined) isakmp.host.failed(pair.demand, why);
+  pair.demand = undefined;
   if (!announced) return;
   pair.renounce(why);
   if (!pair.superseded) isakmp.host.childGone(pair, why, wanted);
@@ -161,8 +162,7 @@ export function closeIsakmpSa(sa: IsakmpSa, why: string, failed: boolean, pairs:
   const announced = sa.authenticated && sa.state.name !== 'rekeyed';
   const successor = pairs === 'to another' ? successorOf(sa) : undefined;
   if (successor !== undefined) {
-    if (successor.state.name === 'rekeyed') successor.state = { name: 'established' };
-    successor.redundant = false;
+    successor.resume();
     inherit(successor, sa);
   }
   sa.ending = true;
@@ -183,6 +183,12 @@ export function failIsakmpSa(sa: IsakmpSa, why: string): void {
   sa.host.table.forget(sa);
   dispose(sa, why);
   sa.host.closed(sa, why, true);
+}
+
+/** A stranger's first message is forgotten without a word. */
+export function giveUpUnproven(sa: IsakmpSa): void {
+  sa.host.table.forget(sa);
+  dispose(sa, 'others came');
 }
 
 /** The peer has begun anew: nothing more is said in this SA, and it goes with its pairs as soon as those of its successor carry the traffic. */

@@ -98,6 +98,8 @@ const MOST_USED_IDS = 8192;
 const REMEMBER_MS = 120_000;
 /** As many Quick Modes are remembered; then the oldest that is over makes room. */
 const MOST_REMEMBERED = 256;
+/** One that serves again is replaced soon. Milliseconds. */
+const RESUMED_MS = 5_000;
 /** Quick Modes of ours under way at once. */
 const MOST_AT_ONCE = 8;
 
@@ -161,6 +163,8 @@ export class IsakmpSa {
   /** The peer's Quick Modes that wait for an SPI, the first of which has asked. */
   parked: ParkedQuickMode[] = [];
   probing: Probing | undefined;
+  /** Of our next R-U-THERE, once there was one. */
+  probeSequence: number | undefined;
   /** Checks of liveness in a row that ESP made needless, and counters that are being asked for. */
   vouched = 0;
   counting: { left: number; moved: boolean } | undefined;
@@ -415,6 +419,18 @@ export class IsakmpSa {
     }
     if (this.deadPeerDetection && ikev1.dpdDelay !== 'infinite') this.timers.set('liveness', mono + ikev1.dpdDelay);
     this.startGrace();
+  }
+
+  /** Another had taken over from it, and is gone before it: it serves again. */
+  resume(): void {
+    this.redundant = false;
+    this.timers.clear('yield');
+    if (this.state.name !== 'rekeyed') return;
+    this.state = { name: 'established' };
+    const { mono } = this.host.now;
+    const delay = this.peer!.ikev1.dpdDelay;
+    if (this.deadPeerDetection && delay !== 'infinite') this.timers.set('liveness', mono + delay);
+    if (this.timers.at('expire') !== undefined) this.timers.set('rekey', mono + RESUMED_MS);
   }
 
   /** When time alone would cause something. */

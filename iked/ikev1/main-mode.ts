@@ -1,7 +1,6 @@
 /** Main Mode with pre-shared keys, both roles (RFC 2409 §5.4), with NAT detection and the move to the encapsulation port (RFC 3947 §3, §4). */
 
 import { equal } from '../../src/bytes/bytes.ts';
-import type { Secret } from '../../src/bytes/secret.ts';
 import type { Ikev1Config } from '../../src/config/config.ts';
 import { checkPublicValue, generate } from '../../src/crypto/dh.ts';
 import { AuthError, PeerError, WireError } from '../../src/errors.ts';
@@ -10,49 +9,23 @@ import { all, find, type Payload, type PayloadOf, payloadBody } from '../../src/
 import { type Path, showEndpoint } from '../../src/net/address.ts';
 import { type Identity, identityOfAddress, showIdentity } from '../auth/identity.ts';
 import type { Demand, Host } from '../host.ts';
-import { detectNat, type EndpointHash, floated, NAT_TEXT, natDetectionPair } from '../natt.ts';
+import { floated } from '../natt.ts';
 import { type PeerV1, refuseIdentity } from '../peers.ts';
-import { failIsakmpSa } from './endings.ts';
+import { failIsakmpSa, giveUpUnproven } from './endings.ts';
 import { IsakmpSa, type State } from './isakmp-sa.ts';
-import {
-  type Exchanged,
-  HASH_I,
-  HASH_R,
-  type IsakmpKeys,
-  isakmpKeys,
-  messageCipher,
-  natDetectionHash,
-  phase1Iv,
-  prfOfSuite,
-  skeyidOfSharedKey,
-  wipeKeys,
-} from './keys.ts';
+import { type Exchanged, HASH_I, HASH_R, phase1Iv } from './keys.ts';
 import { ladder } from './ladder.ts';
-import { type Message, type OpenedMessage, openMessage, type ReadMessage } from './message.ts';
-import {
-  buildPhase1Offer,
-  choosePhase1,
-  concludePhase1,
-  type Phase1Choice,
-  type Phase1Terms,
-  suitesOf,
-  suiteText,
-} from './phase-1-proposals.ts';
+import type { Message, OpenedMessage, ReadMessage } from './message.ts';
+import { natPayloads, noteNat } from './natt.ts';
+import { buildPhase1Offer, concludePhase1 } from './phase-1-proposals.ts';
+import { chooseCandidate, identify, keysFor, phase1Terms, verifyMessage6 } from './proof.ts';
 import { checkRules } from './rules.ts';
 import { complain, makeRoom } from './strangers.ts';
 import { announces, vendorId } from './vendor-id.ts';
 
 /** A responder gives up an ISAKMP SA that is not authenticated within this. Milliseconds. */
 const HALF_OPEN_MS = 30_000;
-/** Remotes whose keys are tried on one message 5: without the right key nobody can read who sent it. */
-const MOST_CANDIDATES = 16;
-
 const NO_COOKIE = new Uint8Array(8);
-
-/** What a remote wants of its ISAKMP SAs. */
-export function phase1Terms({ encr, hash, groups, saLifetime, proposalCheck }: Ikev1Config): Phase1Terms {
-  return { encr, hash, groups, seconds: saLifetime === 'infinite' ? 0 : saLifetime / 1000, check: proposalCheck };
-}
 
 /** What we can do, as vendor IDs: a responder names only what the initiator named. */
 function abilities({ natTraversal, dpd }: Ikev1Config, asked?: readonly Payload[]): Payload[] {
@@ -151,20 +124,9 @@ function hearMessage4(
   ask(sa, [IDii, { type: 'HASH', data: hash }, ...initialContact(sa)], true);
 }
 
-function hearMessage6(
-  sa: IsakmpSa,
-  { SAi_b, exchanged }: State & { name: 'awaiting-message-6' },
-  read: ReadMessage,
-  bytes: Uint8Array,
-): void {
-  const peer = sa.peer!;
-  const message = openProof(read, [peer], () => sa.openPhase1(read));
-  checkRules('Main Mode 6', true, message.payloads);
-  const IDir = find(message.payloads, 'ID')!;
-  const hash = HASH_R(sa.prf, sa.keys.SKEYID, exchanged, SAi_b, payloadBody(IDir));
-  if (!equal(hash, find(message.payloads, 'HASH')!.data)) throw new AuthError(otherKey([peer]));
-  const peerId = { idType: IDir.idType, data: IDir.data };
-  const refusal = refuseIdentity(peer, peerId, sa.path.remote.address);
+function hearMessage6(sa: IsakmpSa, state: State & { name: 'awaiting-message-6' }, read: ReadMessage, bytes: Uint8Array): void {
+  const { message, peerId } = verifyMessage6(sa, state, read);
+  const refusal = refuseIdentity(sa.peer!, peerId, sa.path.remote.address);
   if (refusal !== undefined) return failIsakmpSa(sa, refusal);
 
   sa.acceptPhase1(message);
@@ -198,6 +160,7 @@ function respond(host: Host, { header, payloads }: ReadMessage, bytes: Uint8Arra
   const candidates = host.peersAtV1(path.remote.address);
   const SA = find(payloads, 'SA')!;
   const { peer, choice } = chooseCandidate(candidates, SA, from);
+  makeRoom(host);
   const { halfOpenSas, ikeSas } = host.peers.config.interface.limits;
   makeRoom(host, halfOpenSas);
   const limit = host.table.halfOpen >= halfOpenSas ? 'half_open_sas' : host.table.size >= ikeSas ? 'ike_sas' : undefined;
@@ -211,7 +174,7 @@ function respond(host: Host, { header, payloads }: ReadMessage, bytes: Uint8Arra
     CKY_I: header.CKY_I,
     CKY_R: host.newSpi(),
     path,
-    candidates,
+    candidates: [peer, ...candidates.filter((other) => other !== peer)],
     state: { name: 'awaiting-message-3', SAi_b: payloadBody(SA), choice },
     initRequest: { bytes, from: path.remote },
   });
@@ -221,32 +184,25 @@ function respond(host: Host, { header, payloads }: ReadMessage, bytes: Uint8Arra
   answer(sa, bytes, [choice.answer, ...abilities(peer.ikev1, payloads)], false, path);
 }
 
+/**
+ * Message 1 may come from any address, and IKEv1 must keep what was offered until message 3 proves it (RFC 2408 §2.5.3 could not be more
+ * sparing: SAi_b is hashed in the end). So that a flood of them shuts nobody out, the oldest that is not proven makes room.
+ */
+function makeRoom(host: Host): void {
+  const { table, peers } = host;
+  if (table.halfOpen < peers.config.interface.limits.halfOpenSas) return;
+  const oldest = table.all().find((sa) => sa.state.name === 'awaiting-message-3');
+  if (oldest?.version !== 1) return;
+  host.count('half-open-given-up');
+  giveUpUnproven(oldest);
+}
+
 /** A message of the responder's, which repeats it only where the initiator repeats its own: nobody is sent more than he sends before he is proven. */
 function answer(sa: IsakmpSa, bytes: Uint8Array, payloads: readonly Payload[], encrypted: boolean, path: Path): void {
   const said = sa.writePhase1(payloads, encrypted);
   sa.turn.hear(bytes);
   sa.turn.answer(said);
   sa.transmit(said, path);
-}
-
-function chooseCandidate(
-  candidates: readonly PeerV1[],
-  SA: PayloadOf<'SA'>,
-  from: string,
-): { peer: PeerV1; choice: Phase1Choice } {
-  const reasons: string[] = [];
-  for (const peer of candidates) {
-    try {
-      return { peer, choice: choosePhase1(phase1Terms(peer.ikev1), SA) };
-    } catch (error) {
-      if (!(error instanceof PeerError) || error.notify !== 'NO-PROPOSAL-CHOSEN') throw error;
-      reasons.push(`remote ${peer.name}: ${error.message}`);
-    }
-  }
-  throw new PeerError(
-    'NO-PROPOSAL-CHOSEN',
-    `Main Mode of ${from}: ${reasons.join('; ')}: make kmp_enc_alg, kmp_hash_alg or kmp_dh_group have something in common`,
-  );
 }
 
 /** Message 4: HDR, KE, Nr, [NAT-D, NAT-D]. */
@@ -296,7 +252,8 @@ function hearMessage5(
   path: Path,
 ): void {
   const { SAi_b, exchanged, choice } = state;
-  const { peer, peerId, message, keys } = identify(sa, state, read, path);
+  const candidates = sa.host.peersAtV1(path.remote.address);
+  const { peer, peerId, message, keys } = identify(candidates, path.remote.address, state, read);
   const myId = peer.myId ?? identityOfAddress(path.local.address);
   const IDir = idPayload(myId);
 
@@ -313,65 +270,6 @@ function hearMessage5(
   const hash = HASH_R(sa.prf, sa.keys.SKEYID, exchanged, SAi_b, payloadBody(IDir));
   answer(sa, bytes, [IDir, { type: 'HASH', data: hash }, ...initialContact(sa)], true, path);
   up(sa, hasInitialContact(message));
-}
-
-/**
- * Who the initiator is: the first remote of its address with whose pre-shared key its message opens and whose `peers_id` it says it is, with
- * the keys that follow. Throws AuthError.
- */
-function identify(
-  sa: IsakmpSa,
-  { SAi_b, exchanged, choice, g_xy }: State & { name: 'awaiting-message-5' },
-  read: ReadMessage,
-  path: Path,
-): { peer: PeerV1; peerId: Identity; message: OpenedMessage; keys: IsakmpKeys } {
-  const candidates = sa.host.peersAtV1(path.remote.address).slice(0, MOST_CANDIDATES);
-  const reasons: string[] = [];
-  const unread: PeerV1[] = [];
-  for (const peer of candidates) {
-    const keys = keysFor(peer, choice, exchanged, g_xy);
-    const verified = verifyMessage5(peer, keys, choice, exchanged, SAi_b, read);
-    if (verified === undefined) unread.push(peer);
-    else {
-      const { message, peerId } = verified;
-      const refusal =
-        refuseIdentity(peer, peerId, path.remote.address) ??
-        (acceptsSuite(peer, choice) ? undefined : `remote ${peer.name} does not accept the suite ${suiteText(choice.suite)}`);
-      if (refusal === undefined) return { peer, peerId, message, keys };
-      reasons.push(refusal);
-    }
-    wipeKeys(keys);
-  }
-  if (unread.length > 0) reasons.push(otherKey(unread));
-  throw new AuthError(reasons.join('; ') || `no remote serves ${path.remote.address} any more`);
-}
-
-function verifyMessage5(
-  peer: PeerV1,
-  keys: IsakmpKeys,
-  { suite }: Phase1Choice,
-  exchanged: Exchanged,
-  SAi_b: Uint8Array,
-  read: ReadMessage,
-): { message: OpenedMessage; peerId: Identity } | undefined {
-  try {
-    const { cipher, key } = messageCipher(suite, keys.SKEYID_e);
-    const iv = phase1Iv(suite, exchanged.g_xi, exchanged.g_xr);
-    const message = openProof(read, [peer], () => openMessage(read, cipher, iv));
-    key.wipe();
-    checkRules('Main Mode 5', true, message.payloads);
-    const IDii = find(message.payloads, 'ID')!;
-    const hash = HASH_I(prfOfSuite(suite), keys.SKEYID, exchanged, SAi_b, payloadBody(IDii));
-    if (!equal(hash, find(message.payloads, 'HASH')!.data)) return undefined;
-    return { message, peerId: { idType: IDii.idType, data: IDii.data } };
-  } catch (error) {
-    if (error instanceof PeerError || error instanceof AuthError) return undefined;
-    throw error;
-  }
-}
-
-function acceptsSuite(peer: PeerV1, { suite }: Phase1Choice): boolean {
-  return suitesOf(phase1Terms(peer.ikev1)).some((own) => suiteText(own) === suiteText(suite));
 }
 
 // Both.
@@ -427,35 +325,6 @@ function drop(sa: IsakmpSa, why: string): void {
   sa.report('message-dropped', `a message was ignored: ${why}`);
 }
 
-/** Decrypts message 5 or 6. A wrong key shows in what comes out of it, which is no chain of payloads. */
-function openProof(read: ReadMessage, peers: readonly PeerV1[], open: () => OpenedMessage): OpenedMessage {
-  if (!read.header.encrypted)
-    throw new PeerError('INVALID-FLAGS', 'messages 5 and 6 of Main Mode are encrypted, this one came in the clear');
-  try {
-    return open();
-  } catch (error) {
-    if (!(error instanceof WireError)) throw error;
-    throw new AuthError(otherKey(peers));
-  }
-}
-
-function otherKey(peers: readonly PeerV1[]): string {
-  const names = peers.map(({ name }) => name).join(' or ');
-  return `the peer's proof was made with another pre-shared key than the one of remote ${names}: compare the files of pre_shared_key on both sides`;
-}
-
-function keysFor(
-  { name, psk }: PeerV1,
-  { suite }: Phase1Choice,
-  { CKY_I, CKY_R, Ni_b, Nr_b }: Exchanged,
-  g_xy: Secret,
-): IsakmpKeys {
-  if (psk === undefined) throw new AuthError(`remote ${name} has no pre_shared_key in its ikev1 block: name a key file there`);
-  const prf = prfOfSuite(suite);
-  const SKEYID: Secret = skeyidOfSharedKey(prf, psk, Ni_b, Nr_b);
-  return isakmpKeys(prf, SKEYID, g_xy, CKY_I, CKY_R);
-}
-
 /** With NAT traversal protocol and port are 0 (RFC 3947 §4), which RFC 2407 §4.6.2 allows always. */
 function idPayload({ idType, data }: Identity): PayloadOf<'ID'> {
   return { type: 'ID', idType, protocol: 0, port: 0, data };
@@ -479,35 +348,6 @@ function initialContact(sa: IsakmpSa): Payload[] {
 
 function hasInitialContact({ payloads }: OpenedMessage): boolean {
   return all(payloads, 'Notify').some(({ notify }) => notify === NOTIFY['INITIAL-CONTACT']);
-}
-
-function hashOf(sa: IsakmpSa, { suite }: Phase1Choice): EndpointHash {
-  return ({ address, port }) => natDetectionHash(suite.hash, sa.CKY_I, sa.CKY_R, address.bytes, port);
-}
-
-/** RFC 3947 §3.2: the other end first, then ours. */
-function natPayloads(sa: IsakmpSa, choice: Phase1Choice, { forceEncapsulation }: Ikev1Config, path: Path): Payload[] {
-  if (!sa.natTraversal) return [];
-  const { source, destination } = natDetectionPair(hashOf(sa, choice), path, forceEncapsulation);
-  return [
-    { type: 'NAT-D', data: destination },
-    { type: 'NAT-D', data: source },
-  ];
-}
-
-function noteNat(
-  sa: IsakmpSa,
-  choice: Phase1Choice,
-  { forceEncapsulation }: Ikev1Config,
-  payloads: readonly Payload[],
-  path: Path,
-): void {
-  const [destination, ...sources] = all(payloads, 'NAT-D').map(({ data }) => data);
-  const found =
-    sa.natTraversal && destination !== undefined ? detectNat(hashOf(sa, choice), path, sources, [destination]) : undefined;
-  sa.natTraversal = found !== undefined;
-  sa.nat = found === undefined ? 'none' : found === 'none' && forceEncapsulation ? 'forced' : found;
-  if (sa.nat !== 'none') sa.report('nat-found', NAT_TEXT[sa.nat], { nat: sa.nat });
 }
 
 function up(sa: IsakmpSa, contact: boolean): void {

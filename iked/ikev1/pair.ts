@@ -5,6 +5,7 @@ import { samePair } from '../../src/ipsec/selector-pair.ts';
 import { type Agreement, SaPair } from '../../src/keying/sa-pair.ts';
 import type { Path } from '../../src/net/address.ts';
 import { sameIdentity } from '../auth/identity.ts';
+import type { Demand } from '../host.ts';
 import type { IsakmpSa } from './isakmp-sa.ts';
 
 /** What two ends agreed on, and the nonces of the exchange. */
@@ -17,6 +18,8 @@ export class QuickModePair extends SaPair<QuickModeAgreement> {
   readonly version = 1;
   /** The ISAKMP SA that looks after it: a newer one with the same peer takes it over. */
   isakmp: IsakmpSa;
+  /** What it was asked for; undefined for a rekey, for the peer's, and once those who wait were told. */
+  demand: Demand | undefined;
   /** When the exchange that made it began, `mono`. */
   readonly begun: number;
 

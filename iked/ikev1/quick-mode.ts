@@ -147,6 +147,7 @@ export function concludeQuickMode(sa: IsakmpSa, exchange: QuickMode, offered: Of
     g_qm_xy,
   });
   g_qm_xy?.wipe();
+  if (offered.task.kind === 'create-child') pair.demand = offered.task.demand;
   const next = seal(sa, exchange, HASH_3(sa.prf, sa.keys.SKEYID_a, exchange.messageId, Ni_b, Nr_b), []);
   exchange.step = { name: 'installing', pair, next };
   // The responder may take ESP from message 3 on, which our own ESP must not overtake: what is replaced carries the traffic until then.
