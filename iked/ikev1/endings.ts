@@ -185,12 +185,6 @@ export function failIsakmpSa(sa: IsakmpSa, why: string): void {
   sa.host.closed(sa, why, true);
 }
 
-/** A stranger's first message is forgotten without a word. */
-export function giveUpUnproven(sa: IsakmpSa): void {
-  sa.host.table.forget(sa);
-  dispose(sa, 'others came');
-}
-
 /** The peer has begun anew: nothing more is said in this SA, and it goes with its pairs as soon as those of its successor carry the traffic. */
 export function retire(sa: IsakmpSa, why: string): void {
   if (sa.closed) return;

@@ -11,7 +11,7 @@ import { type Identity, identityOfAddress, showIdentity } from '../auth/identity
 import type { Demand, Host } from '../host.ts';
 import { floated } from '../natt.ts';
 import { type PeerV1, refuseIdentity } from '../peers.ts';
-import { failIsakmpSa, giveUpUnproven } from './endings.ts';
+import { failIsakmpSa } from './endings.ts';
 import { IsakmpSa, type State } from './isakmp-sa.ts';
 import { type Exchanged, HASH_I, HASH_R, phase1Iv } from './keys.ts';
 import { ladder } from './ladder.ts';
@@ -160,7 +160,6 @@ function respond(host: Host, { header, payloads }: ReadMessage, bytes: Uint8Arra
   const candidates = host.peersAtV1(path.remote.address);
   const SA = find(payloads, 'SA')!;
   const { peer, choice } = chooseCandidate(candidates, SA, from);
-  makeRoom(host);
   const { halfOpenSas, ikeSas } = host.peers.config.interface.limits;
   makeRoom(host, halfOpenSas);
   const limit = host.table.halfOpen >= halfOpenSas ? 'half_open_sas' : host.table.size >= ikeSas ? 'ike_sas' : undefined;
@@ -182,19 +181,6 @@ function respond(host: Host, { header, payloads }: ReadMessage, bytes: Uint8Arra
   sa.timers.set('negotiation', host.now.mono + Math.min(HALF_OPEN_MS, peer.ikev1.negotiationLimit));
   host.table.add(sa);
   answer(sa, bytes, [choice.answer, ...abilities(peer.ikev1, payloads)], false, path);
-}
-
-/**
- * Message 1 may come from any address, and IKEv1 must keep what was offered until message 3 proves it (RFC 2408 §2.5.3 could not be more
- * sparing: SAi_b is hashed in the end). So that a flood of them shuts nobody out, the oldest that is not proven makes room.
- */
-function makeRoom(host: Host): void {
-  const { table, peers } = host;
-  if (table.halfOpen < peers.config.interface.limits.halfOpenSas) return;
-  const oldest = table.all().find((sa) => sa.state.name === 'awaiting-message-3');
-  if (oldest?.version !== 1) return;
-  host.count('half-open-given-up');
-  giveUpUnproven(oldest);
 }
 
 /** A message of the responder's, which repeats it only where the initiator repeats its own: nobody is sent more than he sends before he is proven. */
