@@ -6,7 +6,7 @@ import { Fault, never } from '../src/errors.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
 import { Acquires } from '../src/keying/acquires.ts';
 import { Adoption } from '../src/keying/adoption.ts';
-import { Asks, dumpedSa, type Heard } from '../src/keying/asks.ts';
+import { Asks, type Heard } from '../src/keying/asks.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import { endsOf, type PairEnds, sameEnds } from '../src/keying/ends.ts';
 import type { Details } from '../src/keying/events.ts';
@@ -14,13 +14,12 @@ import { Failures } from '../src/keying/failures.ts';
 import { addPolicies, deletePolicies, isGenerated } from '../src/keying/generated.ts';
 import type { Scripts } from '../src/keying/hooks.ts';
 import type { AskedEnds, Beginner } from '../src/keying/host.ts';
-import { Migrations, type MovingHost } from '../src/keying/migration.ts';
+import { Migrations } from '../src/keying/migration.ts';
+import { type LifeHost, PairLife } from '../src/keying/pair-life.ts';
 import { Replies } from '../src/keying/replies.ts';
 import { Wanted } from '../src/keying/wanted.ts';
 import { earliest, type Instant, type Machine, type RandomBytes } from '../src/machine.ts';
 import type { Endpoint, IpAddress, Path } from '../src/net/address.ts';
-import type { SadbMessage } from '../src/pfkey/message.ts';
-import { SADB_SASTATE } from '../src/pfkey/registry.ts';
 import { type Admin, perform } from './admin.ts';
 import { contacted, isFirstContact, yieldTo } from './contacts.ts';
 import { receiveDatagram } from './datagrams.ts';
@@ -30,6 +29,7 @@ import type { Demand } from './host.ts';
 import { Cookies } from './ikev2/cookie.ts';
 import type { IkeSa } from './ikev2/ike-sa.ts';
 import { begin, negotiate } from './initiation.ts';
+import { trafficCounted } from './liveness.ts';
 import type { Peer, Peers, PeerV1 } from './peers.ts';
 import type { IkedInput, IkedOutput } from './ports.ts';
 import { SaTable } from './sa-table.ts';
@@ -50,7 +50,6 @@ import {
   rekeyChild,
   saOf,
   spiArrived,
-  trafficCounted,
   wayRestored,
 } from './versions.ts';
 
@@ -66,7 +65,7 @@ export interface IkedOptions {
   readonly engine?: Engine;
 }
 
-export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
+export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<KeyChild> {
   readonly random: RandomBytes;
   readonly engine: Engine;
   readonly cookies: Cookies;
@@ -83,6 +82,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
   readonly #acquires: Acquires;
   readonly #strangers: Strangers;
   readonly adoption: Adoption;
+  readonly #life = new PairLife<KeyChild>(this);
   #outputs: IkedOutput[] = [];
 
   constructor({ random, pid, engine = defaultEngine }: IkedOptions) {
@@ -113,6 +113,10 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
 
   peersAtV1(address: IpAddress): PeerV1[] {
     return this.peers.atV1(address, this.migrations.remotesAt(address));
+  }
+
+  get served(): readonly ChildPolicy[] {
+    return this.peers.served;
   }
 
   get generation(): number {
@@ -240,10 +244,10 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
           this.#acquires.asked(one.message);
           break;
         case 'expire':
-          this.#expire(one.message);
+          this.#life.expired(one.message);
           break;
         case 'synchronised':
-          this.#synchronised(one.sas, one.policies);
+          this.#life.synchronised(one.sas, one.policies);
           break;
         default:
           this.report('datapath-lost', `the datapath did not let us register: ${one.why}`);
@@ -261,38 +265,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
     for (const sa of this.table.all()) if (of(sa)) this.guard(sa, () => wayRestored(sa));
   }
 
-  /** What the datapath has and what we think it has: strangers are adopted, what is missing is negotiated anew with new keys. */
-  #synchronised(sas: readonly SadbMessage[], policies: readonly SadbMessage[]): void {
-    this.migrations.synchronise(
-      sas.flatMap((message) => dumpedSa(message) ?? []),
-      policies,
-    );
-    const lost = this.adoption.compare(sas, this.table.children());
-    if (lost.length > 0)
-      this.report('datapath-restarted', `the datapath has lost ${lost.length} child SAs: they are negotiated anew`, {
-        children: lost.length,
-      });
-    for (const child of lost) this.#renegotiate(child);
-    for (const { sa, destination, lifetimeCurrent } of sas) {
-      const child = sa?.state === SADB_SASTATE.DYING ? this.#childOf(sa.spi, destination?.address) : undefined;
-      if (child !== undefined) this.#softExpired(child, lifetimeCurrent);
-    }
-    this.#startAdopted();
-    this.wanted.startStanding();
-  }
-
-  /** SAs of an earlier run are replaced by new ones: as soon as both the DUMP and the configuration are there, whichever came last. */
-  #startAdopted(): void {
-    for (const name of this.adoption.news(this.peers.served)) {
-      this.report('sa-adopted', `SAs of an earlier run serve ${name}; they are kept until new ones carry its traffic`, {
-        child: name,
-      });
-      const policy = this.peers.child(name);
-      if (policy !== undefined && this.wanted.mayInitiate(policy)) this.wanted.demand(policy, {}, true);
-    }
-  }
-
-  #renegotiate(child: KeyChild): void {
+  renegotiate(child: KeyChild): void {
     const { policy } = child;
     const sa = saOf(child);
     const inUse = child.usable && !child.superseded;
@@ -308,28 +281,11 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
     if (sa !== undefined) this.guard(sa, () => follow(sa, { ...sa.path, remote }));
   }
 
-  #expire(message: SadbMessage): void {
-    const { sa, destination, lifetimeHard, lifetimeCurrent } = message;
-    if (sa === undefined || destination === undefined) return;
-    const child = this.#childOf(sa.spi, destination.address);
-    if (child === undefined) return this.adoption.expired(sa.spi);
-    if (lifetimeHard === undefined) return this.#softExpired(child, lifetimeCurrent);
-    if (child.state !== 'gone') this.#hardExpired(child);
+  softExpired(child: KeyChild): void {
+    rekeyChild(child);
   }
 
-  #childOf(spi: number, destination: IpAddress | undefined): KeyChild | undefined {
-    const inbound = this.table.childByInboundSpi(spi);
-    return inbound ?? (destination === undefined ? undefined : this.table.childByOutboundSpi(spi, destination));
-  }
-
-  /** An EXPIRE that came while we did not listen is seen in the DUMP: the SA is dying. */
-  #softExpired(child: KeyChild, lifetimeCurrent: SadbMessage['lifetimeCurrent']): void {
-    const used =
-      (lifetimeCurrent?.allocations ?? 0) > 0 || (lifetimeCurrent?.bytes ?? 0) > 0 || (lifetimeCurrent?.usetime ?? 0) > 0;
-    if (used || child.policy.policy.initiate === 'start') rekeyChild(child);
-  }
-
-  #hardExpired(child: KeyChild): void {
+  hardExpired(child: KeyChild): void {
     if (child.state === 'deleting') return;
     child.renounce('it reached the end of its lifetime');
     child.announced = false;
@@ -375,7 +331,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, MovingHost {
     this.migrations.configured();
     this.wanted.resumeAll();
     if (!this.linked) return;
-    this.#startAdopted();
+    this.#life.startAdopted();
     this.wanted.startStanding();
   }
 

@@ -50,13 +50,6 @@ export function spiArrived(sa: KeySa, role: 'request' | 'response', spi: number 
   else v2.spiArrived(sa, role, spi);
 }
 
-/** The datapath's answer to the question for a child's counters. */
-export function trafficCounted(sa: KeySa, child: KeyChild, packets: number | undefined): void {
-  if (sa.version === 1) {
-    if (child.version === 1) v1Time.trafficCounted(sa, child, packets);
-  } else if (child.version === 2) v2Time.trafficCounted(sa, child, packets);
-}
-
 /** The datapath has both SAs of a child. */
 export function childInstalled(child: KeyChild): void {
   if (child.version === 1) v1.childInstalled(child);

@@ -7,7 +7,7 @@ import { Fault, never } from '../src/errors.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
 import { Acquires } from '../src/keying/acquires.ts';
 import { Adoption } from '../src/keying/adoption.ts';
-import { Asks, dumpedSa, type Heard } from '../src/keying/asks.ts';
+import { Asks, type Heard } from '../src/keying/asks.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import type { Demand } from '../src/keying/demands.ts';
 import type { PairEnds } from '../src/keying/ends.ts';
@@ -16,13 +16,12 @@ import { Failures } from '../src/keying/failures.ts';
 import { addPolicies, deletePolicies, isGenerated } from '../src/keying/generated.ts';
 import type { Scripts } from '../src/keying/hooks.ts';
 import type { AskedEnds, Beginner } from '../src/keying/host.ts';
-import { Migrations, type MovingHost } from '../src/keying/migration.ts';
+import { Migrations } from '../src/keying/migration.ts';
+import { type LifeHost, PairLife } from '../src/keying/pair-life.ts';
 import { Replies } from '../src/keying/replies.ts';
 import { Wanted } from '../src/keying/wanted.ts';
 import { earliest, type Instant, type Machine, type RandomBytes } from '../src/machine.ts';
-import type { IpAddress, Path } from '../src/net/address.ts';
-import type { SadbMessage } from '../src/pfkey/message.ts';
-import { SADB_SASTATE } from '../src/pfkey/registry.ts';
+import type { Path } from '../src/net/address.ts';
 import { type Admin, perform } from './admin.ts';
 import { Answer } from './answer.ts';
 import { Association } from './association.ts';
@@ -62,7 +61,7 @@ export interface KinkdOptions {
   readonly engine?: Engine;
 }
 
-export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, MovingHost {
+export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<KinkPair> {
   readonly random: RandomBytes;
   readonly engine: Engine;
   readonly EPOCH: number;
@@ -79,6 +78,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, MovingHos
   readonly #generations: Generations;
   readonly #acquires: Acquires;
   readonly adoption: Adoption;
+  readonly #life = new PairLife<KinkPair>(this);
   readonly migrations: Migrations;
   readonly #tickets: Tickets;
   readonly #replays: Replays;
@@ -106,6 +106,10 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, MovingHos
 
   get policies() {
     return this.peers.policies;
+  }
+
+  get served(): readonly ChildPolicy[] {
+    return this.peers.served;
   }
 
   get generation(): number {
@@ -247,10 +251,10 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, MovingHos
           this.#acquires.asked(one.message);
           break;
         case 'expire':
-          this.#expire(one.message);
+          this.#life.expired(one.message);
           break;
         case 'synchronised':
-          this.#synchronised(one.sas, one.policies);
+          this.#life.synchronised(one.sas, one.policies);
           break;
         case 'migrate':
           this.migrations.heard(one.message);
@@ -299,35 +303,8 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, MovingHos
     this.#heard(this.asks.hear({ kind: up ? 'connected' : 'disconnected' }, this.now));
   }
 
-  /** What the datapath has and what we think it has: strangers are adopted, what is missing is negotiated anew with new keys. */
-  #synchronised(sas: readonly SadbMessage[], policies: readonly SadbMessage[]): void {
-    this.migrations.synchronise(
-      sas.flatMap((message) => dumpedSa(message) ?? []),
-      policies,
-    );
-    const lost = this.adoption.compare(sas, this.pairs());
-    if (lost.length > 0)
-      this.report('datapath-restarted', `the datapath has lost ${lost.length} child SAs: they are negotiated anew`, {
-        children: lost.length,
-      });
-    for (const pair of lost) this.guard(pair.association, () => this.#renegotiate(pair));
-    for (const { sa, destination, lifetimeCurrent } of sas) {
-      const pair = sa?.state === SADB_SASTATE.DYING ? this.#pairOf(sa.spi, destination?.address) : undefined;
-      if (pair !== undefined) this.#softExpired(pair, lifetimeCurrent);
-    }
-    this.#startAdopted();
-    this.wanted.startStanding();
-  }
-
-  /** SAs of an earlier run are replaced by new ones: as soon as both the DUMP and the configuration are there, whichever came last. */
-  #startAdopted(): void {
-    for (const name of this.adoption.news(this.peers.served)) {
-      this.report('sa-adopted', `SAs of an earlier run serve ${name}; they are kept until new ones carry its traffic`, {
-        child: name,
-      });
-      const policy = this.peers.child(name);
-      if (policy !== undefined && this.wanted.mayInitiate(policy)) this.wanted.demand(policy, {}, true);
-    }
+  renegotiate(pair: KinkPair): void {
+    this.guard(pair.association, () => this.#renegotiate(pair));
   }
 
   #renegotiate(pair: KinkPair): void {
@@ -341,34 +318,14 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, MovingHos
     if (inUse && this.wanted.mayInitiate(policy)) this.wanted.demand(policy, {}, false);
   }
 
-  #expire(message: SadbMessage): void {
-    const { sa, destination, lifetimeHard, lifetimeCurrent } = message;
-    if (sa === undefined || destination === undefined) return;
-    const pair = this.#pairOf(sa.spi, destination.address);
-    if (pair === undefined) return this.adoption.expired(sa.spi);
-    if (lifetimeHard === undefined) return this.#softExpired(pair, lifetimeCurrent);
-    if (pair.state !== 'gone') this.guard(pair.association, () => this.#hardExpired(pair));
+  /** RFC 4430 §3.6: the original initiator rekeys. */
+  softExpired(pair: KinkPair): void {
+    if (pair.agreed.initiator) this.guard(pair.association, () => void rekey(pair));
   }
 
-  #pairOf(spi: number, destination: IpAddress | undefined): KinkPair | undefined {
-    const pairs = this.pairs();
-    return (
-      pairs.find((pair) => pair.spiIn === spi && (destination === undefined || pair.path.local.address.equals(destination))) ??
-      pairs.find((pair) => pair.spiOut === spi && destination !== undefined && pair.path.remote.address.equals(destination))
-    );
-  }
-
-  /** RFC 4430 §3.6: the original initiator rekeys. An SA that nobody uses may end. */
-  #softExpired(pair: KinkPair, lifetimeCurrent: SadbMessage['lifetimeCurrent']): void {
-    const used =
-      (lifetimeCurrent?.allocations ?? 0) > 0 || (lifetimeCurrent?.bytes ?? 0) > 0 || (lifetimeCurrent?.usetime ?? 0) > 0;
-    const wanted = used || pair.policy.policy.initiate === 'start';
-    if (wanted && pair.agreed.initiator) this.guard(pair.association, () => void rekey(pair));
-  }
-
-  #hardExpired(pair: KinkPair): void {
+  hardExpired(pair: KinkPair): void {
     if (pair.state === 'deleting') return;
-    startDelete(pair.association, [pair], 'it reached the end of its lifetime');
+    this.guard(pair.association, () => startDelete(pair.association, [pair], 'it reached the end of its lifetime'));
   }
 
   askTicket(transaction: Transaction, fresh: boolean): void {
@@ -424,7 +381,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, MovingHos
     this.migrations.configured();
     this.wanted.resumeAll();
     if (!this.asks.up) return;
-    this.#startAdopted();
+    this.#life.startAdopted();
     this.wanted.startStanding();
   }
 

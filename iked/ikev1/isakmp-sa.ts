@@ -2,6 +2,7 @@
 
 import { equal, hex } from '../../src/bytes/bytes.ts';
 import type { Secret } from '../../src/bytes/secret.ts';
+import type { Limit } from '../../src/config/config.ts';
 import type { KeyShare } from '../../src/crypto/dh.ts';
 import type { Prf } from '../../src/crypto/prf.ts';
 import { Fault } from '../../src/errors.ts';
@@ -448,6 +449,23 @@ export class IsakmpSa {
       ...farewells,
       ...held,
     );
+  }
+
+  // Its life, as `liveness.ts` watches it.
+
+  get dpdDelay(): Limit {
+    return this.peer?.ikev1.dpdDelay ?? 'infinite';
+  }
+
+  /** An R-U-THERE waits for nothing. */
+  readonly idle = true;
+
+  get asking(): boolean {
+    return this.probing !== undefined || this.has('liveness');
+  }
+
+  probe(): void {
+    this.add({ kind: 'liveness' });
   }
 
   /** Reports with its name and peer. */

@@ -1,18 +1,14 @@
 /** What time alone causes in one ISAKMP SA: repetitions, lifetimes, liveness, keepalives (RFC 2408 §5.1, RFC 3706 §5.5, RFC 3948 §4). */
 
+import { checkLiveness, silenceCountsFromNow } from '../liveness.ts';
 import { KEEPALIVE_MS } from '../natt.ts';
 import { probe } from './dpd.ts';
 import { activate, closeIsakmpSa, failIsakmpSa } from './endings.ts';
 import { giveUp } from './exchanges.ts';
 import { repeatFarewells } from './informational.ts';
 import type { IsakmpSa } from './isakmp-sa.ts';
-import type { QuickModePair } from './pair.ts';
 import type { QuickMode } from './quick-mode.ts';
 
-/** Liveness is looked at again after this at the earliest. Milliseconds. */
-const PROBE_MS = 1_000;
-/** Checks in a row that ESP makes needless: it tells of the peer's datapath alone. */
-const MOST_VOUCHED = 2;
 /** Transmissions without an answer after which `status` names a silent peer; the log waits for the retry limit. */
 const TRIES_UNTIL_SAID = 3;
 
@@ -52,7 +48,7 @@ export function passTime(sa: IsakmpSa): void {
         timers.set('keepalive', mono + KEEPALIVE_MS);
         break;
       default:
-        checkLiveness(sa);
+        checkLiveness(sa, (pair) => host.countInbound(sa, pair));
     }
     if (sa.closed) return;
   }
@@ -105,11 +101,8 @@ function repeatQuickMode(sa: IsakmpSa, exchange: QuickMode): void {
 
 /** The datapath is back, and with it the way of our messages: what waits for an answer is said again at once, and silence counts from now. */
 export function wayRestored(sa: IsakmpSa): void {
-  const { host, timers } = sa;
   if (sa.closed) return;
-  const delay = sa.peer?.ikev1.dpdDelay ?? 'infinite';
-  if (delay !== 'infinite' && timers.at('liveness') !== undefined)
-    timers.set('liveness', host.now.mono + Math.min(delay, PROBE_MS));
+  silenceCountsFromNow(sa);
   resend(sa);
 }
 
@@ -124,36 +117,4 @@ export function resend(sa: IsakmpSa): void {
     const again = turn.resend(host.now.mono, sa.retry, host.random);
     if (again !== undefined) repeated(sa, again, what, turn.tries);
   }
-}
-
-/** R-U-THERE where there was no sign of life for `dpd_delay`. Traffic of the pairs counts as one, so the datapath is asked first; but not for ever. */
-function checkLiveness(sa: IsakmpSa): void {
-  const { host, timers } = sa;
-  const { mono } = host.now;
-  const delay = sa.peer?.ikev1.dpdDelay ?? 'infinite';
-  if (delay === 'infinite' || sa.state.name !== 'established') return;
-  const due = sa.heard + delay;
-  timers.set('liveness', Math.max(due, mono + Math.min(delay, PROBE_MS)));
-  if (!host.linked || due > mono || sa.probing !== undefined || sa.has('liveness') || sa.counting !== undefined) return;
-  const pairs = sa.children.filter((pair) => pair.pending === 0);
-  if (pairs.length === 0 || sa.vouched >= MOST_VOUCHED) return sa.add({ kind: 'liveness' });
-  sa.counting = { left: pairs.length, moved: false };
-  for (const pair of pairs) host.countInbound(sa, pair);
-}
-
-/** The datapath's answer to `countInbound`; undefined: it does not have the SA. */
-export function trafficCounted(sa: IsakmpSa, pair: QuickModePair, packets: number | undefined): void {
-  const { counting, host } = sa;
-  if (counting === undefined || sa.closed) return;
-  if (packets !== undefined && packets > pair.packetsSeen) {
-    pair.packetsSeen = packets;
-    counting.moved = true;
-  }
-  counting.left -= 1;
-  if (counting.left > 0) return;
-  sa.counting = undefined;
-  if (counting.moved) {
-    sa.heard = host.now.mono;
-    sa.vouched += 1;
-  } else if (sa.state.name === 'established' && host.linked && !sa.has('liveness')) sa.add({ kind: 'liveness' });
 }

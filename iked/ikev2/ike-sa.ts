@@ -1,6 +1,7 @@
 /** One IKE SA: its state, keys, window, queue of exchanges to begin, children and timers (RFC 7296 §1.1, §2). What happens is in `exchanges.ts`. */
 
 import { equal, hex } from '../../src/bytes/bytes.ts';
+import type { Limit } from '../../src/config/config.ts';
 import type { IkeCipher } from '../../src/crypto/aead.ts';
 import type { KeyShare } from '../../src/crypto/dh.ts';
 import { type Prf, prfOf } from '../../src/crypto/prf.ts';
@@ -317,6 +318,24 @@ export class IkeSa {
     const tasks = idle ? this.tasks.filter((task) => this.mayBegin(task)).map((task) => task.after ?? 0) : [];
     const held = this.children.map((child) => child.outboundAt);
     return earliest(this.timers.next(), this.window.outstanding?.deadline, ...tasks, ...held);
+  }
+
+  // Its life, as `liveness.ts` watches it.
+
+  get dpdDelay(): Limit {
+    return this.peer?.ikev2.dpdDelay ?? 'infinite';
+  }
+
+  get idle(): boolean {
+    return this.window.open;
+  }
+
+  get asking(): boolean {
+    return this.has('liveness');
+  }
+
+  probe(): void {
+    this.add({ kind: 'liveness' });
   }
 
   /** Reports with its name and peer. */

@@ -1,17 +1,9 @@
 /** What time alone causes in one IKE SA: retransmissions, lifetimes, liveness, keepalives (RFC 7296 §2.1, §2.4, §2.8). */
 
+import { checkLiveness, silenceCountsFromNow } from '../liveness.ts';
 import { KEEPALIVE_MS } from '../natt.ts';
-import type { ChildSa } from './child-sa.ts';
 import { activate, closeIkeSa, failIkeSa, noteSilence, peerSilent } from './endings.ts';
 import type { IkeSa } from './ike-sa.ts';
-
-/** Liveness is looked at again after this at the earliest. Milliseconds. */
-const PROBE_MS = 1_000;
-/**
- * Checks in a row that ESP makes needless. A peer that restarted may have kept its child SAs without the IKE SA, and where it may not begin
- * a new one only an answer of IKE tells.
- */
-const MOST_VOUCHED = 2;
 
 /** Everything of one IKE SA whose time has come. */
 export function passTime(sa: IkeSa): void {
@@ -47,7 +39,7 @@ export function passTime(sa: IkeSa): void {
         timers.set('keepalive', mono + KEEPALIVE_MS);
         break;
       default:
-        checkLiveness(sa);
+        checkLiveness(sa, (child) => host.countInbound(sa, child));
     }
     if (sa.closed) return;
   }
@@ -67,46 +59,9 @@ export function repeat(sa: IkeSa, octets: Uint8Array): void {
  * once, since everything else waits behind it, and silence counts from now.
  */
 export function wayRestored(sa: IkeSa): void {
-  const { host, window, timers } = sa;
+  const { host, window } = sa;
   if (sa.closed) return;
-  const delay = sa.peer?.ikev2.dpdDelay ?? 'infinite';
-  if (delay !== 'infinite' && timers.at('liveness') !== undefined)
-    timers.set('liveness', host.now.mono + Math.min(delay, PROBE_MS));
+  silenceCountsFromNow(sa);
   const again = window.resend(host.now.mono, sa.retry, host.random);
   if (again !== undefined) repeat(sa, again);
-}
-
-/**
- * RFC 7296 §2.4: an empty INFORMATIONAL where there was no sign of life for `dpd_delay`. Traffic of the children counts as one, so the
- * datapath is asked first whether any came; but not for ever, since it tells of the peer's datapath alone.
- */
-function checkLiveness(sa: IkeSa): void {
-  const { host, timers } = sa;
-  const { mono } = host.now;
-  const delay = sa.peer?.ikev2.dpdDelay ?? 'infinite';
-  if (delay === 'infinite' || sa.state.name !== 'established') return;
-  const due = sa.heard + delay;
-  timers.set('liveness', Math.max(due, mono + Math.min(delay, PROBE_MS)));
-  if (!host.linked || due > mono || !sa.window.open || sa.has('liveness') || sa.counting !== undefined) return;
-  const children = sa.children.filter((child) => child.pending === 0);
-  if (children.length === 0 || sa.vouched >= MOST_VOUCHED) return sa.add({ kind: 'liveness' });
-  sa.counting = { left: children.length, moved: false };
-  for (const child of children) host.countInbound(sa, child);
-}
-
-/** The datapath's answer to `countInbound`; undefined: it does not have the SA. */
-export function trafficCounted(sa: IkeSa, child: ChildSa, packets: number | undefined): void {
-  const { counting, host } = sa;
-  if (counting === undefined || sa.closed) return;
-  if (packets !== undefined && packets > child.packetsSeen) {
-    child.packetsSeen = packets;
-    counting.moved = true;
-  }
-  counting.left -= 1;
-  if (counting.left > 0) return;
-  sa.counting = undefined;
-  if (counting.moved) {
-    sa.heard = host.now.mono;
-    sa.vouched += 1;
-  } else if (sa.state.name === 'established' && host.linked && !sa.has('liveness')) sa.add({ kind: 'liveness' });
 }
