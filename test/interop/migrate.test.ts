@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DatapathSaStatus } from '../../src/datapath-process/ports.ts';
 import { connectPfkey, IpAddress, movesOf, type PfkeyConnection } from '../../src/pfkey.ts';
+import { MitKdc, missingKdc } from './lab/kdc.ts';
 import { type Family, namespacesMissing } from './lab/namespaces.ts';
 import { isOf, leftovers, type Node, rekeyOnce, tanukiNode } from './lab/nodes.ts';
 import { waitUntil } from './lab/process.ts';
@@ -19,9 +20,10 @@ const missing = namespacesMissing() ?? tanukiMissing();
 const why = skipNote('a node that moves', missing);
 
 type Row = {
-  readonly protocol: 'IKEv2' | 'IKEv1';
+  readonly protocol: 'IKEv2' | 'IKEv1' | 'KINK';
   readonly outer: Family;
-  readonly remote: Pick<TanukiRemote, 'kmp' | 'encryption' | 'integrity' | 'prf' | 'group'>;
+  /** KINK's words are in a policy file of its own. */
+  readonly remote?: Pick<TanukiRemote, 'kmp' | 'encryption' | 'integrity' | 'prf' | 'group'>;
   readonly rekeys: readonly ('child' | 'ike')[];
 };
 const IKEV2 = { encryption: 'aes256_gcm_16', prf: 'hmac_sha2_256', group: 'x25519' };
@@ -30,27 +32,40 @@ const ROWS: readonly Row[] = [
   { protocol: 'IKEv2', outer: 'v4', remote: IKEV2, rekeys: ['child', 'ike'] },
   { protocol: 'IKEv2', outer: 'v6', remote: IKEV2, rekeys: ['child', 'ike'] },
   { protocol: 'IKEv1', outer: 'v4', remote: IKEV1, rekeys: ['child', 'ike'] },
+  { protocol: 'KINK', outer: 'v4', rekeys: ['child'] },
 ];
+const missingRealm = missing ?? missingKdc();
+const whyNoRealm = skipNote('a node that moves under KINK', missingRealm);
 
 const REQID = 77;
+const REALM = 'KINK.TEST';
+const KDC_PORT = 10088;
 /** Traffic must be back this long after the message at most (issue: within 1 s). */
 const RESUME_MS = 1000;
 
 for (const row of ROWS) {
-  describe.skipIf(missing !== undefined)(`a node that moves, ${row.protocol}, outer ${row.outer}${why}`, () => {
+  const kink = row.protocol === 'KINK';
+  const skipped = (kink ? missingRealm : missing) !== undefined;
+  describe.skipIf(skipped)(`a node that moves, ${row.protocol}, outer ${row.outer}${kink ? whyNoRealm : why}`, () => {
     let roaming: Roaming;
+    let kdc: MitKdc | undefined;
     let mn: Tanuki;
     let gw: Tanuki;
     let nodes: { readonly ours: Node; readonly theirs: Node };
     beforeAll(async () => {
       roaming = await Roaming.open({ label: `migrate ${row.protocol} ${row.outer}` });
-      gw = await new Tanuki(roaming.gw, join(roaming.lab.dir, 'gw')).start(scenario(row, roaming, 'gw'));
-      mn = await new Tanuki(roaming.mn, join(roaming.lab.dir, 'mn')).start(scenario(row, roaming, 'mn'));
+      if (kink) {
+        const principals = ['kink/mn', 'kink/gw'];
+        const within = ['ip', 'netns', 'exec', roaming.gw.name];
+        kdc = await MitKdc.open({ realm: REALM, principals, listen: GATEWAY.v4, port: KDC_PORT, within });
+      }
+      gw = await new Tanuki(roaming.gw, join(roaming.lab.dir, 'gw')).start(scenario(row, roaming, 'gw', kdc));
+      mn = await new Tanuki(roaming.mn, join(roaming.lab.dir, 'mn')).start(scenario(row, roaming, 'mn', kdc));
       nodes = { ours: tanukiNode(mn), theirs: tanukiNode(gw) };
       await mn.initiate('net4');
     });
     afterAll(async () => {
-      await closeAll(roaming, mn, gw);
+      await closeAll(roaming, mn, gw).finally(() => kdc?.close());
     });
 
     test('two movements under traffic: back within 1 s, nothing negotiated anew, counters go on; then rekeying at the new place', async () => {
@@ -94,13 +109,19 @@ for (const row of ROWS) {
 
       const still = new Pinger(roaming.mn, to, { from });
       for (const what of row.rekeys) {
-        for (const by of [ours, theirs]) {
+        // In KINK who began a pair rekeys it (RFC 4430 §3.6).
+        for (const by of kink ? [ours] : [ours, theirs]) {
           await rekeyOnce(what, [by], ours, theirs);
           await still.answered(3, 5);
         }
       }
       expect((await still.stop()).lost).toEqual([]);
-      const clean = { ike: 1, children: 1 };
+      if (kink) {
+        await gw.terminate('net4');
+        await waitUntil(async () => (await mn.status()).childSas.length === 0, 10, 'the pair is gone at both ends');
+        await gw.initiate('net4');
+      }
+      const clean = { ike: kink ? 0 : 1, children: 1 };
       expect(await leftovers(ours, theirs)).toEqual({ ours: clean, theirs: clean });
       expect(await ours.ikeSpis()).toEqual(await theirs.ikeSpis());
       for (const node of [mn, gw]) {
@@ -147,17 +168,25 @@ async function tell(client: PfkeyConnection, from: string, to: string): Promise<
 }
 
 /** The policy's ends are literal: where the mobile node is when it starts. */
-function scenario({ outer, remote }: Row, { mn, gw }: Roaming, at: 'mn' | 'gw'): TanukiScenario {
+function scenario({ outer, remote }: Row, { mn, gw }: Roaming, at: 'mn' | 'gw', kdc: MitKdc | undefined): TanukiScenario {
   const [here, there] = at === 'mn' ? [mn, gw] : [gw, mn];
   const ends = { mn: PLACES.first.address[outer], gw: GATEWAY[outer] };
   const [local, peer] = at === 'mn' ? [ends.mn, ends.gw] : [ends.gw, ends.mn];
+  const other = at === 'mn' ? 'gw' : 'mn';
+  const nets = [here.addresses.net.v4, there.addresses.net.v4] as const;
+  if (remote === undefined)
+    return {
+      remotes: [],
+      policies: [],
+      text: kinkText({ at, other, ends: [local, peer], nets, keytab: kdc!.file(`${at}.keytab`) }),
+    };
   return {
     remotes: [
       {
         name: 'peer',
         peer,
         myId: `fqdn ${at}.example`,
-        peersId: `fqdn ${at === 'mn' ? 'gw' : 'mn'}.example`,
+        peersId: `fqdn ${other}.example`,
         psk: 'a key of the tests, known to everyone',
         ...remote,
       },
@@ -167,8 +196,8 @@ function scenario({ outer, remote }: Row, { mn, gw }: Roaming, at: 'mn' | 'gw'):
         name: 'net4',
         remote: 'peer',
         mode: 'tunnel',
-        local: here.addresses.net.v4,
-        peer: there.addresses.net.v4,
+        local: nets[0],
+        peer: nets[1],
         reqid: REQID,
         mySaAddress: local,
         peersSaAddress: peer,
@@ -176,6 +205,28 @@ function scenario({ outer, remote }: Row, { mn, gw }: Roaming, at: 'mn' | 'gw'):
       },
     ],
   };
+}
+
+type KinkSide = {
+  readonly at: string;
+  readonly other: string;
+  readonly ends: readonly [string, string];
+  readonly nets: readonly [string, string];
+  readonly keytab: string;
+};
+
+function kinkText({ at, other, ends, nets, keytab }: KinkSide): string {
+  return `logging { level debug; };
+kerberos { backend builtin; realm "${REALM}"; kdc "${GATEWAY.v4}" port ${KDC_PORT}; keytab "${keytab}"; };
+remote peer { acceptable_kmp kink; kink { peers_ipaddr ${ends[1]}; my_principal "kink/${at}"; peers_principal "kink/${other}"; }; };
+selector net4 { direction both; src ${nets[0]}; dst ${nets[1]}; policy_index net4; reqid ${REQID}; };
+policy net4 {
+  action auto_ipsec; remote_index peer; ipsec_mode tunnel; ipsec_index net4; ipsec_level unique;
+  my_sa_ipaddr ${ends[0]}; peers_sa_ipaddr ${ends[1]};
+};
+ipsec net4 { sa_index net4; };
+sa net4 { sa_protocol esp; esp_enc_alg aes256_gcm_16; };
+`;
 }
 
 function report(line: string): void {
