@@ -89,8 +89,8 @@ export class Generations {
     const gone = after === undefined ? 'is no longer configured' : 'was changed';
     const current = (name: string) => this.peers.child(name);
     for (const transaction of [...association.transactions.values()]) {
-      const { work } = transaction;
-      if (work.kind !== 'create') continue;
+      const { work, stage } = transaction;
+      if (work.kind !== 'create' || stage === 'lingering') continue; // what is up is a pair, see below
       const { policy } = work.demand;
       if (changed) failTransaction(transaction, `remote ${before.name} ${gone}`);
       else if (current(policy.name)?.fingerprint !== policy.fingerprint)

@@ -53,7 +53,7 @@ export function rekey(pair: KinkPair): boolean {
   const { association, policy } = pair;
   if (!pair.usable || pair.rekeying || pair.superseded) return false;
   const younger = association.pairs.some(
-    (other) => other !== pair && other.policy.name === policy.name && other.state === 'installed' && other.since > pair.since,
+    (other) => other !== pair && other.carriesWhat(pair) && other.state === 'installed' && other.since > pair.since,
   );
   if (younger) {
     pair.superseded = true;

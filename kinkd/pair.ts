@@ -1,6 +1,7 @@
 /** A pair of IPsec SAs that a CREATE made: whose it is, and what was agreed on, as `src/keying` and the datapath know it. */
 
 import type { IpsecConfig, Limit } from '../src/config/config.ts';
+import { sameSelector, type TrafficSelector } from '../src/ipsec/selector.ts';
 import type { Alternative, Choice } from '../src/isakmp/quick-mode.ts';
 import { type Agreement, SaPair } from '../src/keying/sa-pair.ts';
 import type { Path } from '../src/net/address.ts';
@@ -47,6 +48,13 @@ export class KinkPair extends SaPair {
     this.talk = talk;
     this.choice = choice;
     this.replaces = replaces;
+  }
+
+  /** Whether this pair and another are for the same traffic of the same policy. */
+  carriesWhat({ agreed, policy }: KinkPair): boolean {
+    const same = (a: readonly TrafficSelector[], b: readonly TrafficSelector[]) =>
+      a.length === b.length && a.every((ts, i) => sameSelector(ts, b[i]!));
+    return policy.name === this.policy.name && same(agreed.local, this.agreed.local) && same(agreed.peer, this.agreed.peer);
   }
 
   get owner(): Association {

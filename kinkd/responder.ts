@@ -148,15 +148,11 @@ export function answerInstalled(answer: Answer, pair: KinkPair): void {
 
 /** The pair carries traffic both ways. Older ones of the peer's making are the peer's to delete. */
 function complete(pair: KinkPair): void {
-  const { association, policy } = pair;
+  const { association } = pair;
   const { host } = association;
   const old = association.pairs.find(
     (other) =>
-      other !== pair &&
-      other.policy.name === policy.name &&
-      other.state === 'installed' &&
-      !other.agreed.initiator &&
-      !other.superseded,
+      other !== pair && other.carriesWhat(pair) && other.state === 'installed' && !other.agreed.initiator && !other.superseded,
   );
   if (old !== undefined) old.superseded = true;
   pair.announce(old);

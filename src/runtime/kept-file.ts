@@ -1,6 +1,6 @@
 /** A small private file that a daemon keeps from run to run in its run directory: read whole, appended to, and replaced by an atomic rename. */
 
-import { appendFileSync, lstatSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, lstatSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { uptime } from 'node:os';
 import { SystemError } from '../errors.ts';
 
@@ -40,24 +40,26 @@ export class KeptFile {
 
   /** Throws SystemError. */
   append(octets: Uint8Array): void {
-    this.#do('write', () => appendFileSync(this.path, octets, { mode: MODE }));
+    this.#write(() => appendFileSync(this.path, octets, { mode: MODE }));
   }
 
   /** All of it at once: whoever reads finds the old or the new. Throws SystemError. */
   replace(octets: Uint8Array): void {
-    this.#do('write', () => {
+    this.#write(() => {
       const next = `${this.path}.new`;
       writeFileSync(next, octets, { mode: MODE });
       renameSync(next, this.path);
     });
   }
 
-  #do(what: string, work: () => void): void {
+  /** What cannot be kept whole is better not kept: the next run then knows that it knows nothing. */
+  #write(work: () => void): void {
     try {
       work();
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException;
-      throw new SystemError(`cannot ${what} ${this.path}: ${message}`, code);
+      rmSync(this.path, { force: true });
+      throw new SystemError(`cannot write ${this.path}: ${message}; what was in it is given up`, code);
     }
   }
 }

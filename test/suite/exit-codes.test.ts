@@ -15,6 +15,7 @@ const DAEMONS = {
   datapath: 'src/datapath-process/cli.js',
   spmd: 'spmd/cli.js',
   iked: 'iked/cli.js',
+  kinkd: 'kinkd/cli.js',
 } as const;
 const script = (daemon: keyof typeof DAEMONS) => fileURLToPath(new URL(`../../dist/${DAEMONS[daemon]}`, import.meta.url));
 
@@ -59,7 +60,7 @@ describe('a daemon that cannot run as it was told ends with 2', () => {
     ]);
   });
 
-  test.each(['datapath', 'spmd', 'iked'] as const)('%s in a run directory that cannot be', async (daemon) => {
+  test.each(['datapath', 'spmd', 'iked', 'kinkd'] as const)('%s in a run directory that cannot be', async (daemon) => {
     writeFileSync(join(directory, 'file'), '');
     const file = daemon === 'spmd' ? ['-f', good, '--no-datapath'] : [];
     const { code, stderr } = await run(daemon, ...file, '--run-dir', join(directory, 'file', 'run'));

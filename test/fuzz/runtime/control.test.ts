@@ -125,18 +125,18 @@ test(`${COUNT} hostile lines to the daemons: answered in words, and nothing has 
     },
   });
   const honest: ControlClient[] = [];
-  const daemons: readonly Exclude<DaemonName, 'tanuki'>[] = ['datapath', 'spmd', 'iked'];
+  const daemons: readonly Exclude<DaemonName, 'tanuki'>[] = ['datapath', 'spmd', 'iked', 'kinkd'];
   for (const daemon of daemons) honest.push(await controlClient(runDir(directory).control(daemon)));
   const status = async () => (await Promise.all(honest.map((client) => client.ask('status')))) as Record<string, unknown>[];
   await expect.poll(async () => (await status()).every(({ problems = [] }) => (problems as []).length === 0)).toBe(true);
-  await expect.poll(async () => (await status())[1]?.daemons).toMatchObject([{ state: 'committed' }]);
+  await expect.poll(async () => (await status())[1]?.daemons).toMatchObject([{ state: 'committed' }, { state: 'committed' }]);
   // A reload that is asked for rightly is carried out, and changes the number of the generation only.
   const state = async () =>
     JSON.parse(JSON.stringify(await status(), (name, value) => (name === 'generation' ? undefined : value)));
   const before: unknown = await state();
   const memory = new MemoryBound();
   for (const [i, daemon] of daemons.entries())
-    await attack(runDir(directory).control(daemon), 'status', numbers(2 + i), memory, COUNT / 3);
+    await attack(runDir(directory).control(daemon), 'status', numbers(2 + i), memory, COUNT / daemons.length);
   memory.end();
   expect([faults, escaped]).toEqual([[], []]);
   expect(await state()).toEqual(before);
