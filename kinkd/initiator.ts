@@ -1,6 +1,6 @@
 /** The life of our commands: from the wish to the REPLY and the ACK, RFC 4430 §3.2 to §3.6, §9. Each step is one function; none of them waits. */
 
-import { PeerError } from '../src/errors.ts';
+import { PeerError, WireError } from '../src/errors.ts';
 import { find as findQuick, type Payload as QuickPayload } from '../src/isakmp/payloads.ts';
 import type { Demand } from '../src/keying/demands.ts';
 import { DRAIN_MS } from '../src/keying/sa-pair.ts';
@@ -242,7 +242,14 @@ function sameLimits(a: KinkPair, b: KinkPair): boolean {
 function kerberosRefused(transaction: Transaction, octets: Uint8Array): void {
   const { association, work } = transaction;
   const { host } = association;
-  const { errorCode, explanation, serverWall } = readKrbError(octets);
+  let refusal: ReturnType<typeof readKrbError>;
+  try {
+    refusal = readKrbError(octets);
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
+    return failTransaction(transaction, `the peer answered a KRB-ERROR that cannot be read: ${error.message}`);
+  }
+  const { errorCode, explanation, serverWall } = refusal;
   if (errorCode === krbErrorCode('KRB_AP_ERR_SKEW') && !transaction.adjusted) {
     transaction.adjusted = true;
     association.offsetMs = serverWall - host.now.wall;

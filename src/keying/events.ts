@@ -1,6 +1,7 @@
 /** What every key daemon reports, whatever its protocol: one row a name. Each line of one negotiation carries the SA's short name in `sa`. */
 
 import type { Event, Severity } from '../event.ts';
+import { printable } from '../wire/dump.ts';
 
 type Rows = Readonly<Record<string, readonly [Severity, string]>>;
 
@@ -41,13 +42,15 @@ export type Details = Readonly<Record<string, string | number | boolean | undefi
 
 export type ReportKeyEvent = (name: KeyEventName, message: string, details?: Details) => void;
 
-/** One event of a table with its details. */
+/** One event of a table with its details. Names and texts of a peer's may be in any of them: nothing in them commands a terminal or begins a line. */
 export function eventOf<Table extends Rows, Name extends keyof Table & string>(
   table: Table,
   name: Name,
   message: string,
   details: Details = {},
 ): KeyEvent<Name> {
-  const told = Object.fromEntries(Object.entries(details).filter(([, value]) => value !== undefined));
-  return { ...told, name, severity: table[name]![0], message };
+  const told = Object.entries(details)
+    .filter(([, value]) => value !== undefined)
+    .map(([key, value]) => [key, typeof value === 'string' ? printable(value) : value]);
+  return { ...Object.fromEntries(told), name, severity: table[name]![0], message: printable(message) };
 }
