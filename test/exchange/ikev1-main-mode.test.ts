@@ -2,6 +2,9 @@
 
 import { describe, expect, test } from 'vitest';
 import { EXCHANGE, readMessage, writeMessage } from '../../iked/ikev1/message.ts';
+import { utf8 } from '../../src/bytes/bytes.ts';
+import { Secret } from '../../src/bytes/secret.ts';
+import { settingsOf } from '../support/ike-config.ts';
 import { disagreements, type Flight, type IkeNode, type PairOptions, pair } from '../support/ike-pair.ts';
 import { natted } from '../support/scenes.ts';
 
@@ -213,6 +216,41 @@ describe('what cannot be agreed on', () => {
       bytes: forged,
     });
     net.run();
+    up(a, b);
+  });
+});
+
+describe('several remotes at one address', () => {
+  /** b serves anybody, by two remotes with keys of their own; the second is a. */
+  const two = (keyOfA: string, idOfA: string) => {
+    const made = pairV1({ a: { psk: 'a and b' } });
+    const base = settingsOf({ ...made.b.setting, psk: 'a and b', peer: 'IP_ANY' });
+    const [remote] = base.config.remotes;
+    const stranger = {
+      ...remote!,
+      name: 'stranger',
+      ikev1: { ...remote!.ikev1!, peersId: [{ type: 'fqdn', value: idOfA, file: false }] as const },
+    };
+    const config = { ...base.config, remotes: [stranger, ...base.config.remotes] };
+    const psksV1 = new Map([...base.psksV1!, ['stranger', new Secret(utf8(keyOfA))]]);
+    made.b.put({ kind: 'prepare', generation: 9, settings: { ...base, config, psksV1 } });
+    made.b.put({ kind: 'commit', generation: 9 });
+    return made;
+  };
+
+  test('the pre-shared key tells which of them the peer is', () => {
+    const { a, b, net } = two('another key', 'a.example');
+    a.initiate();
+    net.run();
+    expect(b.status().ikeSas.map(({ remote }) => remote)).toEqual(['peer']);
+    up(a, b);
+  });
+
+  test('with the same key, its identity does', () => {
+    const { a, b, net } = two('a and b', 'c.example');
+    a.initiate();
+    net.run();
+    expect(b.status().ikeSas.map(({ remote }) => remote)).toEqual(['peer']);
     up(a, b);
   });
 });

@@ -263,6 +263,19 @@ describe('the datapath', () => {
     up(a, b);
   });
 
+  test('refuses an SA of the initiator: whoever asked is told, and no half is left behind', () => {
+    for (const type of ['UPDATE', 'ADD'] as const) {
+      const { a, b, net } = pairV1();
+      a.datapath.refuseNext = { type, errno: 12 };
+      const id = a.initiate();
+      net.run(60_000);
+      expect(a.reply(id)).toMatchObject({ ok: false });
+      expect(a.named('child-sa-failed')[0]).toContain('ENOMEM');
+      expect([a.children(), b.children()]).toEqual([[], []]);
+      expect([a.datapath.larval.size, a.datapath.sas.size, b.datapath.sas.size]).toEqual([0, 0, 0]);
+    }
+  });
+
   test('refuses the inbound SA of the responder: no half is left behind', () => {
     const { a, b, net } = pairV1();
     b.datapath.refuseNext = { type: 'UPDATE', errno: 12 };
