@@ -6,13 +6,14 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Charon } from './lab/charon.ts';
 import { type Family, Lab, namespacesMissing } from './lab/namespaces.ts';
-import { charonNode, isOf, type Node, tanukiNode } from './lab/nodes.ts';
+import { NAT_ADDRESS, natBetween } from './lab/nat.ts';
+import { charonNode, isOf, type Node, rekeyOnce, tanukiNode } from './lab/nodes.ts';
 import { waitUntil } from './lab/process.ts';
 import { closeAll, proveRekeys, proveTraffic } from './lab/proofs.ts';
 import { skipNote } from './lab/skip.ts';
 import { charonSide, type Pair, SUITES_V1, tanukiSide } from './lab/suites.ts';
 import { Tanuki, tanukiMissing } from './lab/tanuki.ts';
-import { Pinger } from './lab/traffic.ts';
+import { Pinger, ping } from './lab/traffic.ts';
 
 const missing = namespacesMissing('charon-systemd', 'swanctl', 'tcpdump') ?? tanukiMissing();
 const why = skipNote('IKEv1 with charon', missing);
@@ -94,5 +95,129 @@ describe.skipIf(missing !== undefined)(`IKEv1 crashes${why}`, () => {
     } finally {
       await closeAll(lab, tanuki);
     }
+  });
+});
+
+const missingNat = namespacesMissing('charon-systemd', 'swanctl', 'nft') ?? tanukiMissing();
+describe.skipIf(missingNat !== undefined)(`IKEv1 through a NAT${skipNote('IKEv1 through a NAT', missingNat)}`, () => {
+  const pair: Pair = { suite: SUITES_V1[0]!, outer: 'v4' };
+  const open = async (label: string) => {
+    const lab = await Lab.open({ link: false, label });
+    await natBetween(lab);
+    return lab;
+  };
+
+  test('Tanuki behind it, charon outside: ESP in UDP from the port of the NAT, rekeyed by either side', async () => {
+    const lab = await open('ikev1 behind a NAT');
+    const tanuki = new Tanuki(lab.a, join(lab.dir, 'tanuki'));
+    try {
+      const charon = await new Charon(lab.b, join(lab.dir, 'charon')).start([{ ...charonSide(pair, 'b'), remote: '%any' }]);
+      await tanuki.start(tanukiSide(pair, 'a'));
+      await tanuki.initiate('net4');
+      await passes(lab);
+      expect(await tanuki.ikeSas()).toMatchObject([{ nat: expect.stringMatching(/here|both/) }]);
+      expect(await tanuki.children()).toMatchObject([{ encapsulated: true }]);
+      const [sa] = await charon.ikeSas();
+      expect([sa?.remoteHost, sa?.remotePort]).toEqual([NAT_ADDRESS, expect.toSatisfy((port) => port >= 20_000)]);
+      for (const by of [tanukiNode(tanuki), charonNode(charon)]) {
+        await rekeyOnce('child', [by], tanukiNode(tanuki), charonNode(charon));
+        await passes(lab);
+      }
+    } finally {
+      await closeAll(lab, tanuki);
+    }
+  });
+
+  test('charon behind it, Tanuki outside, which serves a peer from anywhere', async () => {
+    const lab = await open('ikev1 with a peer behind a NAT');
+    const tanuki = new Tanuki(lab.b, join(lab.dir, 'tanuki'));
+    try {
+      const charon = await new Charon(lab.a, join(lab.dir, 'charon')).start([charonSide(pair, 'a')]);
+      const { ike, remotes, policies } = tanukiSide(pair, 'b');
+      await tanuki.start({
+        ...(ike !== undefined && { ike }),
+        remotes: remotes.map((remote) => ({ ...remote, peer: 'IP_ANY' })),
+        policies: policies.map((policy) => ({ ...policy, peersSaAddress: 'IP_ANY' })),
+      });
+      await charon.initiate('net4');
+      await passes(lab);
+      expect(await tanuki.ikeSas()).toMatchObject([{ nat: expect.stringMatching(/there|both/) }]);
+      expect((await tanuki.ikeSas())[0]?.peer).toMatch(NAT_ADDRESS);
+    } finally {
+      await closeAll(lab, tanuki);
+    }
+  });
+
+  async function passes(lab: Lab): Promise<void> {
+    const [from, to] = [lab.a.addresses.inner.v4, lab.b.addresses.inner.v4];
+    expect(await ping(lab.a, to, 5, { from })).toMatchObject({ sent: 5, lost: [] });
+    expect(await ping(lab.b, from, 5, { from: to })).toMatchObject({ sent: 5, lost: [] });
+  }
+});
+
+const missingScan = namespacesMissing('ike-scan') ?? tanukiMissing();
+describe.skipIf(missingScan !== undefined)(`ike-scan${skipNote('ike-scan', missingScan)}`, () => {
+  const [AES, TRIPLE_DES] = [7, 5];
+  const HASH = { md5: 1, sha1: 2, sha2_256: 4, sha2_384: 5 };
+  const AUTH = { psk: 1, rsa: 3 };
+  /** RFC 2409 appendix A: cipher and key length, hash, authentication, group. */
+  const transform = (cipher: string, hash: number, auth: number, group: number) => `${cipher},${hash},${auth},${group}`;
+  const offered = [256, 128].flatMap((bits) =>
+    [14, 19].map((group) => transform(`${AES}/${bits}`, HASH.sha2_256, AUTH.psk, group)),
+  );
+  const others = [
+    transform(`${AES}/192`, HASH.sha2_256, AUTH.psk, 14),
+    transform(`${TRIPLE_DES}`, HASH.sha2_256, AUTH.psk, 14),
+    transform(`${AES}/256`, HASH.sha1, AUTH.psk, 14),
+    transform(`${AES}/256`, HASH.md5, AUTH.psk, 14),
+    transform(`${AES}/256`, HASH.sha2_384, AUTH.psk, 14),
+    transform(`${AES}/256`, HASH.sha2_256, AUTH.rsa, 14),
+    transform(`${AES}/256`, HASH.sha2_256, AUTH.psk, 2),
+    transform(`${AES}/256`, HASH.sha2_256, AUTH.psk, 5),
+    transform(`${AES}/256`, HASH.sha2_256, AUTH.psk, 20),
+  ];
+  let lab: Lab;
+  let tanuki: Tanuki;
+  beforeAll(async () => {
+    lab = await Lab.open({ label: 'ike-scan' });
+    const side = tanukiSide({ suite: SUITES_V1[0]!, outer: 'v4' }, 'a');
+    const lists = { encryption: '{ aes256_cbc; aes128_cbc; }', group: '{ modp2048; ecp256; }' };
+    tanuki = await new Tanuki(lab.a, join(lab.dir, 'tanuki')).start({
+      ...side,
+      remotes: side.remotes.map((remote) => ({ ...remote, ...lists })),
+    });
+  });
+  afterAll(() => closeAll(lab, tanuki));
+  const scan = async (...words: readonly string[]) =>
+    (await lab.b.exec(['ike-scan', '--sport=0', '--retry=1', '--timeout=1000', ...words, lab.a.addresses.outer.v4])).stdout;
+
+  test('sees exactly what the policy offers, and no vendor ID that it did not ask for', async () => {
+    for (const trans of offered) {
+      const seen = await scan(`--trans=${trans}`);
+      const [, bits, group] = /^7\/(\d+),4,1,(\d+)$/.exec(trans)!;
+      expect(seen).toMatch(/Main Mode Handshake returned/);
+      expect(seen).toMatch(
+        new RegExp(`SA=\\(Enc=AES (?=.*KeyLength=${bits})(?=.*Hash=SHA2-256)(?=.*Group=${group}:)(?=.*Auth=PSK)`),
+      );
+      expect(seen).not.toMatch(/VID=/);
+    }
+    for (const trans of others) {
+      const seen = await scan(`--trans=${trans}`);
+      expect([trans, seen]).toEqual([trans, expect.stringMatching(/0 returned handshake; [01] returned notify/)]);
+      expect(seen).not.toMatch(/VID=/);
+    }
+  });
+
+  test('of several transforms the first that the policy has is chosen; dead peer detection is announced to those who announce it', async () => {
+    const seen = await scan(
+      ...[others[0], offered[3], offered[0]].map((trans) => `--trans=${trans}`),
+      '--vendor=afcad71368a1f1c96b8696fc77570100',
+    );
+    expect(seen).toMatch(/KeyLength=128/);
+    expect(seen.match(/VID=\w+/g)).toEqual(['VID=afcad71368a1f1c96b8696fc77570100']);
+  });
+
+  test('Aggressive Mode is refused', async () => {
+    expect(await scan('--aggressive', '--id=b', `--trans=${offered[0]}`)).toMatch(/0 returned handshake/);
   });
 });

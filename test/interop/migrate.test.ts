@@ -122,7 +122,7 @@ for (const row of ROWS) {
         await gw.initiate('net4');
       }
       const clean = { ike: kink ? 0 : 1, children: 1 };
-      expect(await leftovers(ours, theirs)).toEqual({ ours: clean, theirs: clean });
+      expect(await leftovers(ours, theirs, 1, clean.ike)).toEqual({ ours: clean, theirs: clean });
       expect(await ours.ikeSpis()).toEqual(await theirs.ikeSpis());
       for (const node of [mn, gw]) {
         // An inbound SA that was replaced is kept for a while, for packets that are on their way.

@@ -88,9 +88,9 @@ export async function rekeyOnce(what: 'child' | 'ike', by: readonly Node[], ours
   );
 }
 
-/** Waits (45 s, redundant and deleted SAs linger at charon) until each side lists one IKE SA and `children` children, and gives what they list. */
-export async function leftovers(ours: Node, theirs: Node, children = 1): Promise<{ ours: object; theirs: object }> {
-  const clean = JSON.stringify({ ike: 1, children });
+/** Waits (45 s, redundant and deleted SAs linger at charon) until each side lists `ike` IKE SAs and `children` children, and gives what they list. */
+export async function leftovers(ours: Node, theirs: Node, children = 1, ike = 1): Promise<{ ours: object; theirs: object }> {
+  const clean = JSON.stringify({ ike, children });
   let left = { ours: {}, theirs: {} };
   const look = async () => {
     left = { ours: await ours.everything(), theirs: await theirs.everything() };
