@@ -397,6 +397,13 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
 
   established(sa: KeySa, initialContact: boolean): void {
     contacted(this, sa, initialContact);
+    if (sa.nat !== 'none') return;
+    // The last message came from where the peer has moved away from meanwhile, as we were told.
+    const ends = endsOf(sa.path.local, sa.path.remote);
+    for (const policy of sa.peer?.children ?? []) {
+      const present = this.migrations.presentOf(policy, ends);
+      if (present !== undefined) return move(sa, present);
+    }
   }
 
   yields(loser: IkeSa): void {

@@ -48,8 +48,9 @@ export function offerCreate(
   const terms = termsOf(association, policy, group);
   if (!canOffer(terms)) return `policy ${policy.policy.name} has no ESP algorithm that KINK has a number for`;
   const { packet } = work.demand;
-  const clients = clientsOf(policy, path, packet && { IDci: packet.TSi[0]!, IDcr: packet.TSr[0]! });
-  if (clients === undefined) return `its src and dst do not lead from ${path.local.address} to ${path.remote.address}`;
+  const ends = host.pathOfPair(policy, policy.policy.mode, path);
+  const clients = clientsOf(policy, ends, packet && { IDci: packet.TSi[0]!, IDcr: packet.TSr[0]! });
+  if (clients === undefined) return `its src and dst do not lead from ${ends.local.address} to ${ends.remote.address}`;
   const share = group === undefined ? undefined : generate(group, host.random, host.engine);
   const Ni_b = host.random(peer.kink.nonceBytes);
   const payloads: Payload[] = [

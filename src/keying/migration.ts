@@ -35,7 +35,11 @@ interface Moved {
   readonly fingerprint: string;
   readonly tunnel: PairEnds | undefined;
   readonly km: PairEnds | undefined;
+  /** Where key management was before, the last first: what came from there may still be under way. */
+  readonly left: readonly PairEnds[];
 }
+
+const MOST_LEFT = 8;
 
 /** X_MIGRATEs that may come before there is a configuration to say what they are about. */
 const MOST_UNREAD = 256;
@@ -149,7 +153,11 @@ export class Migrations {
     const known = this.#of(policy);
     const { tunnel } = news;
     const km = 'km' in news ? news.km : known?.km;
-    this.#moved.set(policy.name, { fingerprint: policy.fingerprint, tunnel: tunnel ?? known?.tunnel, km });
+    const next = { fingerprint: policy.fingerprint, tunnel: tunnel ?? known?.tunnel, km };
+    const there = km ?? next.tunnel;
+    const before = known?.km ?? known?.tunnel ?? saidEnds(policy);
+    const left = [...(before === undefined ? [] : [before]), ...(known?.left ?? [])];
+    this.#moved.set(policy.name, { ...next, left: left.filter((ends) => !there || !sameEnds(ends, there)).slice(0, MOST_LEFT) });
     return tunnel !== undefined && (known?.tunnel === undefined || !sameEnds(known.tunnel, tunnel));
   }
 
@@ -193,11 +201,11 @@ export class Migrations {
       const km = kmAddress && endsOf(kmAddress.local, kmAddress.remote);
       for (const child of this.#host.policies.all) {
         if (reqid === 0 || child.reqid !== reqid) continue;
-        const before = this.keyManagementOf(child);
+        const known = this.#of(child)?.km;
         if (tunnel !== undefined && child.policy.mode === 'tunnel' && isElsewhere(child, tunnel)) this.#note(child, { tunnel });
-        if (km === undefined || (before !== undefined && sameEnds(before, km))) continue;
+        if (km === undefined || (known !== undefined && sameEnds(known, km))) continue;
         this.#note(child, { km });
-        this.#host.moveKeyManagement(child, before ?? km, km);
+        this.#host.moveKeyManagement(child, known ?? saidEnds(child) ?? km, km);
       }
     }
   }
@@ -206,6 +214,12 @@ export class Migrations {
   keyManagementOf(policy: ChildPolicy): PairEnds | undefined {
     const moved = this.#of(policy);
     return moved?.km ?? moved?.tunnel;
+  }
+
+  /** Where key management is now that was at `ends`, for what came from there and was under way meanwhile. */
+  presentOf(policy: ChildPolicy, ends: PairEnds): PairEnds | undefined {
+    const gone = this.#of(policy)?.left.some((one) => sameEnds(one, ends));
+    return gone ? this.keyManagementOf(policy) : undefined;
   }
 
   /** The remotes that mobility daemons say are at this address. */
@@ -229,7 +243,13 @@ export class Migrations {
   }
 }
 
-/** Whether a tunnel is not where the policy file says. */
+/** Where the policy file puts a tunnel, as far as it names addresses. */
+function saidEnds({ policy }: ChildPolicy): PairEnds | undefined {
+  const [[local], [remote]] = [literals([policy.mySaAddress]), literals([policy.peersSaAddress])];
+  return local === undefined || remote === undefined ? undefined : { local, remote };
+}
+
+/** Whether a tunnel is not there. An address that either leaves open says nothing. */
 function isElsewhere({ policy }: ChildPolicy, { local, remote }: PairEnds): boolean {
   const differs = (said: AddressSpec | undefined, address: IpAddress) =>
     !address.isUnspecified && literals([said]).some((one) => !one.isUnspecified && !one.equals(address));

@@ -70,7 +70,11 @@ export class PairLife<P extends SaPair> {
   expired({ sa, destination, lifetimeHard, lifetimeCurrent }: SadbMessage): void {
     if (sa === undefined || destination === undefined) return;
     const pair = this.pairOf(sa.spi, destination.address);
-    if (pair === undefined) return this.#host.adoption.expired(sa.spi);
+    if (pair === undefined) {
+      // At its soft lifetime an adopted SA is still there, and still to be deleted.
+      if (lifetimeHard !== undefined) this.#host.adoption.expired(sa.spi);
+      return;
+    }
     if (lifetimeHard === undefined) return this.#softExpired(pair, lifetimeCurrent);
     if (pair.state !== 'gone') this.#host.hardExpired(pair);
   }
