@@ -62,7 +62,7 @@ test('nothing is broken where nothing was planted', () => {
 
 test('a replaced child that is not deleted is a stranded SA', () => {
   const change = (message: SadbMessage) => (message.type === 'DELETE' ? undefined : message);
-  expectBreach(requests(change), /belongs to no child SA of iked's/);
+  expectBreach(requests(change), /belongs to no child SA of a key daemon's/);
 });
 
 test('a replay window that is switched off lets packets in twice', () => {

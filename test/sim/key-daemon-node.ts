@@ -13,13 +13,14 @@ import { Driven } from './driven.ts';
 import { Link, type PfkeyHost, PfkeyPort } from './link.ts';
 import type { SpmdNode } from './spmd-node.ts';
 
-/** What one daemon is; `Extra` is what only its machine says. */
-export interface DaemonKind<Settings, Extra extends { readonly kind: string }> {
+/** What one daemon is; `Own` is what only its machine is told, and `Extra` what only that says. */
+export interface DaemonKind<Settings, Own, Extra extends { readonly kind: string }> {
   readonly name: 'iked' | 'kinkd';
-  machine(pid: number): Machine<KeyInput<Settings>, KeyOutput | Extra>;
+  machine(pid: number): Machine<KeyInput<Settings> | Own, KeyOutput | Extra>;
   /** What its shell reads besides the policy file. */
   settings(config: Config): Settings;
-  extra(output: Extra): void;
+  /** `put` answers, unless the daemon is gone by then. */
+  extra(output: Extra, put: (input: Own) => void): void;
 }
 
 export interface KeyDaemonHost extends PfkeyHost {
@@ -39,11 +40,11 @@ interface Spmif {
   readonly machine: SpmifClient;
 }
 
-export class KeyDaemonNode<Settings, Extra extends { readonly kind: string }, Status extends KeyStatus> {
+export class KeyDaemonNode<Settings, Own, Extra extends { readonly kind: string }, Status extends KeyStatus> {
   readonly port: PfkeyPort;
-  readonly #kind: DaemonKind<Settings, Extra>;
+  readonly #kind: DaemonKind<Settings, Own, Extra>;
   readonly #host: KeyDaemonHost;
-  #driven: Driven<KeyInput<Settings>, KeyOutput | Extra> | undefined;
+  #driven: Driven<KeyInput<Settings> | Own, KeyOutput | Extra> | undefined;
   #spmif: Spmif | undefined;
   /** Questions for spmd that are not answered yet. */
   readonly #asked = new Set<number>();
@@ -51,7 +52,7 @@ export class KeyDaemonNode<Settings, Extra extends { readonly kind: string }, St
   readonly #replies = new Map<number, { readonly at: number; readonly verb: string }>();
   #status: Status | undefined;
 
-  constructor(kind: DaemonKind<Settings, Extra>, host: KeyDaemonHost) {
+  constructor(kind: DaemonKind<Settings, Own, Extra>, host: KeyDaemonHost) {
     this.#kind = kind;
     this.#host = host;
     this.port = new PfkeyPort(host);
@@ -68,14 +69,15 @@ export class KeyDaemonNode<Settings, Extra extends { readonly kind: string }, St
 
   start(): void {
     const { clock } = this.#host;
-    this.#driven = new Driven({
+    const driven = new Driven<KeyInput<Settings> | Own, KeyOutput | Extra>({
       name: this.#kind.name,
       machine: this.#kind.machine(this.#host.nextPid()),
       clock,
       tick: { kind: 'tick' },
-      perform: (output) => this.#says(output),
+      perform: (output) => (isExtra(output) ? this.#kind.extra(output, (input) => driven.put(input)) : this.#says(output)),
       breach: (what) => this.#host.breach(what),
     });
+    this.#driven = driven;
     this.tellAddresses();
     this.port.open({ put: (input) => this.#driven?.put(input) });
     this.connectSpmif();
@@ -112,9 +114,8 @@ export class KeyDaemonNode<Settings, Extra extends { readonly kind: string }, St
     return this.#status;
   }
 
-  #says(output: KeyOutput | Extra): void {
+  #says(output: KeyOutput): void {
     const host = this.#host;
-    if (isExtra(output)) return this.#kind.extra(output);
     switch (output.kind) {
       case 'send':
         host.onOutput('wire', output.bytes);

@@ -38,6 +38,8 @@ export class Network {
   readonly #cuts = new Map<string, number>();
   readonly counts: NetworkCounts = { sent: 0, lost: 0, duplicated: 0, corrupted: 0, unreachable: 0 };
   faults: Faults = NO_FAULTS;
+  /** Datagrams that a test lets through. */
+  passes: (datagram: Datagram) => boolean = () => true;
   /** Datagrams on their way. */
   inFlight = 0;
 
@@ -70,7 +72,11 @@ export class Network {
       counts.unreachable++;
       return;
     }
-    if ((this.#cuts.get(pairOf(sourceOf(datagram), destinationOf(datagram))) ?? 0) > 0 || chance.happens(faults.loss)) {
+    if (
+      !this.passes(datagram) ||
+      (this.#cuts.get(pairOf(sourceOf(datagram), destinationOf(datagram))) ?? 0) > 0 ||
+      chance.happens(faults.loss)
+    ) {
       counts.lost++;
       return;
     }

@@ -1,13 +1,16 @@
-/** One simulated host: spmd, iked, the datapath and a mobility daemon as processes of their own, each of which can be killed and started anew; with a clock of its own, and an address that may change. */
+/** One simulated host: spmd, iked, kinkd, the datapath and a mobility daemon as processes of their own, each of which can be killed and started anew; with a clock of its own, and an address that may change. */
 
 import { Iked, type IkedInput, type IkedOutput } from '../../iked/iked.ts';
 import type { IkedSettings, IkedStatus } from '../../iked/ports.ts';
+import { Kinkd, type KinkdInput, type KinkdOutput, type KinkdSettings, type KinkdStatus } from '../../kinkd/kinkd.ts';
+import type { TicketAnswer, TicketQuestion } from '../../kinkd/ports.ts';
 import { Secret } from '../../src/bytes/secret.ts';
-import type { Config } from '../../src/config/config.ts';
+import type { Config, Kmp } from '../../src/config/config.ts';
 import type { LocalAddress } from '../../src/config/expand.ts';
 import { nobleEngine } from '../../src/crypto/engine-noble.ts';
 import type { Event } from '../../src/event.ts';
 import type { KeyCommand } from '../../src/keying/ports.ts';
+import type { ChildSaStatus } from '../../src/keying/status.ts';
 import type { Machine } from '../../src/machine.ts';
 import type { IpAddress, Path } from '../../src/net/address.ts';
 import type { PfkeyServerInput } from '../../src/pfkey/server.ts';
@@ -15,20 +18,44 @@ import { Chance } from './chance.ts';
 import { type Clock, HostClock } from './clock.ts';
 import { type DatapathDoors, DatapathNode } from './datapath-node.ts';
 import { Driven } from './driven.ts';
+import { KerberosFiles, type SimKdc } from './kerberos.ts';
 import { type KeyDaemonHost, KeyDaemonNode } from './key-daemon-node.ts';
 import { KeyWatch } from './key-watch.ts';
-import { PfkeyPort } from './link.ts';
+import { PfkeyPort, type PfkeyUser } from './link.ts';
 import { MobilityClient, type MobilityInput, type MobilityOutput } from './mobility-client.ts';
 import type { Datagram, Network } from './network.ts';
 import type { NodeSpec } from './scenario.ts';
 import { type SpmdHost, SpmdNode } from './spmd-node.ts';
 
 export type IkedMachine = Machine<IkedInput, IkedOutput>;
+export type KinkdMachine = Machine<KinkdInput, KinkdOutput>;
 type IkedExtra = Extract<IkedOutput, { readonly kind: 'keepalive' }>;
+type KinkdExtra = TicketQuestion | Extract<KinkdOutput, { readonly kind: 'replays' }>;
+
+/** What a key daemon has with a peer: an IKE SA, an ISAKMP SA, a KINK association. */
+export interface Relation {
+  readonly kmp: Kmp;
+  readonly name: string;
+  readonly remote: string | undefined;
+  readonly state: string;
+  /** ADDRESS[PORT]. */
+  readonly local: string;
+  readonly peer: string;
+  readonly children: readonly ChildSaStatus[];
+}
+
+/** What `status` of all key daemons of a host says. */
+export interface HostStatus {
+  readonly datapath: 'up' | 'down';
+  readonly relations: readonly Relation[];
+  /** Failures and counters that are shown. */
+  readonly sizes: readonly number[];
+}
 
 /** What a test changes about a node to see whether the invariants notice. */
 export interface Alterations {
   readonly iked?: (machine: IkedMachine) => IkedMachine;
+  readonly kinkd?: (machine: KinkdMachine) => KinkdMachine;
   readonly datapath?: DatapathDoors['alter'];
 }
 
@@ -36,6 +63,7 @@ export interface NodeDoors {
   readonly clock: Clock;
   readonly chance: Chance;
   readonly network: Network;
+  readonly kdc: SimKdc;
   /** Noble for everything, instead of what the platform has. */
   readonly realCrypto: boolean;
   readonly alterations: Alterations;
@@ -47,6 +75,7 @@ export interface NodeDoors {
 }
 
 const IKE_PORT = 500;
+const KINK_PORT = 910;
 
 export class SimNode implements SpmdHost, KeyDaemonHost {
   readonly spec: NodeSpec;
@@ -54,11 +83,14 @@ export class SimNode implements SpmdHost, KeyDaemonHost {
   readonly world: Clock;
   readonly chance: Chance;
   readonly spmd: SpmdNode;
-  readonly iked: KeyDaemonNode<IkedSettings, IkedExtra, IkedStatus>;
+  readonly iked: KeyDaemonNode<IkedSettings, never, IkedExtra, IkedStatus>;
+  readonly kinkd: KeyDaemonNode<KinkdSettings, TicketAnswer, KinkdExtra, KinkdStatus>;
+  readonly #kerberos: KerberosFiles;
   /** The mobility daemon's way to the datapath. */
   readonly mobility: PfkeyPort;
   readonly #doors: NodeDoors;
   readonly #watch: KeyWatch;
+  readonly #others: PfkeyPort[] = [];
   #mobility: Driven<MobilityInput, MobilityOutput> | undefined;
   #datapath: DatapathNode | undefined;
   /** Those it has now, the one it uses first; and those it ever had. */
@@ -78,6 +110,8 @@ export class SimNode implements SpmdHost, KeyDaemonHost {
     this.#everHad = [spec.address];
     this.spmd = new SpmdNode(this);
     this.iked = new KeyDaemonNode(this.#ikedKind(), this);
+    this.kinkd = new KeyDaemonNode(this.#kinkdKind(), this);
+    this.#kerberos = new KerberosFiles(doors.kdc, () => this.clock.now().wall);
     this.mobility = new PfkeyPort(this);
     doors.network.attach(spec.address, (datagram) => this.#received(datagram));
   }
@@ -119,18 +153,23 @@ export class SimNode implements SpmdHost, KeyDaemonHost {
   }
 
   get running(): boolean {
-    return this.spmd.running && this.iked.running && this.#datapath !== undefined;
+    return this.spmd.running && this.#keyDaemons.every(({ running }) => running) && this.#datapath !== undefined;
+  }
+
+  /** Those that its policies need. */
+  get #keyDaemons(): readonly (SimNode['iked'] | SimNode['kinkd'])[] {
+    return this.spec.daemons.map((name) => this[name]);
   }
 
   /** Commands that are not answered, with when they were given. */
   get unanswered(): readonly { readonly at: number; readonly verb: string }[] {
-    return this.iked.unanswered;
+    return this.#keyDaemons.flatMap(({ unanswered }) => unanswered);
   }
 
   start(): void {
     this.startDatapath();
     this.startSpmd();
-    this.startIked();
+    for (const daemon of this.#keyDaemons) daemon.start();
     this.#startMobility();
   }
 
@@ -138,38 +177,44 @@ export class SimNode implements SpmdHost, KeyDaemonHost {
 
   startSpmd(): void {
     this.spmd.start();
-    this.iked.connectSpmif();
+    for (const daemon of this.#keyDaemons) daemon.connectSpmif();
   }
 
   killSpmd(): void {
     this.spmd.kill();
-    this.iked.dropSpmif();
+    for (const daemon of this.#keyDaemons) daemon.dropSpmif();
   }
 
   toSpmifClient(client: number, bytes: Uint8Array): void {
-    this.iked.fromSpmd(client, bytes);
+    for (const daemon of this.#keyDaemons) daemon.fromSpmd(client, bytes);
   }
 
   // Key daemons
 
-  startIked(): void {
-    this.iked.start();
+  /** Kinkd's file may be lost meanwhile. */
+  loseReplays(): void {
+    this.#kerberos.replays = undefined;
   }
 
-  killIked(): void {
-    this.iked.kill();
+  /** The daemon that begins to negotiate a child, or answers it where another's peer begins. */
+  command(command: KeyCommand, kmp: Kmp): void {
+    this[kmp === 'kink' ? 'kinkd' : 'iked'].command(command);
   }
 
-  command(command: KeyCommand): void {
-    this.iked.command(command);
+  /** Undefined while a key daemon does not run. */
+  status(): HostStatus | undefined {
+    const daemons = this.#keyDaemons;
+    const statuses = daemons.map((daemon) => daemon.status());
+    const known = statuses.filter((status) => status !== undefined);
+    if (known.length < statuses.length) return undefined;
+    return {
+      datapath: known.every(({ datapath }) => datapath === 'up') ? 'up' : 'down',
+      relations: known.flatMap((status) => ('ikeSas' in status ? ikeRelations(status) : kinkRelations(status))),
+      sizes: known.flatMap(({ failures, counters }) => [failures.length, Object.keys(counters).length]),
+    };
   }
 
-  /** What `status` says, or undefined while iked does not run. */
-  status(): IkedStatus | undefined {
-    return this.iked.status();
-  }
-
-  #ikedKind(): ConstructorParameters<typeof KeyDaemonNode<IkedSettings, IkedExtra, IkedStatus>>[0] {
+  #ikedKind(): ConstructorParameters<typeof KeyDaemonNode<IkedSettings, never, IkedExtra, IkedStatus>>[0] {
     const { realCrypto, alterations } = this.#doors;
     return {
       name: 'iked',
@@ -178,10 +223,25 @@ export class SimNode implements SpmdHost, KeyDaemonHost {
         return alterations.iked?.(machine) ?? machine;
       },
       settings: (config) => {
-        const psks = new Map(config.remotes.map(({ name }) => [name, new Secret(pskOf(this.spec.name, name))]));
-        return { config, psks };
+        const keys = () => new Map(config.remotes.map(({ name }) => [name, new Secret(pskOf(this.spec.name, name))]));
+        return { config, psks: keys(), psksV1: keys() };
       },
       extra: ({ path }) => this.#datapath?.sendIke(path, undefined),
+    };
+  }
+
+  #kinkdKind(): ConstructorParameters<typeof KeyDaemonNode<KinkdSettings, TicketAnswer, KinkdExtra, KinkdStatus>>[0] {
+    const { realCrypto, alterations } = this.#doors;
+    return {
+      name: 'kinkd',
+      machine: (pid) => {
+        const { replays } = this.#kerberos;
+        const options = { random: this.chance.fork().bytes, pid, since: this.clock.now().wall, replays };
+        const machine = new Kinkd({ ...options, ...(realCrypto ? { engine: nobleEngine } : {}) });
+        return alterations.kinkd?.(machine) ?? machine;
+      },
+      settings: (config) => ({ config, keytab: this.#kerberos.keytabOf(this.spec.name) }),
+      extra: (output, put) => (output.kind === 'ask' ? this.#kerberos.ticket(output, put) : this.#kerberos.write(output)),
     };
   }
 
@@ -212,7 +272,7 @@ export class SimNode implements SpmdHost, KeyDaemonHost {
   #changeAddresses(addresses: readonly IpAddress[]): void {
     this.#addresses = addresses;
     this.spmd.tellAddresses();
-    this.iked.tellAddresses();
+    for (const daemon of this.#keyDaemons) daemon.tellAddresses();
   }
 
   /** Its mobility daemon hears where a node is now, or knows it of itself. */
@@ -271,7 +331,15 @@ export class SimNode implements SpmdHost, KeyDaemonHost {
   }
 
   get #ports(): readonly PfkeyPort[] {
-    return [this.spmd.port, this.iked.port, this.mobility];
+    return [this.spmd.port, this.iked.port, this.kinkd.port, this.mobility, ...this.#others];
+  }
+
+  /** A PF_KEY client of a test's own. */
+  client(user: PfkeyUser): PfkeyPort {
+    const port = new PfkeyPort(this);
+    this.#others.push(port);
+    port.open(user);
+    return port;
   }
 
   get datapathRuns(): boolean {
@@ -290,9 +358,10 @@ export class SimNode implements SpmdHost, KeyDaemonHost {
   // The network
 
   #received(datagram: Datagram): void {
-    if (datagram.kind === 'udp' && datagram.to.port === IKE_PORT) {
+    const port = datagram.kind === 'udp' ? datagram.to.port : 0;
+    if (datagram.kind === 'udp' && (port === IKE_PORT || port === KINK_PORT)) {
       const path = { local: datagram.to, remote: datagram.from, encapsulated: false };
-      return this.iked.put({ kind: 'datagram', path, bytes: datagram.bytes });
+      return (port === IKE_PORT ? this.iked : this.kinkd).put({ kind: 'datagram', path, bytes: datagram.bytes });
     }
     this.#datapath?.received(datagram);
   }
@@ -314,6 +383,23 @@ export class SimNode implements SpmdHost, KeyDaemonHost {
   breach(what: string): void {
     this.#doors.breach(this, what);
   }
+}
+
+function ikeRelations({ ikeSas }: IkedStatus): Relation[] {
+  return ikeSas.map((sa) => ({ ...sa, kmp: sa.name.startsWith('v1:') ? 'ikev1' : 'ikev2' }));
+}
+
+/**
+ * An ISAKMP SA that another took over and that is the peer's to delete. Nothing tells whether the peer has it at all: it may have given up Main Mode
+ * before the last message came, or its DELETE, which nobody acknowledges, was lost (RFC 2408 §3.15). It runs out with its lifetime.
+ */
+export function isRunningOut({ kmp, state, children }: Relation): boolean {
+  return kmp === 'ikev1' && state === 'rekeyed' && children.length === 0;
+}
+
+/** An association stands as long as the configuration names the peer. */
+function kinkRelations({ peers }: KinkdStatus): Relation[] {
+  return peers.map((peer) => ({ ...peer, kmp: 'kink', state: 'established' }));
 }
 
 /** One key for each pair of nodes, whichever of them asks. */

@@ -1,12 +1,13 @@
 /** What is simulated under a seed: how many nodes, their policy files, which child SAs are wanted, and how long things live. */
 
 import { compile } from '../../src/config/compile.ts';
-import type { Config } from '../../src/config/config.ts';
+import type { Config, Kmp } from '../../src/config/config.ts';
 import { show } from '../../src/config/diagnostics.ts';
 import { memoryFiles } from '../../src/config/memory-files.ts';
 import { IpAddress } from '../../src/net/address.ts';
 import type { Chance } from './chance.ts';
 import type { Drift } from './clock.ts';
+import { home, innerHost, policyText, selectorName } from './policy-text.ts';
 
 /** One child SA that two nodes are to have, and the traffic that it carries. */
 export interface Wanted {
@@ -20,6 +21,8 @@ export interface Wanted {
   /** Whether traffic at that end brings the child up. */
   readonly aInitiates: boolean;
   readonly bInitiates: boolean;
+  /** The protocols by which either end begins and that the other answers. */
+  readonly kmps: readonly Kmp[];
 }
 
 export interface NodeSpec {
@@ -29,6 +32,8 @@ export interface NodeSpec {
   readonly config: Config;
   /** The other nodes that it has a remote for. */
   readonly peers: readonly number[];
+  /** The key daemons that its policies need. */
+  readonly daemons: readonly ('iked' | 'kinkd')[];
   readonly drift: Drift;
   /** Where it may move to; none: it stays at `address`. */
   readonly away: readonly IpAddress[];
@@ -45,11 +50,13 @@ export interface Scenario {
   readonly livenessLimit: number;
   /** Hard lifetime of child SAs, in milliseconds. */
   readonly childLifetime: number;
+  /** Life of Kerberos tickets, in seconds. */
+  readonly ticketSeconds: number;
   /** One line for people. */
   readonly summary: string;
 }
 
-interface Choices {
+export interface Choices {
   readonly family: 4 | 6;
   readonly inner: 4 | 6;
   readonly transport: boolean;
@@ -64,6 +71,8 @@ interface Choices {
   readonly group: string;
   readonly ike: string;
   readonly esp: string;
+  /** What IKEv1 and KINK have a number for. */
+  readonly olderEsp: string;
   readonly esn: boolean;
   readonly window: number;
   readonly initiators: 'both-demand' | 'one-start' | 'both-start' | 'one-passive';
@@ -72,6 +81,32 @@ interface Choices {
   /** Whether the policy files of their peers name their home address in `peers_ipaddr`, or let them come from anywhere. */
   readonly atHomeOnly: boolean;
   readonly tellsKeyManagement: boolean;
+  readonly clockSkewSeconds: number;
+  /** Of Kerberos tickets. */
+  readonly ticketSeconds: number;
+}
+
+/** Two nodes, and what each of them lists in `acceptable_kmp`. */
+export interface Pair {
+  readonly a: number;
+  readonly b: number;
+  readonly kmps: { readonly a: readonly Kmp[]; readonly b: readonly Kmp[] };
+  readonly bIsPassive: boolean;
+}
+
+/** As often as they stand here. */
+const KMPS: readonly Pair['kmps'][] = [
+  ...Array.from({ length: 8 }, () => both('ikev2')),
+  ...Array.from({ length: 5 }, () => both('ikev1')),
+  ...Array.from({ length: 5 }, () => both('kink')),
+  both('ikev2', 'ikev1'),
+  both('kink', 'ikev2'),
+  { a: ['ikev2', 'ikev1'], b: ['ikev1'] },
+  { a: ['ikev1'], b: ['ikev2', 'ikev1'] },
+];
+
+function both(...kmps: readonly Kmp[]): Pair['kmps'] {
+  return { a: kmps, b: kmps };
 }
 
 /** Everything that the seed decides about the scenario. `realCrypto`: noble, and groups of every kind. */
@@ -95,15 +130,23 @@ export function scenarioOf(chance: Chance, realCrypto: boolean): Scenario {
     group: realCrypto ? chance.pick(['x25519', 'ecp256', 'x25519', 'ecp384']) : 'x25519',
     ike: chance.pick(['aes256_gcm_16', 'aes128_cbc', 'chacha20_poly1305']),
     esp: chance.pick(['aes128_gcm_16', 'aes256_cbc', 'chacha20_poly1305']),
+    olderEsp: chance.pick(['aes128_gcm_16', 'aes256_cbc']),
     esn: chance.happens(0.3),
     window: chance.pick([64, 1024]),
     initiators: chance.pick(['both-demand', 'both-demand', 'one-start', 'both-start', 'one-passive']),
     movers: transport || encapsulated ? 'none' : chance.pick(['none', 'one', 'all']),
     atHomeOnly: chance.happens(0.5),
     tellsKeyManagement: chance.happens(0.85),
+    clockSkewSeconds: chance.pick([120, 300]),
+    ticketSeconds: chance.pick([400, 36_000]),
   };
-  const pairs = pairsOf(size);
-  const nodes = Array.from({ length: size }, (_, index) => nodeOf(index, pairs, choices, driftOf(chance)));
+  const pairs = pairsOf(size, choices.initiators, chance);
+  return assemble(size, pairs, choices, () => driftOf(chance));
+}
+
+/** The nodes and what is wanted between them. */
+export function assemble(size: number, pairs: readonly Pair[], choices: Choices, drift: () => Drift): Scenario {
+  const nodes = Array.from({ length: size }, (_, index) => nodeOf(index, pairs, choices, drift()));
   const retransmissions = Array.from({ length: choices.retries + 1 }, (_, i) => 1125 * 2 ** i).reduce(
     (sum, each) => sum + each,
     0,
@@ -113,7 +156,10 @@ export function scenarioOf(chance: Chance, realCrypto: boolean): Scenario {
     wanted: wantedOf(pairs, choices),
     livenessLimit: choices.dpdSeconds * 1000 + retransmissions,
     childLifetime: choices.childSeconds * 1000,
-    summary: `${size} nodes, ${Object.entries(choices)
+    ticketSeconds: choices.ticketSeconds,
+    summary: `${size} nodes, ${pairs.map(({ a, b, kmps }) => `${a}-${b} ${kmps.a.join('+')}/${kmps.b.join('+')}`).join(', ')}, ${Object.entries(
+      choices,
+    )
       .map(([name, value]) => `${name} ${value}`)
       .join(', ')}`,
   };
@@ -129,129 +175,64 @@ function driftOf(chance: Chance): Drift {
 }
 
 /** Every two of two or three nodes; a star with more. The first of a pair is the one that initiates where only one does. */
-function pairsOf(size: number): readonly (readonly [number, number])[] {
-  const pairs: (readonly [number, number])[] = [];
-  for (let a = 0; a < size; a++) for (let b = a + 1; b < size; b++) if (size <= 3 || a === 0) pairs.push([a, b]);
+function pairsOf(size: number, initiators: Choices['initiators'], chance: Chance): readonly Pair[] {
+  const pairs: Pair[] = [];
+  for (let a = 0; a < size; a++) {
+    for (let b = a + 1; b < size; b++) {
+      if (size > 3 && a !== 0) continue;
+      const kmps = chance.pick(KMPS);
+      // Where only `b` can begin in what both speak, it has to.
+      const onlyB = !kmps.b.includes(kmps.a[0]!);
+      pairs.push({ a, b, kmps, bIsPassive: initiators === 'one-passive' && !onlyB });
+    }
+  }
   return pairs;
-}
-
-function outer(index: number, { family }: Choices): string {
-  return family === 4 ? `192.0.2.${index + 1}` : `2001:db8::${index + 1}`;
 }
 
 /** Where a node may move to. Its addresses are nobody else's. */
 function awayOf(index: number, { family, movers }: Choices): IpAddress[] {
   if (movers === 'none' || (movers === 'one' && index !== 0)) return [];
+
   return [1, 2, 3].map(
     (n) => IpAddress.parse(family === 4 ? `198.51.100.${16 * (index + 1) + n}` : `2001:db8:${index + 1}::${n}`)!,
   );
 }
 
-/** Network of a node for its `nth` selector, and a host in it. */
-function network(index: number, nth: number, { inner }: Choices): string {
-  return inner === 4 ? `10.${index + 1}.${nth}.0/24` : `fd00:${index + 1}:${nth}::/64`;
-}
-
-function host(index: number, nth: number, choices: Choices): string {
-  if (choices.transport) return outer(index, choices);
-  return choices.inner === 4 ? `10.${index + 1}.${nth}.7` : `fd00:${index + 1}:${nth}::7`;
-}
-
-function selectorName(a: number, b: number, nth: number): string {
-  return `net-${a}-${b}-${nth}`;
-}
-
-function wantedOf(pairs: readonly (readonly [number, number])[], choices: Choices): Wanted[] {
-  return pairs.flatMap(([a, b]) =>
+function wantedOf(pairs: readonly Pair[], choices: Choices): Wanted[] {
+  return pairs.flatMap(({ a, b, kmps, bIsPassive }) =>
     Array.from({ length: choices.selectors }, (_, nth) => ({
       selector: selectorName(a, b, nth),
       a,
       b,
-      innerA: IpAddress.parse(host(a, nth, choices))!,
-      innerB: IpAddress.parse(host(b, nth, choices))!,
-      aInitiates: true,
-      bInitiates: choices.initiators !== 'one-passive',
+      innerA: IpAddress.parse(innerHost(a, nth, choices))!,
+      innerB: IpAddress.parse(innerHost(b, nth, choices))!,
+      aInitiates: kmps.b.includes(kmps.a[0]!),
+      bInitiates: !bIsPassive && kmps.a.includes(kmps.b[0]!),
+      kmps: [...new Set([kmps.a[0]!, kmps.b[0]!])].filter((kmp) => kmps.a.includes(kmp) && kmps.b.includes(kmp)),
     })),
   );
 }
 
-function nodeOf(index: number, pairs: readonly (readonly [number, number])[], choices: Choices, drift: Drift): NodeSpec {
-  const own = pairs.filter((pair) => pair.includes(index));
-  const policies = [
-    interfaceText(index, choices),
-    defaultsText(choices),
-    ...own.map(([a, b]) => pairText(index, a, b, choices)),
-    `ipsec esp { sa_index esp; ${choices.esn ? 'ext_sequence on; ' : ''}replay_window ${choices.window}; };`,
-    `sa esp { sa_protocol esp; esp_enc_alg { ${choices.esp}; }; esp_auth_alg { hmac_sha2_256; }; };`,
-  ].join('\n');
+function nodeOf(index: number, pairs: readonly Pair[], choices: Choices, drift: Drift): NodeSpec {
+  const own = pairs.filter(({ a, b }) => a === index || b === index);
+  const policies = policyText(index, own, choices);
   const { config, diagnostics } = compile('/sim.conf', memoryFiles({ '/sim.conf': policies }));
   if (config === undefined)
     throw new Error(`the simulator's policies are wrong:\n${diagnostics.map(show).join('\n')}\n${policies}`);
-  const peers = own.map(([a, b]) => (a === index ? b : a));
+  const kmps = new Set(own.flatMap(({ a, kmps }) => (a === index ? kmps.a : kmps.b)));
   return {
     name: `n${index}`,
-    address: IpAddress.parse(outer(index, choices))!,
+    address: IpAddress.parse(home(index, choices))!,
     policies,
     config,
-    peers,
+    peers: own.map(({ a, b }) => (a === index ? b : a)),
+    daemons: [
+      ...(kmps.has('ikev2') || kmps.has('ikev1') ? ['iked' as const] : []),
+      ...(kmps.has('kink') ? ['kinkd' as const] : []),
+    ],
     drift,
     away: awayOf(index, choices),
     tellsKeyManagement: choices.tellsKeyManagement,
     repeatedMigrates: 0.1,
   };
-}
-
-function interfaceText(index: number, choices: Choices): string {
-  const ike = choices.movers === 'none' ? `"${outer(index, choices)}"` : 'MY_IP';
-  return `interface { ike ${ike}; datapath { device memory; encapsulation ${choices.encapsulated ? 'force' : 'auto'}; }; };`;
-}
-
-function defaultsText(choices: Choices): string {
-  const packets = choices.childPackets === 0 ? '' : `ipsec_sa_lifetime_packets ${choices.childPackets};`;
-  return `default {
-    remote { ikev2 {
-      dpd_delay ${choices.dpdSeconds} sec;
-      max_retry_to_send ${choices.retries};
-      interval_to_send 1 sec;
-      kmp_sa_lifetime_time ${choices.ikeSeconds} sec;
-      kmp_sa_nego_time_limit 40 sec;
-      kmp_enc_alg { ${choices.ike}; };
-      kmp_hash_alg { hmac_sha2_256; };
-      kmp_prf_alg { hmac_sha2_256; };
-      kmp_dh_group { ${choices.group}; };
-      need_pfs ${choices.pfs ? 'on' : 'off'};
-      force_encapsulation ${choices.encapsulated ? 'on' : 'off'};
-      pre_shared_key "sim.psk";
-    }; };
-    ipsec { ipsec_sa_lifetime_time ${choices.childSeconds} sec; ${packets} };
-  };`;
-}
-
-/** One node's half of a pair: the remote, its selectors and their policy. */
-function pairText(index: number, a: number, b: number, choices: Choices): string {
-  const peer = index === a ? b : a;
-  const starts = choices.initiators === 'both-start' || (choices.initiators === 'one-start' && index === a);
-  const passive = choices.initiators === 'one-passive' && index === b;
-  const where = (node: number, nth: number) => (choices.transport ? outer(node, choices) : network(node, nth, choices));
-  const selectors = Array.from(
-    { length: choices.selectors },
-    (_, nth) =>
-      `selector ${selectorName(a, b, nth)} { direction both; src "${where(index, nth)}"; dst "${where(peer, nth)}"; policy_index p${peer}; };`,
-  );
-  const ends = choices.transport ? '' : `my_sa_ipaddr "${outer(index, choices)}"; peers_sa_ipaddr "${outer(peer, choices)}";`;
-  return `remote n${peer} { ikev2 {
-      ${passive ? 'passive on;' : ''}
-      peers_ipaddr ${choices.movers === 'none' || choices.atHomeOnly ? `"${outer(peer, choices)}"` : 'IP_RW'};
-      my_id fqdn n${index}.example;
-      peers_id fqdn n${peer}.example;
-    }; };
-    ${selectors.join('\n')}
-    policy p${peer} {
-      remote_index n${peer};
-      ipsec_index esp;
-      ipsec_mode ${choices.transport ? 'transport' : 'tunnel'};
-      ipsec_level unique;
-      ${ends}
-      initiate ${starts ? 'start' : 'demand'};
-    };`;
 }

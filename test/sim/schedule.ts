@@ -3,6 +3,7 @@
 import type { IpAddress } from '../../src/net/address.ts';
 import type { Chance } from './chance.ts';
 import type { Clock } from './clock.ts';
+import type { SimKdc } from './kerberos.ts';
 import type { Faults, Network } from './network.ts';
 import type { SimNode } from './node.ts';
 import type { Scenario, Wanted } from './scenario.ts';
@@ -12,6 +13,7 @@ export interface World {
   readonly nodes: readonly SimNode[];
   readonly clock: Clock;
   readonly network: Network;
+  readonly kdc: SimKdc;
   readonly chance: Chance;
   /** An application sends a packet for a wanted child, forward from `a` to `b` or back. */
   readonly send: (wanted: Wanted, forward: boolean) => void;
@@ -21,6 +23,9 @@ export interface World {
 
 /** Faults that are over before the rest begins must be over this long before. Milliseconds. */
 const LONGEST_OUTAGE = 30_000;
+
+/** How long a process is gone. Milliseconds. */
+const PAUSES = [1, 100, 1_000, 8_000];
 
 /** What the network does to datagrams while faults are on. */
 export function faultsOf(chance: Chance): Faults {
@@ -38,9 +43,10 @@ export function faultsOf(chance: Chance): Faults {
 export function disturb(world: World, until: number): void {
   const { chance } = world;
   const rates: readonly (readonly [number, () => void])[] = [
-    [chance.pick([0.1, 0.3]), () => restart(world, 'Iked')],
+    [chance.pick([0.1, 0.3]), () => restartKeyDaemon(world)],
     [chance.pick([0, 0.1]), () => restart(world, 'Spmd')],
     [chance.pick([0.05, 0.15]), () => restart(world, 'Datapath')],
+    [chance.pick([0, 0.2]), () => stopKdc(world)],
     [chance.pick([0.05, 0.2]), () => cut(world)],
     [chance.pick([0.2, 1, 3]), () => rekey(world)],
     [chance.pick([0.05, 0.3]), () => terminate(world)],
@@ -81,9 +87,30 @@ function repeat({ clock, chance }: World, perMinute: number, until: number, act:
   next();
 }
 
-function restart({ nodes, chance, clock, note }: World, process: 'Iked' | 'Spmd' | 'Datapath'): void {
+/** Kinkd's file of the replay cache is there again when it comes back, or not. */
+function restartKeyDaemon({ nodes, chance, clock, note }: World): void {
   const node = chance.pick(nodes);
-  const pause = chance.pick([1, 100, 1_000, 8_000]);
+  const name = chance.pick(node.spec.daemons);
+  const pause = chance.pick(PAUSES);
+  const loses = name === 'kinkd' && chance.happens(0.2);
+  note(`${node.name}: ${name} is killed, for ${pause} ms${loses ? ', and loses its replay cache' : ''}`);
+  node[name].kill();
+  if (loses) node.loseReplays();
+  clock.after(pause, () => {
+    node[name].kill();
+    node[name].start();
+  });
+}
+
+function stopKdc({ kdc, chance, note }: World): void {
+  const pause = chance.between(1_000, LONGEST_OUTAGE);
+  note(`the KDC is away for ${pause} ms`);
+  kdc.stop(pause);
+}
+
+function restart({ nodes, chance, clock, note }: World, process: 'Spmd' | 'Datapath'): void {
+  const node = chance.pick(nodes);
+  const pause = chance.pick(PAUSES);
   note(`${node.name}: ${process} is killed, for ${pause} ms`);
   node[`kill${process}`]();
   clock.after(pause, () => {
@@ -110,7 +137,7 @@ function rekey({ scenario, nodes, chance, clock, note }: World): void {
     const what = chance.happens(0.3) ? 'ike' : 'child';
     clock.after(chance.between(0, 40), () => {
       note(`${node.name}: rekey ${what} ${wanted.selector}`);
-      node.command({ verb: 'rekey', name: what === 'ike' ? peer.name : wanted.selector, what });
+      node.command({ verb: 'rekey', name: what === 'ike' ? peer.name : wanted.selector, what }, chance.pick(wanted.kmps));
     });
   }
 }
@@ -123,7 +150,7 @@ function terminate({ scenario, nodes, chance, note }: World): void {
   ] as const);
   const name = chance.pick([wanted.selector, peer.name]);
   note(`${node.name}: terminate ${name}`);
-  node.command({ verb: 'terminate', name });
+  node.command({ verb: 'terminate', name }, chance.pick(wanted.kmps));
 }
 
 function initiate({ scenario, nodes, chance, clock, note }: World): void {
@@ -132,7 +159,7 @@ function initiate({ scenario, nodes, chance, clock, note }: World): void {
   for (const node of chance.happens(0.5) ? ends : [chance.pick(ends)]) {
     clock.after(chance.between(0, 40), () => {
       note(`${node.name}: initiate ${wanted.selector}`);
-      node.command({ verb: 'initiate', name: wanted.selector });
+      node.command({ verb: 'initiate', name: wanted.selector }, chance.pick(wanted.kmps));
     });
   }
 }
