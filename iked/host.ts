@@ -5,6 +5,7 @@ import type { Engine } from '../src/crypto/engine.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
 import type { Asks } from '../src/keying/asks.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
+import type { Complaints } from '../src/keying/complaints.ts';
 import type { Demand as KeyDemand } from '../src/keying/demands.ts';
 import type { Details } from '../src/keying/events.ts';
 import type { Failures } from '../src/keying/failures.ts';
@@ -32,6 +33,8 @@ export interface Host {
   readonly engine: Engine;
   readonly cookies: Cookies;
   readonly table: SaTable;
+  /** Unprotected errors (RFC 7296 §2.21.4). */
+  readonly complaints: Complaints;
   /** The configuration in force. */
   readonly peers: Peers;
   /** The remotes that serve a peer at this address by IKEv2, and by IKEv1. */
@@ -49,8 +52,6 @@ export interface Host {
   count(name: string): void;
   /** A fresh IKE SPI, unique here. */
   newSpi(): Uint8Array;
-  /** Whether one more unprotected error may be sent (RFC 7296 §2.21.4). */
-  mayComplain(): boolean;
   /** Where a new pair of this policy ends, given the peer relation that it is negotiated in. */
   pathOfPair(sa: KeySa, policy: ChildPolicy, mode: Mode): Path;
   /** Asks the datapath for an SPI for such a pair. Ends in `spiArrived`. */

@@ -8,6 +8,7 @@ import { Acquires } from '../src/keying/acquires.ts';
 import { Adoption } from '../src/keying/adoption.ts';
 import { Asks, type Heard } from '../src/keying/asks.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
+import { Complaints } from '../src/keying/complaints.ts';
 import { endsOf, type PairEnds, sameEnds } from '../src/keying/ends.ts';
 import type { Details } from '../src/keying/events.ts';
 import { Failures } from '../src/keying/failures.ts';
@@ -70,6 +71,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
   readonly engine: Engine;
   readonly cookies: Cookies;
   readonly table = new SaTable();
+  readonly complaints = new Complaints(this);
   readonly asks: Asks<KeySa, KeyChild>;
   readonly failures = new Failures((name) => this.peers.names.includes(name) || this.peers.child(name) !== undefined);
   readonly replies: Replies;
@@ -209,10 +211,6 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
   #datagram(path: Path, bytes: Uint8Array): void {
     this.count('messages-in');
     receiveDatagram(this, this.#strangers, path, bytes);
-  }
-
-  mayComplain(): boolean {
-    return this.#strangers.mayComplain();
   }
 
   // The datapath.

@@ -7,14 +7,11 @@ import type { Host } from './host.ts';
 import { type Header, writeMessage } from './ikev2/message.ts';
 import { type NotifyName, notify } from './ikev2/notify.ts';
 
-/** Unprotected errors a second, to all the world together (RFC 7296 §2.21.4). */
-const COMPLAINTS_PER_SECOND = 20;
 /** Addresses that are told of once each. */
 const MOST_UNSERVED = 256;
 
 export class Strangers {
   readonly #host: Host;
-  #complaints = { second: 0, count: 0 };
   /** Addresses that were told of as not served by IKEv1. */
   readonly #unserved = new Set<string>();
 
@@ -27,7 +24,7 @@ export class Strangers {
     if (error instanceof WireError) return this.ignore(path, error.message);
     if (!(error instanceof PeerError)) throw error;
     const response = (bytes[19]! & 0x20) !== 0;
-    if (response || !this.mayComplain()) return this.ignore(path, error.message);
+    if (response || !this.#host.complaints.another()) return this.ignore(path, error.message);
     const header = {
       SPIi: bytes.slice(0, 8),
       SPIr: bytes.slice(8, 16),
@@ -41,7 +38,7 @@ export class Strangers {
 
   /** A message of an IKE SA that is not here. */
   unknown(path: Path, header: Header): void {
-    if (header.response || !this.mayComplain())
+    if (header.response || !this.#host.complaints.another())
       return this.ignore(path, `there is no IKE SA ${hex(header.SPIi)}/${hex(header.SPIr)}`);
     this.#complain(path, header, 'INVALID_IKE_SPI');
   }
@@ -78,12 +75,5 @@ export class Strangers {
   ignore(path: Path, why: string): void {
     this.#host.count('messages-dropped');
     this.#host.report('message-dropped', `a datagram was ignored: ${why}`, { peer: showEndpoint(path.remote) });
-  }
-
-  mayComplain(): boolean {
-    const second = Math.floor(this.#host.now.mono / 1000);
-    if (second !== this.#complaints.second) this.#complaints = { second, count: 0 };
-    this.#complaints.count += 1;
-    return this.#complaints.count <= COMPLAINTS_PER_SECOND;
   }
 }

@@ -28,7 +28,6 @@ export interface Admin extends Host, Pick<KeyHost, 'policies' | 'pairs' | 'begin
   readonly failures: Failures;
   readonly replies: Replies;
   readonly wanted: Wanted;
-  readonly replaysSize: number;
 }
 
 export function perform(kinkd: Admin, id: number, command: KeyCommand): void {
@@ -140,7 +139,7 @@ export function status(kinkd: Admin): KinkdStatus {
     peers: associations.map((association) => associationStatus(association)),
     failures: [...failures.all].map(([subject, { at, why }]) => ({ subject, at, why })).reverse(),
     counters: Object.fromEntries(counters),
-    replayCache: { size: kinkd.replaysSize, complete: kinkd.replaysComplete },
+    replayCache: { size: kinkd.replays.size, complete: kinkd.replays.complete },
   };
 }
 

@@ -231,7 +231,7 @@ function wantsNonce({ host, peer }: Association, { choice }: Grant): boolean {
     case 'never':
       return false;
     default:
-      return countsIvs(choice) || !host.replaysComplete;
+      return countsIvs(choice) || !host.replays.complete;
   }
 }
 

@@ -57,14 +57,14 @@ function unreadable(host: Host, path: Path, bytes: Uint8Array, error: unknown): 
   if (!(error instanceof WireError || error instanceof PeerError)) throw error;
   const header = peekHeader(bytes);
   const command = header !== undefined && header.messageType !== TYPE.REPLY && header.messageType !== TYPE.ACK;
-  if (error instanceof WireError || !command || !host.mayComplain()) return ignore(host, path, error.message);
+  if (error instanceof WireError || !command || !host.complaints.another()) return ignore(host, path, error.message);
   complain(host, path, header, [{ type: 'ERROR', code: KINK_ERROR[error.notify as KinkErrorName] }], error.message);
 }
 
 /** User-to-user is not spoken: nobody gets our ticket-granting ticket (RFC 4430 §6.6). */
 function refuseTgt(host: Host, path: Path, read: ReadMessage): void {
   const why = 'GETTGT: user-to-user authentication is not supported here';
-  if (!host.mayComplain()) return ignore(host, path, why);
+  if (!host.complaints.another()) return ignore(host, path, why);
   complain(host, path, read, [{ type: 'ERROR', code: KINK_ERROR.KINK_U2UDENIED }], why);
 }
 
@@ -76,8 +76,8 @@ function hearCommandOrAck(host: Host, path: Path, read: ReadMessage): void {
   if (accepted === undefined) return;
   const peer = host.peers.byPrincipals(accepted.client, accepted.server);
   if (peer === undefined) return refuseStranger(host, path, read, accepted);
-  host.keepAuthenticator(accepted);
-  const association = host.associationOf(peer, path);
+  host.replays.add(accepted);
+  const association = host.table.of(peer, path);
   if (!hearEpoch(association, EPOCH, accepted)) return dropOld(association);
   association.path = path;
   const { payloads, inner } = opened(association, read, accepted.key);
@@ -91,8 +91,7 @@ function hearCommandOrAck(host: Host, path: Path, read: ReadMessage): void {
 /** The AP-REQ's client, where the whole message is its. What is not right leaves no trace. */
 function authenticate(host: Host, path: Path, read: ReadMessage, apReq: Uint8Array): Accepted | undefined {
   const { config, keytab, servers } = host.peers;
-  const replays = { has: (id: Uint8Array) => host.isReplay(id) };
-  const acceptor = { keytab, servers, clockSkewMs: config.kerberos.clockSkew, replays };
+  const acceptor = { keytab, servers, clockSkewMs: config.kerberos.clockSkew, replays: host.replays };
   try {
     const accepted = acceptApReq(apReq, acceptor, host.now.wall, path.remote.address.bytes);
     verifyCksum(read, accepted.key);
@@ -118,7 +117,7 @@ function refuseApReq(host: Host, path: Path, read: ReadMessage, error: ApError):
   }
   // Anyone can repeat what he has seen: no answer is worth that (KRB_AP_ERR_REPEAT), nor is there more than one server that we could be.
   const server = host.peers.servers[0];
-  if (error.error === 'KRB_AP_ERR_REPEAT' || read.messageType === TYPE.ACK || server === undefined || !host.mayComplain())
+  if (error.error === 'KRB_AP_ERR_REPEAT' || read.messageType === TYPE.ACK || server === undefined || !host.complaints.another())
     return ignore(host, path, error.message);
   const krbError: Payload = { type: 'KRB_ERROR', krbError: makeKrbError(error, server, host.now.wall) };
   if (refused === undefined) return complain(host, path, read, [krbError], error.message);
@@ -134,7 +133,7 @@ function refuseStranger(host: Host, path: Path, read: ReadMessage, accepted: Acc
       ? `${who} is the peers_principal of no remote`
       : `${who} asks for another principal than my_principal of remote ${known.name}`;
   // Everyone in the realm has a ticket for us if he likes: nothing is kept of him, his authenticator included.
-  if (read.messageType === TYPE.ACK || !host.mayComplain()) return ignore(host, path, why);
+  if (read.messageType === TYPE.ACK || !host.complaints.another()) return ignore(host, path, why);
   host.remember(showEndpoint(path.remote), why);
   answerOnce(host, path, read, accepted, refusalPayload(new PeerError('PAYLOAD-MALFORMED', why)).payload, why);
 }
@@ -177,7 +176,7 @@ function report(host: Host, path: Path, messageType: number, payload: Payload, w
 // REPLY.
 
 function hearReply(host: Host, path: Path, read: ReadMessage): void {
-  const transaction = host.transaction(read.XID);
+  const transaction = host.table.transaction(read.XID);
   const key = transaction?.credential?.key;
   if (transaction === undefined || key === undefined) return ignore(host, path, `REPLY to no command of ours (XID ${read.XID})`);
   const { association, stage } = transaction;

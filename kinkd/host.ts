@@ -5,17 +5,20 @@ import type { Engine } from '../src/crypto/engine.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
 import type { Asker } from '../src/keying/asks.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
+import type { Complaints } from '../src/keying/complaints.ts';
 import type { Demand } from '../src/keying/demands.ts';
 import type { Details } from '../src/keying/events.ts';
 import type { Instant, RandomBytes } from '../src/machine.ts';
 import type { Path } from '../src/net/address.ts';
 import type { Answer } from './answer.ts';
 import type { Association } from './association.ts';
+import type { AssociationTable } from './association-table.ts';
 import type { KinkdEventName } from './events.ts';
-import type { Accepted, AuthenticatorClock } from './krb5/ap-exchange.ts';
+import type { AuthenticatorClock } from './krb5/ap-exchange.ts';
 import type { KinkPair } from './pair.ts';
-import type { Peer, Peers } from './peers.ts';
+import type { Peers } from './peers.ts';
 import type { KinkdOutput } from './ports.ts';
+import type { Replays } from './replays.ts';
 import type { Transaction } from './transaction.ts';
 
 export interface Host {
@@ -33,25 +36,14 @@ export interface Host {
   readonly now: Instant;
   /** The host's own addresses. */
   readonly local: readonly LocalAddress[];
-  /** Whether the replay cache vouches for its whole window. */
-  readonly replaysComplete: boolean;
+  readonly table: AssociationTable;
+  readonly replays: Replays;
+  /** Errors to those who have not proven themselves, or who repeat themselves. */
+  readonly complaints: Complaints;
   emit(output: KinkdOutput): void;
   report(name: KinkdEventName, message: string, details?: Details): void;
   /** Counts under a name that `status` shows. */
   count(name: string): void;
-  /** Whether one more error may be sent to someone who has not proven himself, or who repeats himself. */
-  mayComplain(): boolean;
-  /** Whether an authenticator was accepted before. */
-  isReplay(authenticatorId: Uint8Array): boolean;
-  /** Remembers an authenticator that was accepted, on disk too. */
-  keepAuthenticator(accepted: Accepted): void;
-
-  /** What there is with a peer, or a new association. */
-  associationOf(peer: Peer, path: Path): Association;
-  /** The command of ours with this XID. */
-  transaction(XID: number): Transaction | undefined;
-  /** An XID that none of our transactions has, RFC 4430 §4. */
-  newXid(): number;
 
   /** Asks for a ticket, answered by `ticketArrived`. */
   askTicket(transaction: Transaction, fresh: boolean): void;

@@ -1,14 +1,14 @@
 /** THE MACHINE of kinkd: it owns what there is with every principal and gives each datagram, PF_KEY message, ticket and command to the right one. It only routes. */
 
-import { readU32be } from '../src/bytes/bytes.ts';
 import type { LocalAddress } from '../src/config/expand.ts';
 import { defaultEngine, type Engine } from '../src/crypto/engine.ts';
-import { Fault, never } from '../src/errors.ts';
+import { never } from '../src/errors.ts';
 import type { Mode } from '../src/ipsec/sa.ts';
 import { Acquires } from '../src/keying/acquires.ts';
 import { Adoption } from '../src/keying/adoption.ts';
 import { Asks, type Heard } from '../src/keying/asks.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
+import { Complaints } from '../src/keying/complaints.ts';
 import type { Demand } from '../src/keying/demands.ts';
 import type { PairEnds } from '../src/keying/ends.ts';
 import type { Details } from '../src/keying/events.ts';
@@ -25,16 +25,17 @@ import type { Path } from '../src/net/address.ts';
 import { type Admin, perform } from './admin.ts';
 import { Answer } from './answer.ts';
 import { Association } from './association.ts';
+import { AssociationTable } from './association-table.ts';
 import { dropPair, failTransaction } from './endings.ts';
 import { event, type KinkdEventName } from './events.ts';
 import { receive } from './exchanges.ts';
 import { Generations } from './generations.ts';
 import { createInstalled, createRefused, rekey, spiForCreate, startCreate, startDelete, transactionDue } from './initiator.ts';
-import { type Accepted, AuthenticatorClock } from './krb5/ap-exchange.ts';
+import { AuthenticatorClock } from './krb5/ap-exchange.ts';
 import { KINK_PORT } from './message.ts';
 import { dropMoved, move } from './moving.ts';
 import type { KinkPair } from './pair.ts';
-import type { Peer, Peers } from './peers.ts';
+import type { Peers } from './peers.ts';
 import type { KinkdInput, KinkdOutput } from './ports.ts';
 import { Replays } from './replays.ts';
 import { answerDue, answerInstalled, answerRefused, spiForAnswer, trafficAcknowledges } from './responder.ts';
@@ -45,9 +46,6 @@ import { Transaction } from './transaction.ts';
 export type { KinkdEvent, KinkdEventName } from './events.ts';
 export { KINKD_EVENTS } from './events.ts';
 export type { AssociationStatus, KinkdInput, KinkdOutput, KinkdSettings, KinkdStatus } from './ports.ts';
-
-/** Unprotected errors, and errors to strangers, a second. */
-const COMPLAINTS_PER_SECOND = 20;
 
 export interface KinkdOptions {
   readonly random: RandomBytes;
@@ -73,16 +71,15 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
   readonly counters = new Map<string, number>();
   now: Instant = { mono: 0, wall: 0 };
   local: readonly LocalAddress[] = [];
-  /** By remote. */
-  readonly #associations = new Map<string, Association>();
+  readonly table = new AssociationTable(this);
+  readonly complaints = new Complaints(this);
   readonly #generations: Generations;
   readonly #acquires: Acquires;
   readonly adoption: Adoption;
   readonly #life = new PairLife<KinkPair>(this);
   readonly migrations: Migrations;
   readonly #tickets: Tickets;
-  readonly #replays: Replays;
-  #complaints = { second: 0, count: 0 };
+  readonly replays: Replays;
   #outputs: KinkdOutput[] = [];
 
   constructor({ random, pid, since, replays, engine = defaultEngine }: KinkdOptions) {
@@ -97,7 +94,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
     this.#acquires = new Acquires(this, this.wanted);
     this.adoption = new Adoption((sa, drainMs, now) => this.#heard(this.asks.remove(sa, drainMs, now)));
     this.#tickets = new Tickets(this);
-    this.#replays = new Replays(this, replays);
+    this.replays = new Replays(this, replays);
   }
 
   get peers(): Peers {
@@ -117,7 +114,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
   }
 
   get associations(): readonly Association[] {
-    return [...this.#associations.values()];
+    return this.table.all();
   }
 
   handle(input: KinkdInput, now: Instant): readonly KinkdOutput[] {
@@ -226,8 +223,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
   #tidy(association: Association): void {
     watch(association);
     if (!association.idle || this.peers.byName(association.peer.name) !== undefined) return;
-    association.closed = true;
-    this.#associations.delete(association.peer.name);
+    this.table.forget(association);
   }
 
   // The datapath.
@@ -377,7 +373,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
 
   #commit(generation: number): void {
     if (!this.#generations.commit(generation)) return;
-    this.#replays.configure(this.peers.config.kerberos.clockSkew);
+    this.replays.configure(this.peers.config.kerberos.clockSkew);
     this.migrations.configured();
     this.wanted.resumeAll();
     if (!this.asks.up) return;
@@ -411,7 +407,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
     if (local === undefined)
       return refuse(`no address of ours to reach ${remote.address} from: write one in interface { kink } or my_sa_ipaddr`);
     const path: Path = { local, remote, encapsulated: false };
-    const association = this.associationOf(peer, path);
+    const association = this.table.of(peer, path);
     this.guard(association, () => startCreate(association, path, demand));
   }
 
@@ -420,12 +416,12 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
   }
 
   moveKeyManagement({ remote }: ChildPolicy, from: PairEnds, to: PairEnds): void {
-    const association = this.#associations.get(remote);
+    const association = this.table.ofRemote(remote);
     if (association !== undefined) this.guard(association, () => move(association, from, to));
   }
 
   dropKeyManagement(policy: ChildPolicy, from: PairEnds): void {
-    const association = this.#associations.get(policy.remote);
+    const association = this.table.ofRemote(policy.remote);
     const to = this.migrations.keyManagementOf(policy) ?? from;
     if (association !== undefined) this.guard(association, () => dropMoved(association, from, to));
   }
@@ -452,55 +448,6 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
 
   ended(association: Association): void {
     this.replies.gone(association);
-  }
-
-  // Tables.
-
-  associationOf(peer: Peer, path: Path): Association {
-    const known = this.#associations.get(peer.name);
-    if (known !== undefined) return known;
-    const association = new Association(this, peer, path);
-    this.#associations.set(peer.name, association);
-    return association;
-  }
-
-  transaction(XID: number): Transaction | undefined {
-    for (const { transactions } of this.associations) {
-      const found = transactions.get(XID);
-      if (found !== undefined) return found;
-    }
-    return undefined;
-  }
-
-  newXid(): number {
-    for (let tries = 0; tries < 100; tries++) {
-      const XID = readU32be(this.random(4));
-      if (this.transaction(XID) === undefined) return XID;
-    }
-    throw new Fault('the source of randomness repeats itself: no unused XID in 100 draws');
-  }
-
-  get replaysComplete(): boolean {
-    return this.#replays.complete;
-  }
-
-  get replaysSize(): number {
-    return this.#replays.size;
-  }
-
-  isReplay(authenticatorId: Uint8Array): boolean {
-    return this.#replays.has(authenticatorId);
-  }
-
-  keepAuthenticator(accepted: Accepted): void {
-    this.#replays.add(accepted);
-  }
-
-  mayComplain(): boolean {
-    const second = Math.floor(this.now.mono / 1000);
-    if (second !== this.#complaints.second) this.#complaints = { second, count: 0 };
-    this.#complaints.count += 1;
-    return this.#complaints.count <= COMPLAINTS_PER_SECOND;
   }
 
   // Small services.

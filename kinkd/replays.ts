@@ -25,15 +25,17 @@ export class Replays {
     return this.#cache?.size ?? 0;
   }
 
-  /** Whether it knows all that was accepted within its window. */
+  /** Whether it vouches for its whole window. */
   get complete(): boolean {
     return this.#cache?.complete(this.#host.now.wall) ?? false;
   }
 
+  /** Whether an authenticator was accepted before. */
   has(id: Uint8Array): boolean {
     return this.#cache?.has(id) ?? false;
   }
 
+  /** Remembers an authenticator that was accepted, on disk too. */
   add({ authenticatorId }: Accepted): void {
     if (this.#cache === undefined) return;
     const record = this.#cache.add(authenticatorId, this.#host.now.wall);

@@ -94,7 +94,7 @@ export class Transaction implements Asker {
     this.path = path;
     this.work = work;
     this.renewed = renewed;
-    this.XID = host.newXid();
+    this.XID = host.table.newXid();
     this.since = host.now.mono;
     association.transactions.set(this.XID, this);
   }

@@ -15,7 +15,7 @@ const TRIES_AFTER_REFUSAL = 2;
 
 /** Answers with an error notify, within the limit that all unprotected errors share, and tells our own operator more. */
 export function complain(host: Host, { CKY_I, CKY_R }: Header, path: Path, error: Error, sa?: string): void {
-  if (!host.mayComplain()) return host.count('messages-dropped');
+  if (!host.complaints.another()) return host.count('messages-dropped');
   const name =
     error instanceof PeerError ? error.notify : error.name === 'AuthError' ? 'INVALID-HASH-INFORMATION' : 'PAYLOAD-MALFORMED';
   const notify = notifyNumber(name);

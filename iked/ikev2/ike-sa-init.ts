@@ -239,7 +239,7 @@ export function respondIkeSaInit(host: Host, read: ReadMessage, bytes: Uint8Arra
     const type = error instanceof PeerError && isNotifyName(error.notify) ? error.notify : 'INVALID_SYNTAX';
     const data = error instanceof PeerError ? error.data : NONE;
     const cookie = type === 'COOKIE';
-    if (!cookie && !host.mayComplain()) return host.count('messages-dropped');
+    if (!cookie && !host.complaints.another()) return host.count('messages-dropped');
     if (!cookie)
       host.report(type === 'INVALID_KE_PAYLOAD' ? 'message-refused' : 'ike-sa-failed', error.message, {
         peer: `${path.remote.address}`,
