@@ -8,6 +8,9 @@ import type { Transaction } from './transaction.ts';
 /** A rekey that failed is tried again after this. Milliseconds. */
 const REKEY_AGAIN_MS = 10_000;
 
+/** More SPIs are forgotten, the oldest first. */
+const MOST_UNTOLD = 64;
+
 /** Takes a pair out: its outbound SA now, its inbound one after `drainMs`, when what is on its way has come (RFC 4430 §3.3). */
 export function dropPair(pair: KinkPair, drainMs: number, why: string, wanted: boolean): void {
   const { association } = pair;
@@ -44,6 +47,11 @@ export function failTransaction(transaction: Transaction, why: string): void {
     }
     case 'delete':
       for (const pair of work.pairs) dropPair(pair, DRAIN_MS, `${work.why} (the peer was not told: ${why})`, false);
+      association.untold = {
+        spis: [...(association.untold?.spis ?? []), ...work.spis].slice(-MOST_UNTOLD),
+        since: host.now.mono,
+        why: work.why,
+      };
       break;
     default:
       host.remember(association.peer.name, why);
@@ -109,6 +117,7 @@ function forgetPast(association: Association, EPOCH: number): void {
     `the peer has a new epoch, ${EPOCH}: ${lost.length === 0 ? 'no SAs are' : `${lost.length} pairs of SAs are`} forgotten`,
     { pairs: lost.length },
   );
+  association.untold = undefined;
   for (const answer of [...answers.values()]) answer.forget();
   for (const transaction of underWay) {
     const { work, stage } = transaction;

@@ -43,6 +43,14 @@ export function startDelete(association: Association, pairs: readonly KinkPair[]
   start(association, first.talk, { kind: 'delete', pairs: fresh, spis: fresh.map(({ spiIn }) => spiIn), why });
 }
 
+/** A peer that did not answer a DELETE and is heard again may still have the SAs: they would be its own only until their lifetime ends. */
+export function deleteUntold(association: Association): void {
+  const { untold, heard } = association;
+  if (untold === undefined || association.closed || heard <= untold.since) return;
+  association.untold = undefined;
+  start(association, association.path, { kind: 'delete', pairs: [], spis: untold.spis, why: untold.why });
+}
+
 /** A STATUS asks nothing: its answer shows the peer's epoch (RFC 4430 §3.7). */
 export function startStatus(association: Association): void {
   start(association, association.path, { kind: 'status' });

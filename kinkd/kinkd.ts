@@ -30,7 +30,16 @@ import { dropPair, failTransaction } from './endings.ts';
 import { event, type KinkdEventName } from './events.ts';
 import { receive } from './exchanges.ts';
 import { Generations } from './generations.ts';
-import { createInstalled, createRefused, rekey, spiForCreate, startCreate, startDelete, transactionDue } from './initiator.ts';
+import {
+  createInstalled,
+  createRefused,
+  deleteUntold,
+  rekey,
+  spiForCreate,
+  startCreate,
+  startDelete,
+  transactionDue,
+} from './initiator.ts';
 import { AuthenticatorClock } from './krb5/ap-exchange.ts';
 import { KINK_PORT } from './message.ts';
 import { dropMoved, move } from './moving.ts';
@@ -222,6 +231,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
   /** Keeps the watch over a peer while there are SAs with it; forgets one that is not configured any more when nothing is left of it. */
   #tidy(association: Association): void {
     watch(association);
+    this.guard(association, () => deleteUntold(association));
     if (!association.idle || this.peers.byName(association.peer.name) !== undefined) return;
     this.table.forget(association);
   }

@@ -195,6 +195,21 @@ describe('rekey (§3.6) and delete (§3.3)', () => {
     expect(a.named('child-sa-down')[0]).toContain('the peer deleted it');
   });
 
+  test('a peer that does not answer a DELETE is told again once it is heard, and keeps no SA that is its own', () => {
+    const { a, b, net } = kinkPair().established();
+    net.lose(() => true);
+    b.command({ verb: 'terminate', name: 'peer' });
+    net.run(100_000);
+    expect(b.named('child-sa-down')[0]).toContain('the peer was not told');
+    expect([a, b].map(({ datapath }) => datapath.sas.size)).toEqual([1, 0]);
+    net.heal();
+    // The peer asks after us, or wants another pair: either shows that it is there.
+    net.run(60_000);
+    expect(kinkDisagreements(a, b)).toEqual([]);
+    expect([a, b].map(({ datapath }) => datapath.sas.size)).toEqual([0, 0]);
+    expect(a.named('child-sa-down')[0]).toContain('the peer deleted it');
+  });
+
   test('both delete at once', () => {
     const { a, b, net } = kinkPair().established();
     a.command({ verb: 'terminate', name: 'peer' });

@@ -171,6 +171,7 @@ describe.each(PROTOCOLS)('%s', (kmp) => {
     const before = hosts.keys(hosts.mn);
     hosts.moved(HOME, COA);
     hosts.run(2_000);
+    expectAllAt(hosts, coa!);
     hosts.moved(COA, HOME);
     hosts.run(50);
     expect(hosts.keys(hosts.mn)).toEqual(before);
