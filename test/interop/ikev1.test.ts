@@ -8,12 +8,14 @@ import { Charon } from './lab/charon.ts';
 import { type Family, Lab, namespacesMissing } from './lab/namespaces.ts';
 import { NAT_ADDRESS, natBetween } from './lab/nat.ts';
 import { charonNode, isOf, type Node, rekeyOnce, tanukiNode } from './lab/nodes.ts';
+import { Pluto, plutoMissing } from './lab/pluto.ts';
 import { waitUntil } from './lab/process.ts';
 import { closeAll, proveRekeys, proveTraffic } from './lab/proofs.ts';
 import { skipNote } from './lab/skip.ts';
 import { charonSide, type Pair, SUITES_V1, tanukiSide } from './lab/suites.ts';
 import { Tanuki, tanukiMissing } from './lab/tanuki.ts';
 import { Pinger, ping } from './lab/traffic.ts';
+import { UmlGuest, umlMissing } from './lab/uml.ts';
 
 const missing = namespacesMissing('charon-systemd', 'swanctl', 'tcpdump') ?? tanukiMissing();
 const why = skipNote('IKEv1 with charon', missing);
@@ -221,3 +223,64 @@ describe.skipIf(missingScan !== undefined)(`ike-scan${skipNote('ike-scan', missi
     expect(await scan('--aggressive', '--id=b', `--trans=${offered[0]}`)).toMatch(/0 returned handshake/);
   });
 });
+
+const missingPluto = missing ?? umlMissing() ?? plutoMissing();
+describe.skipIf(missingPluto !== undefined)(
+  `libreswan's pluto over a real kernel${skipNote('IKEv1 with pluto', missingPluto)}`,
+  () => {
+    const PFS_GCM = {
+      ...SUITES_V1[2]!,
+      name: 'AES-CBC-128 + SHA2-256 + MODP-2048, PFS, ESP AES-GCM-16',
+      policy: SUITES_V1[1]!.policy,
+    };
+    // This pluto has no elliptic curves for IKEv1.
+    const CONNECTIONS = [
+      { suite: SUITES_V1[0]!, ike: 'aes256-sha2_256-modp2048', esp: 'aes256-sha2_256', pfs: false },
+      { suite: PFS_GCM, ike: 'aes128-sha2_256-modp2048', esp: 'aes_gcm128-null', pfs: true },
+    ];
+    for (const { suite, ...words } of CONNECTIONS) {
+      test(`${suite.name}: phase 1 and Quick Mode begun by either side, pings through raw ESP`, async () => {
+        const lab = await Lab.open({ link: false, label: `ikev1 pluto ${suite.name}` });
+        const tanuki = new Tanuki(lab.a, join(lab.dir, 'tanuki'));
+        let guest: UmlGuest | undefined;
+        try {
+          guest = await UmlGuest.boot(lab.a, join(lab.dir, 'guest'), lab.b.addresses);
+          await guest.must(`ip route add ${lab.a.addresses.net.v4} dev vec0 src ${lab.b.addresses.inner.v4}`);
+          const side = tanukiSide({ suite, outer: 'v4' }, 'a');
+          const pluto = await new Pluto(guest).start([
+            {
+              name: 'net4',
+              left: lab.b.addresses.outer.v4,
+              leftSubnet: lab.b.addresses.net.v4,
+              right: lab.a.addresses.outer.v4,
+              rightSubnet: lab.a.addresses.net.v4,
+              psk: side.remotes[0]!.psk,
+              ...words,
+            },
+          ]);
+          await tanuki.start(side);
+          for (const initiator of [tanuki, pluto]) {
+            await initiator.initiate('net4');
+            await waitUntil(async () => (await tanuki.children()).length === 1, 10, 'one pair');
+            const [from, to] = [lab.a.addresses.inner.v4, lab.b.addresses.inner.v4];
+            expect(await ping(lab.a, to, 5, { from })).toMatchObject({ sent: 5, lost: [] });
+            expect(await guest.must(`ping -n -c 5 -i 0.2 -I ${to} ${from}`)).toMatch(/ 5 received/);
+            expect(await tanuki.children()).toMatchObject([{ encapsulated: false, packetsIn: 10, packetsOut: 10 }]);
+            expect((await tanuki.ikeSas()).map(({ role }) => role)).toEqual([initiator === tanuki ? 'initiator' : 'responder']);
+            // Who began it ends it: pluto begins anew what others end.
+            await initiator.terminate('net4');
+            await waitUntil(async () => (await tanuki.status()).childSas.length === 0, 10, 'nothing left');
+            await waitUntil(
+              async () => (await guest!.must('ip xfrm state list nokeys')) === '',
+              10,
+              'nothing left in the kernel',
+            );
+          }
+        } finally {
+          await guest?.close();
+          await closeAll(lab, tanuki);
+        }
+      });
+    }
+  },
+);
