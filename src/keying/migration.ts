@@ -35,9 +35,12 @@ interface Moved {
   readonly fingerprint: string;
   readonly tunnel: PairEnds | undefined;
   readonly km: PairEnds | undefined;
-  /** Where key management was before, the last first: what came from there may still be under way. */
-  readonly left: readonly PairEnds[];
+  /** Where key management was until a moment ago (`at`, `mono`), the last first: what came from there may still be under way. */
+  readonly left: readonly { readonly ends: PairEnds; readonly at: number }[];
 }
+
+/** How long an exchange may be under way. Who is at a former place later has come back to it. Milliseconds. */
+const UNDER_WAY_MS = 10_000;
 
 const MOST_LEFT = 8;
 
@@ -156,8 +159,12 @@ export class Migrations {
     const next = { fingerprint: policy.fingerprint, tunnel: tunnel ?? known?.tunnel, km };
     const there = km ?? next.tunnel;
     const before = known?.km ?? known?.tunnel ?? saidEnds(policy);
-    const left = [...(before === undefined ? [] : [before]), ...(known?.left ?? [])];
-    this.#moved.set(policy.name, { ...next, left: left.filter((ends) => !there || !sameEnds(ends, there)).slice(0, MOST_LEFT) });
+    const at = this.#host.now.mono;
+    const left = [...(before === undefined ? [] : [{ ends: before, at }]), ...(known?.left ?? [])];
+    this.#moved.set(policy.name, {
+      ...next,
+      left: left.filter(({ ends }) => !there || !sameEnds(ends, there)).slice(0, MOST_LEFT),
+    });
     return tunnel !== undefined && (known?.tunnel === undefined || !sameEnds(known.tunnel, tunnel));
   }
 
@@ -218,7 +225,8 @@ export class Migrations {
 
   /** Where key management is now that was at `ends`, for what came from there and was under way meanwhile. */
   presentOf(policy: ChildPolicy, ends: PairEnds): PairEnds | undefined {
-    const gone = this.#of(policy)?.left.some((one) => sameEnds(one, ends));
+    const { mono } = this.#host.now;
+    const gone = this.#of(policy)?.left.some((one) => mono - one.at < UNDER_WAY_MS && sameEnds(one.ends, ends));
     return gone ? this.keyManagementOf(policy) : undefined;
   }
 
