@@ -52,7 +52,7 @@ export type Heard<S extends Asker, P extends SaPair> =
 
 interface Drain {
   readonly at: number;
-  readonly message: SadbMessage;
+  readonly sa: Pick<SaParameters, 'spi' | 'protocol' | 'source' | 'destination'>;
 }
 
 /** The machine's end of PF_KEY. */
@@ -82,7 +82,7 @@ export class Asks<S extends Asker, P extends SaPair> {
   passTime(now: Instant): Heard<S, P>[] {
     const due = this.#drains.filter(({ at }) => at <= now.mono);
     this.#drains = this.#drains.filter(({ at }) => at > now.mono);
-    return [...due.flatMap(({ message }) => this.#ask(message, { for: 'nothing' }, now)), ...this.#run({ kind: 'tick' }, now)];
+    return [...due.flatMap(({ sa }) => this.remove(sa, 0, now)), ...this.#run({ kind: 'tick' }, now)];
   }
 
   wakeAt(): number | undefined {
@@ -108,10 +108,15 @@ export class Asks<S extends Asker, P extends SaPair> {
     return this.remove({ spi, protocol: 'esp', source: path.remote.address, destination: path.local.address }, 0, now);
   }
 
-  /** Larval SAs between these ends are between others now. */
+  /** Larval SAs, and inbound ones that drain, between these ends are between others now. */
   relocate(from: PairEnds, to: PairEnds): void {
     for (const [spi, path] of this.#larval)
       if (sameEnds(endsOf(path.local, path.remote), from)) this.#larval.set(spi, between(path, to));
+    this.#drains = this.#drains.map((drain) =>
+      drain.sa.destination.equals(from.local) && drain.sa.source.equals(from.remote)
+        ? { ...drain, sa: { ...drain.sa, source: to.remote, destination: to.local } }
+        : drain,
+    );
   }
 
   /** UPDATE of the larval inbound SA, and ADD of the outbound one. */
@@ -168,9 +173,8 @@ export class Asks<S extends Asker, P extends SaPair> {
     drainMs: number,
     now: Instant,
   ): Heard<S, P>[] {
-    const message = saIdTo('DELETE', { spi, protocol, destination }, source);
-    if (drainMs === 0) return this.#ask(message, { for: 'nothing' }, now);
-    this.#drains.push({ at: now.mono + drainMs, message });
+    if (drainMs === 0) return this.#ask(saIdTo('DELETE', { spi, protocol, destination }, source), { for: 'nothing' }, now);
+    this.#drains.push({ at: now.mono + drainMs, sa: { spi, protocol, source, destination } });
     return [];
   }
 
