@@ -16,7 +16,7 @@ import { IsakmpSa, type State } from './isakmp-sa.ts';
 import { type Exchanged, HASH_I, HASH_R, phase1Iv } from './keys.ts';
 import { ladder } from './ladder.ts';
 import type { Message, OpenedMessage, ReadMessage } from './message.ts';
-import { natPayloads, noteNat } from './natt.ts';
+import { natByPort, natPayloads, noteNat } from './natt.ts';
 import { buildPhase1Offer, concludePhase1 } from './phase-1-proposals.ts';
 import { chooseCandidate, identify, keysFor, phase1Terms, verifyMessage6 } from './proof.ts';
 import { checkRules } from './rules.ts';
@@ -246,6 +246,7 @@ function hearMessage5(
   sa.setKeys(choice.suite, keys, message.lastBlock);
   draw(sa, message);
   sa.path = path;
+  sa.nat = natByPort(sa.nat, path.encapsulated);
   sa.peer = peer;
   sa.peerId = peerId;
   sa.myId = myId;

@@ -3,7 +3,7 @@
 import type { Ikev1Config } from '../../src/config/config.ts';
 import { all, type Payload } from '../../src/isakmp/payloads.ts';
 import type { Path } from '../../src/net/address.ts';
-import { detectNat, type EndpointHash, NAT_TEXT, natDetectionPair } from '../natt.ts';
+import { detectNat, type EndpointHash, NAT_TEXT, type Nat, natDetectionPair } from '../natt.ts';
 import type { IsakmpSa } from './isakmp-sa.ts';
 import { natDetectionHash } from './keys.ts';
 import type { Phase1Choice } from './phase-1-proposals.ts';
@@ -36,4 +36,13 @@ export function noteNat(
   sa.natTraversal = found !== undefined;
   sa.nat = found === undefined ? 'none' : found === 'none' && forceEncapsulation ? 'forced' : found;
   if (sa.nat !== 'none') sa.report('nat-found', NAT_TEXT[sa.nat], { nat: sa.nat });
+}
+
+/**
+ * The two ends must be of one mind, and NAT-D is under no HASH: an octet changed on the way makes them differ. The initiator decides by the port of
+ * its message 5 (RFC 3947 §4), which the peer's proof came over.
+ */
+export function natByPort(nat: Nat, encapsulated: boolean): Nat {
+  if (!encapsulated) return 'none';
+  return nat === 'none' ? 'forced' : nat;
 }

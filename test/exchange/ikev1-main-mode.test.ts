@@ -313,6 +313,24 @@ describe('NAT traversal (RFC 3947)', () => {
     up(a, b);
   });
 
+  test.each([
+    ['initiator', 3, ['there', 'forced']],
+    ['responder', 2, ['none', 'none']],
+  ] as const)("an octet of NAT-D changed on the way to the %s: the initiator's port decides for both", (_, number, found) => {
+    const { a, b, net } = pairV1();
+    const before = net.fate;
+    net.fate = (flight) => {
+      if (flight.number === number) flight.bytes[flight.bytes.length - 1]! ^= 1;
+      return before(flight);
+    };
+    a.initiate();
+    net.run();
+    expect([a.status().ikeSas[0]?.nat, b.status().ikeSas[0]?.nat]).toEqual(found);
+    b.command({ verb: 'rekey', name: 'lan', what: 'child' });
+    net.run(30_000);
+    up(a, b);
+  });
+
   test('force_encapsulation on one side encapsulates on both', () => {
     const { a, b, net } = pairV1({ a: { ikev1: { forceEncapsulation: true } } });
     a.initiate();
