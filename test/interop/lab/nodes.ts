@@ -44,12 +44,10 @@ export const charonNode = (charon: Charon): Node => ({
   settled: async () => {
     const sas = await charon.sas();
     const quiet = sas.every(({ state, tasks }) => (state === 'ESTABLISHED' || state === 'REKEYED') && tasks.length === 0);
-    return (
-      quiet &&
-      sas
-        .flatMap(({ children }) => children)
-        .every(({ state }) => state === 'INSTALLED' || state === 'REKEYED' || state === 'DELETED')
-    );
+    // In IKEv1 a rekeyed child stays until whoever made its successor deletes it.
+    const rests = (version: number, state: string) =>
+      state === 'INSTALLED' || state === 'DELETED' || (version === 1 && state === 'REKEYED');
+    return quiet && sas.every(({ version, children }) => children.every(({ state }) => rests(version, state)));
   },
   everything: async () => {
     const sas = await charon.sas();
