@@ -88,6 +88,14 @@ export class Answer implements Asker {
     host.emit({ kind: 'send', path: this.path, bytes: sealMessage(message, accepted.key) });
   }
 
+  /** What it said stands no more: a command that comes yet again gets this. */
+  retract(inner: readonly Payload[]): void {
+    this.#inner = inner;
+    this.ACKREQ = false;
+    this.stage = 'answered';
+    this.linger();
+  }
+
   /** Remembered from now on, no more. */
   linger(): void {
     this.deadline = this.association.host.now.mono + REMEMBERED_MS;

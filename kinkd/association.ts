@@ -32,7 +32,7 @@ export class Association implements PairOwner {
   readonly transactions = new Map<number, Transaction>();
   /** Answers to commands of the peer's, by XID, oldest first. */
   readonly answers = new Map<number, Answer>();
-  /** SAs of ours whose DELETE the peer did not answer: it is told again once it is heard (`mono` later than `since`). */
+  /** SAs of ours that are gone, and the peer did not answer that it knows: it is told once it is heard (`mono` later than `since`). */
   untold: { readonly spis: readonly number[]; readonly since: number; readonly why: string } | undefined;
   /** When an authentic message or traffic of the peer's came last, `mono`. */
   heard: number;

@@ -47,16 +47,18 @@ export function failTransaction(transaction: Transaction, why: string): void {
     }
     case 'delete':
       for (const pair of work.pairs) dropPair(pair, DRAIN_MS, `${work.why} (the peer was not told: ${why})`, false);
-      association.untold = {
-        spis: [...(association.untold?.spis ?? []), ...work.spis].slice(-MOST_UNTOLD),
-        since: host.now.mono,
-        why: work.why,
-      };
+      tellOnceHeard(association, work.spis, work.why);
       break;
     default:
       host.remember(association.peer.name, why);
   }
   settle(association);
+}
+
+/** SAs that the peer may still have, and we have not: it gets a DELETE when it is heard next. */
+export function tellOnceHeard(association: Association, spis: readonly number[], why: string): void {
+  const { untold, host } = association;
+  association.untold = { spis: [...(untold?.spis ?? []), ...spis].slice(-MOST_UNTOLD), since: host.now.mono, why };
 }
 
 /** What a command of ours had from the datapath before it came to anything. */

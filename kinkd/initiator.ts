@@ -43,7 +43,7 @@ export function startDelete(association: Association, pairs: readonly KinkPair[]
   start(association, first.talk, { kind: 'delete', pairs: fresh, spis: fresh.map(({ spiIn }) => spiIn), why });
 }
 
-/** A peer that did not answer a DELETE and is heard again may still have the SAs: they would be its own only until their lifetime ends. */
+/** A peer that did not answer, or did not acknowledge, and is heard again may still have the SAs: as its own only, until their lifetime ends. */
 export function deleteUntold(association: Association): void {
   const { untold, heard } = association;
   if (untold === undefined || association.closed || heard <= untold.since) return;

@@ -10,7 +10,7 @@ import { Answer } from './answer.ts';
 import type { Association } from './association.ts';
 import { makeCreate, planCreate } from './create.ts';
 import { commitDelete, planDelete } from './delete.ts';
-import { dropPair } from './endings.ts';
+import { dropPair, tellOnceHeard } from './endings.ts';
 import type { Accepted } from './krb5/ap-exchange.ts';
 import { IPSEC_DOI, TYPE } from './message.ts';
 import type { KinkPair } from './pair.ts';
@@ -195,11 +195,12 @@ export function answerDue(answer: Answer): void {
   if (stage !== 'awaiting-ack') return answer.forget();
   if (answer.tries > peer.kink.maxRetries) {
     const why = `no ACK came to a REPLY that was sent ${answer.tries} times, and no packet either`;
-    answer.stage = 'answered';
-    answer.linger();
+    answer.retract([{ type: 'ERROR', code: KINK_ERROR.KINK_INTERR }]);
     association.report('child-sa-failed', `the peer's child SA is given up: ${why}`, { child: answer.pairs[0]?.policy.name });
     for (const pair of answer.pairs) dropPair(pair, 0, why, false);
-    return;
+    // It may be the ACK that was lost: then the peer has them, and KINK knows no half-open SAs (RFC 4430 §3.3).
+    const spis = answer.pairs.map(({ spiIn }) => spiIn);
+    return tellOnceHeard(association, spis, 'no ACK came');
   }
   host.count('replies-repeated');
   association.report('retransmitted', `REPLY ${answer.XID} sent again, since no ACK came (transmission ${answer.tries + 1})`);

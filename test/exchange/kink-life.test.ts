@@ -124,6 +124,29 @@ describe('each message lost, doubled or late (§9)', () => {
     expect([b.datapath.sas.size, b.datapath.outbound.size]).toEqual([0, 0]);
     expect(b.named('child-sa-failed')[0]).toContain('no ACK came');
   });
+
+  test('no ACK and no packet: the initiator, who has the SAs, is told by DELETE once it is heard', () => {
+    const { a, b, net } = kinkPair({ b: ALWAYS });
+    net.lose(is('ACK'));
+    a.initiate();
+    net.until(() => b.named('child-sa-failed').length > 0);
+    expect(a.children()).toEqual(['installed']);
+    net.run(60_000);
+    expect(kinkDisagreements(a, b)).toEqual([]);
+    expect([a, b].map(({ datapath }) => datapath.sas.size)).toEqual([0, 0]);
+    expect(a.named('child-sa-down')[0]).toContain('the peer deleted it');
+  });
+
+  test('a CREATE that comes again when its SAs were given up is refused', () => {
+    const { a, b, net } = kinkPair({ b: { kink: { ...ALWAYS.kink, maxRetries: 2 } } });
+    const givenUp = () => b.named('child-sa-failed').length > 0;
+    net.fate = ({ number }) => (number === 0 || givenUp() ? [10] : []);
+    const id = a.initiate();
+    net.run(120_000);
+    expect(b.named('child-sa-failed')[0]).toContain('no ACK came');
+    expect(a.reply(id)).toMatchObject({ ok: false, error: expect.stringContaining('KINK_INTERR') });
+    expect([a, b].map(({ datapath }) => datapath.sas.size)).toEqual([0, 0]);
+  });
 });
 
 describe('rekey (§3.6) and delete (§3.3)', () => {
