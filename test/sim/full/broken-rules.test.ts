@@ -1,12 +1,12 @@
 /** Each test plants one broken rule in one machine: the invariants must notice, or they would notice nothing in the real runs either. */
 
 import { expect, test, vi } from 'vitest';
-import type { IkedOutput } from '../../iked/iked.ts';
-import type { SadbMessage } from '../../src/pfkey/message.ts';
-import { ERRNO } from '../../src/pfkey/registry.ts';
-import type { Verbs } from '../../src/pfkey/server.ts';
-import type { Alterations, IkedMachine } from './node.ts';
-import { simulate } from './simulate.ts';
+import type { IkedOutput } from '../../../iked/iked.ts';
+import type { SadbMessage } from '../../../src/pfkey/message.ts';
+import { ERRNO } from '../../../src/pfkey/registry.ts';
+import type { Verbs } from '../../../src/pfkey/server.ts';
+import type { Alterations, IkedMachine } from '../node.ts';
+import { simulate } from '../simulate.ts';
 
 /** Seeds tried until the breach shows. */
 const SEEDS = [3, 5, 6, 8, 12, 13, 15, 17];
