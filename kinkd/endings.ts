@@ -21,6 +21,8 @@ export function dropPair(pair: KinkPair, drainMs: number, why: string, wanted: b
   if (pair.announced) pair.renounce(why);
   for (const answer of association.answers.values()) {
     if (answer.stage !== 'awaiting-ack' || !answer.pairs.includes(pair)) continue;
+    // The ACK is still for the others.
+    if (answer.pairs.some(({ state }) => state !== 'gone')) continue;
     answer.stage = 'answered';
     answer.linger();
   }

@@ -185,7 +185,9 @@ export function answerRefused(answer: Answer, why: string): void {
   const told = answer.stage !== 'installing';
   for (const pair of answer.pairs) dropPair(pair, 0, why, false);
   answer.association.report('child-sa-failed', `the peer's child SA is not installed: ${why}`);
-  if (!told) refuse(answer, new PeerError('KINK_INTERR', why));
+  if (!told) return refuse(answer, new PeerError('KINK_INTERR', why));
+  const spis = answer.pairs.map(({ spiIn }) => spiIn);
+  tellOnceHeard(answer.association, spis, 'it could not be installed');
 }
 
 /** The deadline of an answer has come. */

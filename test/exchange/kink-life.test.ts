@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from 'vitest';
 import { readMessage, TYPE } from '../../kinkd/message.ts';
+import { ERRNO } from '../../src/pfkey/registry.ts';
 import { CBC, type KinkNode, kinkDisagreements, kinkPair } from '../support/kink-pair.ts';
 import type { Flight } from '../support/virtual-net.ts';
 
@@ -135,6 +136,17 @@ describe('each message lost, doubled or late (§9)', () => {
     expect(kinkDisagreements(a, b)).toEqual([]);
     expect([a, b].map(({ datapath }) => datapath.sas.size)).toEqual([0, 0]);
     expect(a.named('child-sa-down')[0]).toContain('the peer deleted it');
+  });
+
+  test('the datapath refuses the outbound SA after the ACK: the initiator, who has both, is told by DELETE', () => {
+    const { a, b, net } = kinkPair({ b: ALWAYS });
+    b.datapath.refuseNext = { type: 'ADD', errno: ERRNO.ENOSYS };
+    a.initiate();
+    net.run(500);
+    expect(b.children()).toEqual([]);
+    net.run(60_000);
+    expect(kinkDisagreements(a, b)).toEqual([]);
+    expect(a.children()).toEqual([]);
   });
 
   test('a CREATE that comes again when its SAs were given up is refused', () => {
