@@ -12,7 +12,7 @@ import { Core, FORMER_ENDS_GRACE } from './core.ts';
 import { DROP, type Drops } from './drops.ts';
 import type { Effect } from './effects.ts';
 import { Inbound } from './inbound.ts';
-import type { MigratePlan } from './migrate.ts';
+import type { MigratePlan } from './migrate-plan.ts';
 import { Outbound } from './outbound.ts';
 import type { Larval, Sa } from './sad.ts';
 import { Outputs, type Reserve, Slots } from './slots.ts';

@@ -15,17 +15,9 @@ import type { VerbResult } from '../pfkey/server.ts';
 import { larvalOf } from './acquire.ts';
 import type { Core } from './core.ts';
 import type { Datapath } from './datapath.ts';
+import type { MigratePlan } from './migrate-plan.ts';
 import type { Larval, Sa } from './sad.ts';
 import type { SpdEntry } from './spd.ts';
-
-/** What one X_MIGRATE changes. */
-export interface MigratePlan {
-  readonly entry: SpdEntry;
-  readonly movements: readonly Movement[];
-  readonly templates: readonly Template[];
-  readonly sas: readonly { readonly sa: Sa; readonly to: Ends }[];
-  readonly larvals: readonly { readonly larval: Larval; readonly to: Ends }[];
-}
 
 /** The verb. Who asked gets a bare header with its own seq and pid, and everybody the notification; of Linux only the latter comes. */
 export function migrate(engine: Datapath, message: SadbMessage, now: Instant, strict: boolean): VerbResult {

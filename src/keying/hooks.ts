@@ -1,8 +1,9 @@
 /** What a script that hangs on an event is told (`script { EVENT PATH; }`): racoon2's names for events and variables. */
 
+import type { Mode } from '../ipsec/sa.ts';
+import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { Path } from '../net/address.ts';
 import { rangeToPrefixes } from '../net/prefix.ts';
-import type { SaPair } from './sa-pair.ts';
 
 export type HookEvent = 'phase1_up' | 'phase1_down' | 'phase1_rekey' | 'phase2_up' | 'phase2_down' | 'phase2_rekey' | 'migration';
 
@@ -39,8 +40,15 @@ export function pathEnvironment({ local, remote }: Path): Record<string, string>
   };
 }
 
+/** What a pair of SAs is about. */
+interface PairFacts {
+  readonly policy: { readonly name: string };
+  readonly agreed: { readonly mode: Mode; readonly local: readonly TrafficSelector[]; readonly peer: readonly TrafficSelector[] };
+  readonly path: Path;
+}
+
 /** Of a pair of SAs, its first selectors. Ports are 0 where any are meant, and the protocol likewise. */
-export function pairEnvironment({ policy, agreed, path }: SaPair): Record<string, string> {
+export function pairEnvironment({ policy, agreed, path }: PairFacts): Record<string, string> {
   const environment: Record<string, string> = {
     LOCAL_ADDR: `${path.local.address}`,
     REMOTE_ADDR: `${path.remote.address}`,
