@@ -1,4 +1,4 @@
-/** The door `tanuki/iked`: the IKEv2 machine without a socket, a file or a clock. */
+/** The door `tanuki/iked`: the machine of IKEv2 and IKEv1 without a socket, a file or a clock. */
 
 export type { KeyCommand } from '../src/keying/ports.ts';
 export type { ChildSaStatus } from '../src/keying/status.ts';

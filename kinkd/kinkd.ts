@@ -265,7 +265,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
         case 'migrate':
           this.migrations.heard(one.message);
           break;
-        case 'moved': // KINK has no NAT traversal
+        case 'moved': // KINK finds no NATs (RFC 4430 has no way to)
           break;
         default:
           this.report('datapath-lost', `the datapath did not let us register: ${one.why}`);

@@ -3,7 +3,7 @@
 import { readU32be, u32be } from '../bytes/bytes.ts';
 import type { EspSuite } from '../crypto/packet-cipher.ts';
 import { ENCR, type EncrName, type IntegName, type KeName, keText } from '../crypto/transforms.ts';
-import { Fault, PeerError } from '../errors.ts';
+import { Fault, PeerError, WireError } from '../errors.ts';
 import type { Lifetime } from '../ipsec/lifetime.ts';
 import type { Mode } from '../ipsec/sa.ts';
 import { decode, encode } from '../wire/codec.ts';
@@ -184,7 +184,8 @@ function readLife(data: Uint8Array): Life {
   let attributes: readonly Attribute[];
   try {
     attributes = decode(Attributes, data, 'RESPONDER-LIFETIME');
-  } catch {
+  } catch (error) {
+    if (!(error instanceof WireError)) throw error;
     return {}; // advice that cannot be read is none
   }
   const set = attributeSet(attributes, IPSEC_LIFE);

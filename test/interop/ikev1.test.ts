@@ -233,7 +233,7 @@ describe.skipIf(missingPluto !== undefined)(
       name: 'AES-CBC-128 + SHA2-256 + MODP-2048, PFS, ESP AES-GCM-16',
       policy: SUITES_V1[1]!.policy,
     };
-    // This pluto has no elliptic curves for IKEv1.
+    // This pluto refuses an elliptic curve for ESP over IKEv1.
     const CONNECTIONS = [
       { suite: SUITES_V1[0]!, ike: 'aes256-sha2_256-modp2048', esp: 'aes256-sha2_256', pfs: false },
       { suite: PFS_GCM, ike: 'aes128-sha2_256-modp2048', esp: 'aes_gcm128-null', pfs: true },
