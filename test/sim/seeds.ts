@@ -19,12 +19,17 @@ export function report({ seed, minutes, realCrypto, scenario, breaches, trace }:
   ].join('\n');
 }
 
-/** Runs the seeds and returns the reports of those that broke an invariant, at most `most`. */
+/** Runs the seeds and returns the reports of those that broke an invariant, at most `most`; of a long run it says at once what failed and how far it is. */
 export function failuresOf(seeds: Iterable<number>, options: RunOptions = {}, most = 5): string[] {
   const failures: string[] = [];
+  let done = 0;
   for (const seed of seeds) {
     const verdict = simulate(seed, options);
-    if (verdict.breaches.length > 0) failures.push(report(verdict));
+    if (verdict.breaches.length > 0) {
+      failures.push(report(verdict));
+      process.stderr.write(`seed ${seed}: ${verdict.breaches[0]}\n`);
+    }
+    if (++done % 50 === 0) process.stderr.write(`${done} seeds run, ${failures.length} failed\n`);
     if (failures.length >= most) break;
   }
   return failures;

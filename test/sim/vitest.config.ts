@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
 
 const chosen = process.env.SEED !== undefined || process.env.SEEDS !== undefined;
@@ -9,5 +10,7 @@ export default defineConfig({
     include: [chosen ? 'test/sim/seed.test.ts' : 'test/sim/**/*.test.ts'],
     testTimeout: 3_600_000,
     pool: 'forks',
+    maxWorkers: availableParallelism(),
+    disableConsoleIntercept: true,
   },
 });
