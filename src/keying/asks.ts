@@ -30,7 +30,8 @@ export interface SpiWish {
 type Purpose<S extends Asker, P extends SaPair> =
   /** An SPI for what a negotiation is about to request (`request`) or to answer (`response`). */
   | { readonly for: 'spi'; readonly sa: S; readonly role: 'request' | 'response'; readonly path: Path }
-  | { readonly for: 'install'; readonly child: P; readonly direction: 'inbound' | 'outbound' }
+  /** `sent` holds the keys until the datapath has them. */
+  | { readonly for: 'install'; readonly child: P; readonly direction: 'inbound' | 'outbound'; readonly sent: SaParameters }
   | { readonly for: 'life'; readonly sa: S; readonly child: P }
   | { readonly for: 'nothing' };
 
@@ -127,14 +128,14 @@ export class Asks<S extends Asker, P extends SaPair> {
     // Its policy has moved, and word of the inbound SA's own movement is still to come: until then it has its old name.
     if (larval !== undefined)
       child.path = between(child.path, { local: larval.local.address, remote: child.path.remote.address });
-    const heard = this.#ask(saToUpdate(child.parameters('inbound')), { for: 'install', child, direction: 'inbound' }, now);
+    const heard = this.#install(child, 'inbound', saToUpdate, now);
     return outbound ? [...heard, ...this.#addOutbound(child, now)] : heard;
   }
 
   /** ADD of both SAs: of a child whose larval inbound SA became another, which is deleted (KINK's optimistic keying, RFC 4430 §3.2). */
   add(child: P, now: Instant): Heard<S, P>[] {
     child.pending += 2;
-    const heard = this.#ask(saToAdd(child.parameters('inbound')), { for: 'install', child, direction: 'inbound' }, now);
+    const heard = this.#install(child, 'inbound', saToAdd, now);
     return [...heard, ...this.#addOutbound(child, now)];
   }
 
@@ -145,7 +146,12 @@ export class Asks<S extends Asker, P extends SaPair> {
 
   #addOutbound(child: P, now: Instant): Heard<S, P>[] {
     child.outboundState = 'installed';
-    return this.#ask(saToAdd(child.parameters('outbound')), { for: 'install', child, direction: 'outbound' }, now);
+    return this.#install(child, 'outbound', saToAdd, now);
+  }
+
+  #install(child: P, direction: 'inbound' | 'outbound', toMessage: typeof saToAdd, now: Instant): Heard<S, P>[] {
+    const sent = withOwnKeys(child.parameters(direction));
+    return this.#ask(toMessage(sent), { for: 'install', child, direction, sent }, now);
   }
 
   /** DELETE of both SAs: the outbound one now, the inbound one after `drainMs`. Its keys are wiped. */
@@ -222,7 +228,9 @@ export class Asks<S extends Asker, P extends SaPair> {
         return this.release(spi, now);
       }
       case 'install': {
-        const { child, direction } = purpose;
+        const { child, direction, sent } = purpose;
+        sent.encrKey.wipe();
+        sent.integKey?.wipe();
         child.pending -= 1;
         if (errno !== 0 && child.state !== 'gone')
           return [{ kind: 'refused', child, why: `the datapath refused the ${direction} SA: ${errnoName(errno)}` }];
@@ -238,6 +246,11 @@ export class Asks<S extends Asker, P extends SaPair> {
         return [];
     }
   }
+}
+
+/** A pair may be gone, and its keys wiped, before the message that installs it is written: it would install a key of zeros. */
+function withOwnKeys(sa: SaParameters): SaParameters {
+  return { ...sa, encrKey: sa.encrKey.slice(0, sa.encrKey.length), integKey: sa.integKey?.slice(0, sa.integKey.length) };
 }
 
 function newMapping({ sa, destination, nattDestinationPort }: SadbMessage): Heard<never, never>[] {
