@@ -52,6 +52,18 @@ interface Pending<Tag> {
   deadline: number;
 }
 
+/** What was learned since the connect. */
+interface Sync {
+  sas?: readonly SadbMessage[];
+  policies?: readonly SadbMessage[];
+  readonly registered: SadbMessage[];
+  /** X_MIGRATEs meanwhile: a dump may show what was before them, so they are told after it. */
+  readonly movements: SadbMessage[];
+}
+
+/** A movement more than that while the dumps are under way, and it is better to begin again. */
+const MOST_MOVEMENTS = 1024;
+
 const NOTIFICATIONS: readonly SadbType[] = ['ACQUIRE', 'EXPIRE', 'X_NAT_T_NEW_MAPPING'];
 
 /** One connection to a PF_KEY server. Reconnecting is the shell's; this end only says what to send and what came of it. */
@@ -63,7 +75,7 @@ export class PfkeyClient<Tag> implements Machine<PfkeyClientInput<Tag>, PfkeyCli
   #pending: Pending<Tag>[] = [];
   /** Dumps wait here for the one of their verb that is under way: its messages carry no seq to tell them apart. */
   #waiting: Pending<Tag>[] = [];
-  #sync: { sas?: readonly SadbMessage[]; policies?: readonly SadbMessage[]; registered: SadbMessage[] } | undefined;
+  #sync: Sync | undefined;
 
   constructor(options: PfkeyClientOptions) {
     this.#options = options;
@@ -98,6 +110,7 @@ export class PfkeyClient<Tag> implements Machine<PfkeyClientInput<Tag>, PfkeyCli
     const { register = [], optIn, dumps = ['sas', 'policies'] } = this.#options;
     this.#sync = {
       registered: [],
+      movements: [],
       ...(dumps.includes('sas') ? {} : { sas: [] }),
       ...(dumps.includes('policies') ? {} : { policies: [] }),
     };
@@ -136,7 +149,7 @@ export class PfkeyClient<Tag> implements Machine<PfkeyClientInput<Tag>, PfkeyCli
 
   #receive(message: SadbMessage, now: Instant): PfkeyClientOutput<Tag>[] {
     if (!this.#connected) return [];
-    if (message.pid !== this.#options.pid || NOTIFICATIONS.includes(message.type)) return [{ kind: 'notification', message }];
+    if (message.pid !== this.#options.pid || NOTIFICATIONS.includes(message.type)) return this.#notify(message);
     const index = this.#pending.findIndex((pending) => answers(pending.message, message));
     const pending = this.#pending[index];
     // A second copy of an answer: a FLUSH is echoed and broadcast.
@@ -149,6 +162,13 @@ export class PfkeyClient<Tag> implements Machine<PfkeyClientInput<Tag>, PfkeyCli
     this.#pending.splice(index, 1);
     const empty = isDump(message.type) && message.errno === ERRNO.ENOENT;
     return [...this.#conclude(pending, empty ? 0 : message.errno), ...this.#nextDump(message.type, now)];
+  }
+
+  #notify(message: SadbMessage): PfkeyClientOutput<Tag>[] {
+    if (this.#sync === undefined || message.type !== 'X_MIGRATE') return [{ kind: 'notification', message }];
+    if (this.#sync.movements.push(message) <= MOST_MOVEMENTS) return [];
+    this.#sync = undefined;
+    return [{ kind: 'failed', reason: `more than ${MOST_MOVEMENTS} movements while the dumps were under way` }];
   }
 
   #nextDump(type: SadbType, now: Instant): PfkeyClientOutput<Tag>[] {
@@ -171,10 +191,13 @@ export class PfkeyClient<Tag> implements Machine<PfkeyClientInput<Tag>, PfkeyCli
     }
     if (purpose === 'register') sync.registered.push(...reply);
     else sync[purpose] = reply;
-    const { sas, policies, registered } = sync;
+    const { sas, policies, registered, movements } = sync;
     if (sas === undefined || policies === undefined || this.#pending.some((other) => other.purpose === 'register')) return [];
     this.#sync = undefined;
-    return [{ kind: 'synchronised', sas, policies, registered }];
+    return [
+      { kind: 'synchronised', sas, policies, registered },
+      ...movements.map((message) => ({ kind: 'notification', message }) as const),
+    ];
   }
 
   #expire(now: Instant): PfkeyClientOutput<Tag>[] {

@@ -129,4 +129,23 @@ describe('at each connect', () => {
     expect(receive(sadb('ACQUIRE', { pid: 0 }))).toMatchObject([{ kind: 'notification', message: { type: 'ACQUIRE' } }]);
     expect(receive(sadb('X_SPDADD', { pid: 99 }))).toMatchObject([{ kind: 'notification', message: { type: 'X_SPDADD' } }]);
   });
+
+  test('movements while the dumps are under way are told after them, for a dump may show what was before', () => {
+    const { put, receive } = client({ dumps: ['sas', 'policies'] });
+    put({ kind: 'connected' });
+    expect(receive(sadb('DUMP', { errno: ERRNO.ENOENT, pid: PID }))).toEqual([]);
+    expect(receive(sadb('X_MIGRATE', { seq: 9, pid: PID + 1 }))).toEqual([]);
+    expect(receive(sadb('X_SPDDUMP', { errno: ERRNO.ENOENT, pid: PID }))).toMatchObject([
+      { kind: 'synchronised' },
+      { kind: 'notification', message: { type: 'X_MIGRATE', seq: 9 } },
+    ]);
+    expect(receive(sadb('X_MIGRATE', { seq: 10, pid: PID + 1 }))).toMatchObject([{ kind: 'notification' }]);
+  });
+
+  test('there is an end to what is kept meanwhile', () => {
+    const { put, receive } = client({ dumps: ['sas'] });
+    put({ kind: 'connected' });
+    const outputs = Array.from({ length: 1025 }, () => receive(sadb('X_MIGRATE', { pid: PID + 1 }))).flat();
+    expect(outputs).toMatchObject([{ kind: 'failed' }]);
+  });
 });
