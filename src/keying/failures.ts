@@ -1,5 +1,6 @@
 /** What goes wrong and may yet come right: what `status` shows until it does, and which lines of the log were written before. */
 
+import { printable } from '../wire/dump.ts';
 import type { KeyEvent } from './events.ts';
 
 /** Failures that `status` shows, and subjects whose last line is remembered. */
@@ -28,10 +29,10 @@ export class Failures {
     this.#configured = configured;
   }
 
-  /** Strangers, whose subject is an address, never push out what is configured. */
+  /** Strangers, whose subject is an address, never push out what is configured; and what a peer sent commands no terminal that shows it. */
   remember(subject: string, why: string, wall: number): void {
     this.all.delete(subject);
-    this.all.set(subject, { at: wall, why });
+    this.all.set(subject, { at: wall, why: printable(why) });
     if (this.all.size <= MOST_FAILURES) return;
     const oldest = [...this.all.keys()];
     const stranger = oldest.find((name) => !this.#configured(name));

@@ -2,6 +2,7 @@
 
 import pino from 'pino';
 import type { Event, Severity } from '../event.ts';
+import { printable } from '../wire/dump.ts';
 
 export interface LogOptions {
   /** Least severity that is written. */
@@ -67,12 +68,4 @@ export function textLine(daemon: string, { name, severity, message, ...details }
 function show(value: string | number | boolean | readonly string[]): string {
   const text = Array.isArray(value) ? value.join(', ') : String(value);
   return /^[\w./:[\]@+-]*$/.test(text) ? text : JSON.stringify(text);
-}
-
-/** What a peer sent may hold line ends or terminal escapes; a log line may not. */
-function printable(text: string): string {
-  return text.replace(
-    /[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
 }
