@@ -5,15 +5,11 @@
 
 import type { Limit } from '../src/config/config.ts';
 import type { SaPair } from '../src/keying/sa-pair.ts';
+import { MOST_VOUCHED } from '../src/keying/vouching.ts';
 import type { Timers } from '../src/machine.ts';
 
 /** Liveness is looked at again after this at the earliest. Milliseconds. */
 const PROBE_MS = 1_000;
-/**
- * Checks in a row that ESP makes needless. A peer that restarted may have kept its child SAs without the SA they were negotiated in, and where it
- * may not begin a new one only an answer of IKE tells.
- */
-const MOST_VOUCHED = 2;
 
 /** A relation with a peer, of either version, as far as its life is concerned. */
 export interface Watched {

@@ -36,6 +36,8 @@ export class Association implements PairOwner {
   untold: { readonly spis: readonly number[]; readonly since: number; readonly why: string } | undefined;
   /** When an authentic message or traffic of the peer's came last, `mono`. */
   heard: number;
+  /** Looks at its life in a row that traffic made needless. */
+  vouched = 0;
   readonly timers = new Timers<
     /** Liveness is looked at. */
     'probe'

@@ -98,15 +98,20 @@ export function hearEpoch(association: Association, EPOCH: number, shown: Shown)
   if (known === undefined || EPOCH === 0 || known.value === EPOCH) {
     // racoon2 says 0 for "not given".
     if (EPOCH !== 0) association.EPOCH = { value: EPOCH, since: known?.since ?? mono, ...newest(known?.ctime, shown) };
-    association.heard = mono;
+    heardNow(association);
     return true;
   }
   const before = 'sentAt' in shown ? shown.sentAt < known.since : known.ctime !== undefined && micros(shown) < known.ctime;
   if (before) return false;
   association.EPOCH = { value: EPOCH, since: mono, ...newest(undefined, shown) };
-  association.heard = mono;
+  heardNow(association);
   forgetPast(association, EPOCH);
   return true;
+}
+
+function heardNow(association: Association): void {
+  association.heard = association.host.now.mono;
+  association.vouched = 0;
 }
 
 function forgetPast(association: Association, EPOCH: number): void {

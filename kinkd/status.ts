@@ -2,6 +2,7 @@
 
 import { isErrorNotify, notifyName } from '../src/isakmp/doi.ts';
 import { all, type Payload } from '../src/isakmp/payloads.ts';
+import { MOST_VOUCHED } from '../src/keying/vouching.ts';
 import type { Association } from './association.ts';
 import { startStatus } from './initiator.ts';
 import type { KinkPair } from './pair.ts';
@@ -26,14 +27,16 @@ export function watch(association: Association): void {
   else if (timers.at('probe') === undefined) timers.set('probe', host.now.mono + SILENCE_MS);
 }
 
-/** The time has come: traffic counts as a sign of life, so the datapath is asked first. */
+/** The time has come: traffic counts as a sign of life for a while, so the datapath is asked first. */
 export function probe(association: Association): void {
   const { host, heard } = association;
   const quiet = host.now.mono - heard;
   if (quiet < SILENCE_MS) return association.timers.set('probe', heard + SILENCE_MS);
   association.timers.set('probe', host.now.mono + SILENCE_MS);
   const pair = newest(association);
-  if (pair !== undefined) host.countInbound(association, pair);
+  if (pair === undefined) return;
+  if (association.vouched < MOST_VOUCHED) host.countInbound(association, pair);
+  else ask(association);
 }
 
 function newest({ pairs }: Association): KinkPair | undefined {
@@ -49,8 +52,13 @@ export function trafficSeen(association: Association, pair: KinkPair, packets: n
   if (packets !== undefined && packets > pair.packetsSeen) {
     pair.packetsSeen = packets;
     association.heard = association.host.now.mono;
+    association.vouched += 1;
     return;
   }
+  ask(association);
+}
+
+function ask(association: Association): void {
   const asking = [...association.transactions.values()].some(({ work, stage }) => work.kind === 'status' || stage === 'sent');
   if (!asking && !association.closed) startStatus(association);
 }

@@ -308,13 +308,31 @@ describe('a peer that restarts (§3.7)', () => {
     expect([a.datapath.sas.size, a.datapath.outbound.size]).toEqual([0, 0]);
   });
 
-  test('while packets come in nobody is asked; while they do not, STATUS is answered and ends nothing', () => {
-    const { a, b, net } = kinkPair().established();
-    for (let i = 0; i < 20; i++) {
+  test('a peer that restarted and may not begin is found out in spite of the traffic that its datapath keeps up', () => {
+    const { a, b, net } = kinkPair({ b: { kink: { passive: true } } }).established();
+    net.run(5_000);
+    b.restart();
+    for (let i = 0; i < 12; i++) {
       traffic(a, b, net);
       net.run(10_000);
     }
-    expect(net.flights.filter(is('STATUS')).length).toBe(0);
+    expect(a.named('peer-restarted').length).toBe(1);
+    a.initiate();
+    net.run(10_000);
+    expect(kinkDisagreements(a, b)).toEqual([]);
+  });
+
+  test('while packets come in nobody is asked for a while; while they do not, STATUS is answered and ends nothing', () => {
+    const { a, b, net } = kinkPair().established();
+    const talk = (seconds: number) => {
+      for (let i = 0; i < seconds / 10; i++) {
+        traffic(a, b, net);
+        net.run(10_000);
+      }
+      return net.flights.filter(is('STATUS')).length;
+    };
+    expect(talk(80)).toBe(0);
+    expect(talk(120)).toBeLessThan(6);
     net.run(120_000);
     expect(net.flights.filter(is('STATUS')).length).toBeGreaterThan(1);
     net.lose(({ from }) => from === b);
