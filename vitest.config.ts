@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 /** Whole hosts, processes and sockets: a worker of its own for each file. */
 const WHOLE = ['test/suite/**/*.test.ts', 'test/sim/*.test.ts'];
-const OWN_COMMANDS = ['test/interop/**', 'test/sim/full/**', 'node_modules/**'];
+const OWN_COMMANDS = ['test/interop/**', 'test/long/**', 'test/sim/full/**', 'node_modules/**'];
 
 export default defineConfig({
   test: {

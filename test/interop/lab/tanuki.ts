@@ -186,10 +186,10 @@ export class Tanuki {
   }
 
   /** Starts it and waits (15 s) until all daemons answer and the datapath has a policy of each direction. */
-  async start(scenario: TanukiScenario, options: readonly string[] = []): Promise<this> {
+  async start(scenario: TanukiScenario, options: readonly string[] = [], env: Record<string, string> = {}): Promise<this> {
     this.write(scenario);
     const argv = [process.execPath, CLI, 'up', '-f', this.file, '--run-dir', this.runDir, ...options];
-    const program = this.host.spawn(argv, { cwd: ROOT, logFile: join(this.dir, 'tanuki.log') });
+    const program = this.host.spawn(argv, { cwd: ROOT, logFile: join(this.dir, 'tanuki.log'), env });
     this.#program = program;
     await waitUntil(
       async () => {
