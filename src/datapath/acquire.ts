@@ -95,7 +95,7 @@ export class Acquires {
     now: Instant,
   ): number {
     const hostsOnly = narrowed || template.mode === 'transport';
-    let pending = this.#find(entry, packet);
+    let pending = this.#find(entry, template, packet);
     if (pending === undefined) {
       if (this.#pending.length >= MAX_PENDING) return DROP.holdFull;
       pending = this.#open(entry, template, arena, packet, hostsOnly, now);
@@ -119,7 +119,7 @@ export class Acquires {
   review(sad: Sad, isInstalled: (entry: SpdEntry) => boolean): void {
     this.#pending = this.#pending.filter((pending) => {
       if (!isInstalled(pending.entry)) this.#discard(pending, DROP.discard);
-      else if (sad.outbound(pending.template, pending.packet) !== undefined) this.#ready.push(...pending.held);
+      else if (isServed(pending, sad)) this.#ready.push(...pending.held);
       else return true;
       return false;
     });
@@ -154,8 +154,9 @@ export class Acquires {
   /** The policy's tunnel ends elsewhere, or its key management talks elsewhere: asks again for what is open under it, by a new seq. */
   retarget(entry: SpdEntry): void {
     for (const pending of this.#pending) {
-      if (pending.entry !== entry || entry.template === undefined) continue;
-      pending.template = entry.template;
+      const template = entry.policy.templates.find((one) => sameSas(one, pending.template));
+      if (pending.entry !== entry || template === undefined) continue;
+      pending.template = template;
       pending.seq = ++this.#seq;
       if (!pending.failed) this.#announce(pending);
     }
@@ -182,9 +183,10 @@ export class Acquires {
     return at;
   }
 
-  #find(entry: SpdEntry, packet: IpPacket): Pending | undefined {
+  #find(entry: SpdEntry, template: Template, packet: IpPacket): Pending | undefined {
     for (const pending of this.#pending) {
-      if (pending.entry === entry && (!pending.hostsOnly || sameHosts(pending.packet, packet))) return pending;
+      if (pending.entry !== entry || (entry.isBundle && !sameSas(pending.template, template))) continue;
+      if (!pending.hostsOnly || sameHosts(pending.packet, packet)) return pending;
     }
     return undefined;
   }
@@ -245,6 +247,16 @@ export function larvalOf({ seq, template, trigger, born, expiresAt }: Pending): 
     born,
     expiresAt,
   };
+}
+
+/** Whether two templates of one entry ask for the same SAs. */
+function sameSas(a: Template, b: Template): boolean {
+  return a.protocol === b.protocol && a.mode === b.mode && a.reqid === b.reqid;
+}
+
+/** In a bundle the packet may be in a tunnel by then, and what is in the tunnel's header is not here: those that wait are looked at again. */
+function isServed({ entry, template, packet }: Pending, sad: Sad): boolean {
+  return entry.isBundle ? sad.hasOutbound(template) : sad.outbound(template, packet) !== undefined;
 }
 
 function sameHosts(a: IpPacket, b: IpPacket): boolean {

@@ -4,10 +4,12 @@ import type { PacketCipher } from '../crypto/packet-cipher.ts';
 import { earliest, type Instant, type RandomBytes } from '../machine.ts';
 import { Checksum } from '../net/checksum.ts';
 import { Acquires } from './acquire.ts';
+import { Ah, type AhAlignment } from './ah.ts';
 import { Drops } from './drops.ts';
 import { EffectRing } from './effects.ts';
 import { Esp } from './esp.ts';
 import { FlowCache } from './flow-cache.ts';
+import { IpHeaders } from './ip-header.ts';
 import { RecentMovements } from './recent-movements.ts';
 import { type Sa, Sad } from './sad.ts';
 import type { Outputs } from './slots.ts';
@@ -23,6 +25,8 @@ export const FORMER_ENDS_GRACE = 3000;
 export interface OutboundDecision {
   readonly entry: SpdEntry | undefined;
   readonly sa: Sa | undefined;
+  /** Where it is not one SA of ESP: all that the packet goes through, innermost first. */
+  readonly bundle: readonly Sa[] | undefined;
 }
 
 /** Whether an inbound flow may come through an SA, and by which entry. */
@@ -37,6 +41,7 @@ export interface CoreOptions {
   readonly unmatched: 'bypass' | 'discard';
   readonly larvalLifetime: number;
   readonly heldPackets: number;
+  readonly ahAlignment: AhAlignment;
 }
 
 export class Core {
@@ -47,6 +52,8 @@ export class Core {
   readonly spd = new Spd();
   readonly sad: Sad;
   readonly esp: Esp;
+  readonly ah: Ah;
+  readonly ipHeaders: IpHeaders;
   readonly drops = new Drops();
   readonly effects = new EffectRing();
   readonly acquires: Acquires;
@@ -66,6 +73,8 @@ export class Core {
     this.checksum = new Checksum(options.arena);
     this.sad = new Sad(options.cipher);
     this.esp = new Esp(options.arena, options.cipher, this.sad, options.random);
+    this.ah = new Ah(options.arena, options.cipher, this.sad, this.esp.opened, options.ahAlignment);
+    this.ipHeaders = new IpHeaders(options.arena, this.checksum);
     this.acquires = new Acquires(this.effects, this.drops, options.larvalLifetime, options.heldPackets);
   }
 

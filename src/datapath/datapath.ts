@@ -8,6 +8,7 @@ import { type KmAddress, type Policy, sameEnds, sameKmAddress, sameTunnel } from
 import type { SaParameters } from '../ipsec/sa.ts';
 import type { Instant, RandomBytes } from '../machine.ts';
 import type { Path } from '../net/address.ts';
+import type { AhAlignment } from './ah.ts';
 import { Core, FORMER_ENDS_GRACE } from './core.ts';
 import { DROP, type Drops } from './drops.ts';
 import type { Effect } from './effects.ts';
@@ -38,6 +39,8 @@ export interface DatapathOptions {
   readonly larvalLifetime?: number;
   /** Packets kept for SAs to come, per ACQUIRE; absent: 16. */
   readonly heldPackets?: number;
+  /** What AH's length is a multiple of in IPv4; absent: 4, as RFC 4302 §2.6 wants it. Both are taken from peers. */
+  readonly ahAlignment?: AhAlignment;
 }
 
 /** What the packet worker uses. */
@@ -108,6 +111,7 @@ export class Datapath implements PacketEngine {
         unmatched: options.unmatched,
         larvalLifetime: options.larvalLifetime ?? DEFAULT_LARVAL_LIFETIME,
         heldPackets: options.heldPackets ?? DEFAULT_HELD_PACKETS,
+        ahAlignment: options.ahAlignment ?? 4,
       },
       this.outputs,
     );

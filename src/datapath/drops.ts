@@ -16,7 +16,7 @@ export const DROP = {
   acquireTimeout: 5,
   /** Outbound: it waited for an SA that the key daemon refused to make. */
   acquireFailed: 6,
-  /** Outbound: transport mode cannot carry this packet (a fragment, IPv4 options, IPv6 extension headers before ESP). */
+  /** Outbound: transport mode cannot carry this packet (a fragment, IPv4 options, IPv6 extension headers before ESP), or AH its headers. */
   notForTransport: 7,
   /** Outbound: a segmentation request that cannot be carried out. */
   badFrame: 8,
@@ -24,7 +24,7 @@ export const DROP = {
   unsupported: 9,
   /** The cipher failed. */
   cipherFailed: 10,
-  /** Inbound: shorter than ESP's header and trailer. */
+  /** Inbound: shorter than ESP's header and trailer, or of another length than AH has. */
   truncated: 11,
   /** Inbound: a fragment of an outer packet. */
   outerFragment: 12,

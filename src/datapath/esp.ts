@@ -46,6 +46,11 @@ export class Esp {
     return espAt + ESP_HEADER + sa.ivBytes;
   }
 
+  /** The SPI of the packet at `espAt`, of which there is that much. */
+  spiAt(espAt: number): number {
+    return this.#view.getUint32(espAt);
+  }
+
   /** Octets that a payload becomes: header, IV, padding (RFC 4303 §2.4), trailer, ICV. */
   sealedBytes(sa: Sa, payloadBytes: number): number {
     return ESP_HEADER + sa.ivBytes + textBytes(sa, payloadBytes) + sa.icvBytes;

@@ -2,13 +2,14 @@
 
 import type { Instant } from '../machine.ts';
 import { IpAddress } from '../net/address.ts';
-import { writeIpv4Checksum } from '../net/checksum.ts';
 import { IPV4, IPV6, IpPacket } from '../net/ip-packet.ts';
 import { checksumOffsetOf, PROTOCOL } from '../net/transport.ts';
 import { Coalescer } from './coalesce.ts';
 import type { Core, InboundDecision } from './core.ts';
 import { DROP } from './drops.ts';
 import { ESP_HEADER } from './esp.ts';
+import { InboundBundles } from './inbound-bundles.ts';
+import { DONT_FRAGMENT, MAX_PACKET } from './ip-header.ts';
 import { type Sa, sameWords } from './sad.ts';
 import { INPUT, OUTPUT, type Slots, VNET_HDR_BYTES } from './slots.ts';
 import { innerEcn, writeEcn } from './tunnel.ts';
@@ -18,7 +19,6 @@ const KEEPALIVE = 0xff;
 const MARKER_BYTES = 4;
 /** Between two messages about a new mapping of an SA, in milliseconds. */
 const MAPPING_INTERVAL = 1000;
-const HOP_LIMIT = 64;
 const ICV_MINIMUM = 4;
 
 export class Inbound {
@@ -27,6 +27,7 @@ export class Inbound {
   readonly #outer: IpPacket;
   readonly #inner: IpPacket;
   readonly #coalescer: Coalescer;
+  readonly #bundles: InboundBundles;
   /** Of the packets at hand: outer addresses and ports, whether they are known, and the outer traffic class. */
   readonly #local = new Int32Array(4);
   readonly #remote = new Int32Array(4);
@@ -41,6 +42,7 @@ export class Inbound {
     this.#outer = new IpPacket(core.arena);
     this.#inner = new IpPacket(core.arena);
     this.#coalescer = new Coalescer(core.arena, core.checksum, core.outputs, coalesce);
+    this.#bundles = new InboundBundles(core, this.#coalescer);
   }
 
   begin(): void {
@@ -60,9 +62,14 @@ export class Inbound {
     const length = slots.length[slot]!;
     const each = kind === INPUT.udp && slots.segmentBytes[slot]! > 0 ? slots.segmentBytes[slot]! : Math.max(1, length);
     const { outputs } = this.#core;
-    if (outputs.count > 0 && !outputs.hasRoom(Math.ceil(length / each), length + 64 * Math.ceil(length / each))) return false;
+    const packets = Math.ceil(length / each);
+    const room = kind === INPUT.ah ? InboundBundles.roomFor(length) : length + 64 * packets;
+    if (outputs.count > 0 && !outputs.hasRoom(packets, room)) return false;
     if (kind === INPUT.rawWithHeader) this.#takeRaw(slots, slot, at, length, now);
-    else {
+    else if (kind === INPUT.ah) {
+      const reason = this.#bundles.take(at, length, slot, now);
+      if (reason !== DROP.none) this.#drop(slots, slot, reason);
+    } else {
       this.#readSlot(slots, slot);
       if (kind === INPUT.raw) this.#takeEsp(slots, slot, at, length, now);
       else
@@ -135,7 +142,7 @@ export class Inbound {
     const inner = this.#inner;
     core.account(sa, 1, inner.bytes, now);
     const decision = core.inboundFlows.find(inner, sa.serial) ?? this.#decide(sa);
-    if (decision.entry === undefined) return DROP.policyMismatch;
+    if (decision.entry === undefined) return this.#bundles.goOn(sa, inner, slot, now);
     decision.entry.hits++;
     decision.entry.lastHit = now.wall;
     this.#coalescer.add(inner, slot);
@@ -156,35 +163,16 @@ export class Inbound {
 
   /** Transport mode, RFC 4303 §3.4.4: an IP header in front of the payload again, in fresh memory. */
   #rebuild(sa: Sa, nextHeader: number): number {
-    const { arena, outputs, esp, checksum } = this.#core;
-    const view = this.#view;
+    const { arena, outputs, esp, ipHeaders } = this.#core;
     const { source, destination } = sa.parameters;
-    const v4 = source.family === 4;
-    const headerBytes = v4 ? IPV4.bytes : IPV6.bytes;
-    const length = headerBytes + esp.opened.bytes;
+    const headerBytes = source.family === 4 ? IPV4.bytes : IPV6.bytes;
+    const { bytes } = esp.opened;
+    const length = headerBytes + bytes;
     const at = (outputs.at + VNET_HDR_BYTES + 7) & ~7;
     if (at + length > outputs.end) return DROP.noRoom;
-    if (length > 0xffff) return DROP.badInner;
-    if (v4) {
-      arena[at] = 0x45;
-      arena[at + IPV4.tos] = this.#trafficClass;
-      view.setUint16(at + IPV4.totalLength, length);
-      view.setUint16(at + IPV4.id, 0);
-      view.setUint16(at + IPV4.fragment, 0x4000);
-      arena[at + IPV4.ttl] = HOP_LIMIT;
-      arena[at + IPV4.protocol] = nextHeader;
-      arena.set(source.bytes, at + IPV4.source);
-      arena.set(destination.bytes, at + IPV4.destination);
-      writeIpv4Checksum(checksum, arena, at, headerBytes);
-    } else {
-      view.setUint32(at, 0x60000000 + this.#trafficClass * 0x100000);
-      view.setUint16(at + IPV6.payloadLength, esp.opened.bytes);
-      arena[at + IPV6.nextHeader] = nextHeader;
-      arena[at + IPV6.hopLimit] = HOP_LIMIT;
-      arena.set(source.bytes, at + IPV6.source);
-      arena.set(destination.bytes, at + IPV6.destination);
-    }
-    arena.copyWithin(at + headerBytes, esp.opened.at, esp.opened.at + esp.opened.bytes);
+    if (length > MAX_PACKET) return DROP.badInner;
+    ipHeaders.write(at, source.bytes, destination.bytes, nextHeader, bytes, this.#trafficClass, 0, DONT_FRAGMENT);
+    arena.copyWithin(at + headerBytes, esp.opened.at, esp.opened.at + bytes);
     if (!this.#inner.read(at, length)) return DROP.badInner;
     outputs.at = at + length;
     if (sa.encapsulated) this.#repairChecksum();

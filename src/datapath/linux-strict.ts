@@ -270,7 +270,7 @@ export class LinuxVerbs implements Verbs {
   }
 
   #run(message: SadbMessage, now: Instant, direction: Sa['direction']): Sa | undefined {
-    if (message.satype !== SADB_SATYPE.ESP) return undefined;
+    if (message.satype !== SADB_SATYPE.ESP && message.satype !== SADB_SATYPE.AH) return undefined;
     try {
       const selectors = { source: [] as readonly TrafficSelector[], destination: [] as readonly TrafficSelector[] };
       const { keyAuth, keyEncrypt } = withOwnKeys(message);

@@ -1,10 +1,12 @@
 /** Outbound processing (RFC 4301 §5.1): policy, SA, segmentation, encapsulation, ESP. */
 
+import type { Template } from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
 import { IPV6, IpPacket } from '../net/ip-packet.ts';
 import { PROTOCOL } from '../net/transport.ts';
 import type { Core, OutboundDecision } from './core.ts';
 import { DROP } from './drops.ts';
+import { OutboundBundles } from './outbound-bundles.ts';
 import type { Sa } from './sad.ts';
 import { completeChecksum, Segmenter } from './segment.ts';
 import { FRAME_FLAG, GSO, OUTPUT, type Slots } from './slots.ts';
@@ -21,6 +23,7 @@ export class Outbound {
   readonly #core: Core;
   readonly #packet: IpPacket;
   readonly #segmenter: Segmenter;
+  readonly #bundles: OutboundBundles;
   /** The output that the next ESP packet may be joined to. */
   #train = NONE;
 
@@ -28,6 +31,7 @@ export class Outbound {
     this.#core = core;
     this.#packet = new IpPacket(core.arena);
     this.#segmenter = new Segmenter(core.arena, core.checksum);
+    this.#bundles = new OutboundBundles(core);
   }
 
   /** Begins a batch: outputs are empty. */
@@ -54,6 +58,7 @@ export class Outbound {
       return core.outputs.count === 0 && this.#drop(slots, slot, DROP.noRoom);
     }
     const decision = core.outboundFlows.find(packet, 0) ?? this.#decide();
+    if (decision.bundle !== undefined) return this.#takeBundle(decision.entry!, decision.bundle, slots, slot, segments, now);
     const reason = this.#obey(decision, slots, slot, segments, now);
     return reason === DROP.none || this.#drop(slots, slot, reason);
   }
@@ -68,10 +73,40 @@ export class Outbound {
   #decide(): OutboundDecision {
     const core = this.#core;
     const entry = core.spd.match('outbound', this.#packet);
-    const sa = entry?.template === undefined || !entry.supported ? undefined : core.sad.outbound(entry.template, this.#packet);
-    const decision = { entry, sa };
+    const decision = entry?.isBundle ? this.#decideBundle(entry) : { entry, sa: this.#saFor(entry), bundle: undefined };
     core.outboundFlows.remember(this.#packet, 0, decision);
     return decision;
+  }
+
+  #saFor(entry: SpdEntry | undefined): Sa | undefined {
+    return entry?.template === undefined ? undefined : this.#core.sad.outbound(entry.template, this.#packet);
+  }
+
+  /** RFC 4301 §4.4.2: every SA that a template requires. What is only used where it is there is asked for, and the packet goes without. */
+  #decideBundle(entry: SpdEntry): OutboundDecision {
+    const { sas, missing } = this.#bundles.find(entry, this.#packet);
+    return { entry, sa: undefined, bundle: missing.length === 0 && sas.length > 0 ? sas : undefined };
+  }
+
+  /** The slower lane: AH, and several SAs for one packet. */
+  #takeBundle(entry: SpdEntry, bundle: readonly Sa[], slots: Slots, slot: number, segments: number, now: Instant): boolean {
+    const { outputs } = this.#core;
+    const isWhole = slots.gsoType[slot] === GSO.none;
+    const bytes = isWhole ? this.#packet.bytes : this.#segmenter.bytesOf(0);
+    if (!outputs.hasRoom(segments, segments * this.#bundles.roomFor(bundle, bytes)))
+      return outputs.count === 0 && this.#drop(slots, slot, DROP.noRoom);
+    if (bundle.some((sa) => !this.#core.usable(sa, segments))) return this.take(slots, slot, now);
+    entry.hits += segments;
+    entry.lastHit = now.wall;
+    this.#train = NONE;
+    if (isWhole && !this.#finishChecksum(slots, slot)) return this.#drop(slots, slot, DROP.badFrame);
+    for (let i = 0; i < segments; i++) {
+      const at = this.#bundles.placeFor(bundle);
+      if (isWhole) this.#core.arena.copyWithin(at, this.#packet.at, this.#packet.at + bytes);
+      const reason = this.#bundles.send(bundle, isWhole ? bytes : this.#segmenter.cut(i, at, true), slot, now);
+      if (reason !== DROP.none) return this.#drop(slots, slot, reason);
+    }
+    return true;
   }
 
   #obey({ entry, sa }: OutboundDecision, slots: Slots, slot: number, segments: number, now: Instant): number {
@@ -80,30 +115,32 @@ export class Outbound {
     entry.lastHit = now.wall;
     if (entry.policy.action === 'discard') return DROP.discard;
     if (entry.policy.action === 'bypass') return this.#passClear(slots, slot);
-    if (!entry.supported) return DROP.unsupported;
-    if (sa === undefined) return this.#wait(entry, slots, slot, now);
+    if (sa === undefined)
+      return entry.isBundle ? this.#waitForBundle(entry, slots, slot, now) : this.#wait(entry, slots, slot, now);
     if (!this.#core.usable(sa, segments)) return this.#obey(this.#decide(), slots, slot, segments, now);
     sa.direction = 'outbound';
     return sa.tunnel ? this.#tunnel(sa, slots, slot, now) : this.#transport(sa, slots, slot, now);
   }
 
+  /** One ACQUIRE for each SA that is missing; the packet waits for the first of those that must be there. */
+  #waitForBundle(entry: SpdEntry, slots: Slots, slot: number, now: Instant): number {
+    const { missing, optional } = this.#bundles.find(entry, this.#packet);
+    const [first, ...more] = missing;
+    for (const template of [...more, ...optional]) this.#want(entry, template, slots, slot, false, now);
+    return first === undefined ? this.#passClear(slots, slot) : this.#want(entry, first, slots, slot, true, now);
+  }
+
   /** No SA: ask for one. A policy of level `use` lets the packet go meanwhile. */
   #wait(entry: SpdEntry, slots: Slots, slot: number, now: Instant): number {
-    const core = this.#core;
     const template = entry.template!;
     const optional = template.level === 'use';
-    const reason = core.acquires.want(
-      entry,
-      template,
-      core.arena,
-      this.#packet,
-      slots,
-      slot,
-      core.sad.hasOutbound(template),
-      !optional,
-      now,
-    );
+    const reason = this.#want(entry, template, slots, slot, !optional, now);
     return optional ? this.#passClear(slots, slot) : reason;
+  }
+
+  #want(entry: SpdEntry, template: Template, slots: Slots, slot: number, keep: boolean, now: Instant): number {
+    const { acquires, arena, sad } = this.#core;
+    return acquires.want(entry, template, arena, this.#packet, slots, slot, sad.hasOutbound(template), keep, now);
   }
 
   #tunnel(sa: Sa, slots: Slots, slot: number, now: Instant): number {

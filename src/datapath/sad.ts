@@ -151,6 +151,8 @@ export class Sad {
   readonly #byReqid = new Map<number, Sa[]>();
   readonly #larvals = new Map<string, Larval>();
   readonly #larvalSpis = new Set<Spi>();
+  /** SAs of AH and IPComp by SPI, apart, so that nothing that comes as ESP is ever opened with their keys. */
+  readonly #others = new Map<Spi, Sa[]>();
   #keys = new Int32Array(64);
   #slots: (Sa | undefined)[] = new Array<Sa | undefined>(64).fill(undefined);
   #serial = 0;
@@ -187,9 +189,18 @@ export class Sad {
     }
   }
 
+  /** The same for a protocol other than ESP, whose packets always tell their destination. */
+  inboundOf(protocol: SaProtocol, spi: Spi, destination: Int32Array, mono: number): Sa | undefined {
+    for (const sa of this.#others.get(spi) ?? NO_SAS) {
+      if (sa.direction === 'outbound' || sa.parameters.protocol !== protocol) continue;
+      if (sameWords(sa.destination, destination) || sa.endedAt(destination, mono)) return sa;
+    }
+    return undefined;
+  }
+
   /** Whether any SA has the SPI, or it is set aside. */
   hasSpi(spi: Spi): boolean {
-    if (this.#larvalSpis.has(spi)) return true;
+    if (this.#larvalSpis.has(spi) || this.#others.has(spi)) return true;
     const key = spi | 0;
     const mask = this.#keys.length - 1;
     let at = place(key) & mask;
@@ -205,26 +216,28 @@ export class Sad {
   /** The SA that had this name before it moved, however long ago: a daemon that has not heard of it may still use it. */
   formerly(spi: Spi, protocol: SaProtocol, destination: IpAddress): Sa | undefined {
     const words = addressWords(destination);
+    if (protocol !== 'esp')
+      return this.#others.get(spi)?.find((sa) => sa.parameters.protocol === protocol && sa.hasEndedAt(words));
     const key = spi | 0;
     const mask = this.#keys.length - 1;
     for (let at = place(key) & mask; ; at = (at + 1) & mask) {
       const sa = this.#slots[at];
       if (sa === undefined) return undefined;
-      if (this.#keys[at] === key && sa.parameters.protocol === protocol && sa.hasEndedAt(words)) return sa;
+      if (this.#keys[at] === key && sa.hasEndedAt(words)) return sa;
     }
   }
 
   /**
    * The SA for an outbound packet under a policy's template (RFC 4301 §4.4.2): same reqid (a template without one takes any), mode and endpoints, and
    * selectors that cover the packet. The newest wins, so that traffic moves to a rekeyed SA at once (RFC 7296 §2.8); one whose soft limit
-   * is reached serves only where there is no other.
+   * is reached serves only where there is no other. `outer`: the SA whose tunnel the packet is in by then.
    */
-  outbound(template: Template, packet: IpPacket): Sa | undefined {
+  outbound(template: Template, packet: IpPacket, outer?: Sa): Sa | undefined {
     let best: Sa | undefined;
     const candidates = template.reqid === 0 ? this.#sas : (this.#byReqid.get(template.reqid) ?? NO_SAS);
     for (const sa of candidates) {
-      if (sa.direction === 'inbound' || sa.state === 'dead' || !fits(sa, template, packet) || !sa.matcher.matches(packet))
-        continue;
+      if (sa.direction === 'inbound' || sa.state === 'dead' || !fits(sa, template, packet, outer)) continue;
+      if (outer === undefined && !sa.matcher.matches(packet)) continue;
       if (best === undefined || preferred(sa, best)) best = sa;
     }
     return best;
@@ -233,7 +246,8 @@ export class Sad {
   /** Whether any SA serves the template at all, for whichever packets. */
   hasOutbound(template: Template): boolean {
     for (const sa of this.#byReqid.get(template.reqid) ?? NO_SAS) {
-      if (sa.direction !== 'inbound' && sa.parameters.mode === template.mode) return true;
+      const { protocol, mode } = sa.parameters;
+      if (sa.direction !== 'inbound' && protocol === template.protocol && mode === template.mode) return true;
     }
     return false;
   }
@@ -297,7 +311,8 @@ export class Sad {
     const ofReqid = this.#byReqid.get(parameters.reqid);
     if (ofReqid === undefined) this.#byReqid.set(parameters.reqid, [sa]);
     else ofReqid.push(sa);
-    if (2 * this.#sas.size > this.#keys.length) this.#rebuild(2 * this.#keys.length);
+    if (parameters.protocol !== 'esp') this.#others.set(sa.spi, [...(this.#others.get(sa.spi) ?? []), sa]);
+    else if (2 * this.#sas.size > this.#keys.length) this.#rebuild(2 * this.#keys.length);
     else this.#insert(sa);
     return sa;
   }
@@ -323,7 +338,10 @@ export class Sad {
     ofReqid.splice(ofReqid.lastIndexOf(sa), 1);
     if (ofReqid.length === 0) this.#byReqid.delete(reqid);
     this.paths.release(sa.path);
-    this.#erase(sa);
+    if (protocol === 'esp') return this.#erase(sa);
+    const ofSpi = this.#others.get(sa.spi)!.filter((other) => other !== sa);
+    if (ofSpi.length > 0) this.#others.set(sa.spi, ofSpi);
+    else this.#others.delete(sa.spi);
   }
 
   /** Makes the keys of an SA ready at its first packet in a direction; false where the cipher cannot. */
@@ -383,7 +401,7 @@ export class Sad {
   #rebuild(size: number): void {
     this.#keys = new Int32Array(size);
     this.#slots = new Array<Sa | undefined>(size).fill(undefined);
-    for (const sa of this.#sas) this.#insert(sa);
+    for (const sa of this.#sas) if (sa.parameters.protocol === 'esp') this.#insert(sa);
   }
 }
 
@@ -415,11 +433,12 @@ function preferred(sa: Sa, to: Sa): boolean {
   return mature === (to.state === 'mature') ? sa.serial > to.serial : mature;
 }
 
-/** A transport SA ends where the packet does. */
-function fits(sa: Sa, template: Template, packet: IpPacket): boolean {
+/** A transport SA ends where the packet does, or the tunnel that the packet is in. */
+function fits(sa: Sa, template: Template, packet: IpPacket, outer: Sa | undefined): boolean {
   const { protocol, mode, source, destination } = sa.parameters;
   if (protocol !== template.protocol || mode !== template.mode) return false;
   if (mode === 'transport') {
+    if (outer !== undefined) return sameWords(sa.source, outer.source) && sameWords(sa.destination, outer.destination);
     return source.family === packet.family && packetIs(packet, sa.source, sa.destination);
   }
   return hasEnds(template, source, destination);

@@ -26,6 +26,8 @@ export const INPUT = {
   udp: 3,
   /** An IP packet that came from outside without protection: for `checkClear`. */
   clear: 4,
+  /** A whole IP packet that carries AH: `offset` is at the IP header, of IPv6 too. For `unprotectBatch`. */
+  ah: 5,
 } as const;
 
 /** What an output is for. */
@@ -35,7 +37,7 @@ export const OUTPUT = {
    * UDP_SEGMENT where the path is UDP and the kernel can, else one message each.
    */
   esp: 0,
-  /** One whole IP packet that goes out as it is (a bypass policy), with the suite's mark so that it does not come back. */
+  /** One whole IP packet that goes out as it is (a bypass policy, or AH around it), with the suite's mark so that it does not come back. */
   clear: 1,
   /**
    * A frame for the device, in pieces `firstPiece` to `firstPiece + pieces - 1`. A virtio_net_hdr lies in the ten octets before the first

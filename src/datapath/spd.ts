@@ -27,11 +27,12 @@ export class SpdEntry {
   /** Packets that it decided about, and when the last did (`wall`; 0: never). */
   hits = 0;
   lastHit = 0;
-  /** The SA that this engine has templates for: the one of ESP, or undefined (nothing to protect with, or not supported). */
+  /** The first template, which is the only one but in a bundle; undefined where nothing is protected. */
   template: Template | undefined;
   /** Where key management talks about its SAs, since the last X_MIGRATE that told it. */
   kmAddress: KmAddress | undefined;
-  readonly supported: boolean;
+  /** Whether packets take the slower lane: AH, IPComp, several SAs for one packet. */
+  readonly isBundle: boolean;
   readonly #matcher: PolicyMatcher;
   /** Ties of priority are decided by who came first. */
   readonly order: number;
@@ -43,7 +44,7 @@ export class SpdEntry {
     this.order = order;
     this.template = policy.templates[0];
     this.kmAddress = kmAddress;
-    this.supported = policy.action !== 'protect' || (policy.templates.length === 1 && this.template?.protocol === 'esp');
+    this.isBundle = policy.templates.length > 1 || (this.template !== undefined && this.template.protocol !== 'esp');
     this.#matcher = new PolicyMatcher(policy.selector);
   }
 
@@ -51,16 +52,33 @@ export class SpdEntry {
     return this.#matcher.matches(packet);
   }
 
-  /** Whether it demands an SA like this one: protocol, mode, reqid (0: any) and, where the template names them, endpoints. */
-  asksFor({ parameters }: Sa): boolean {
-    const template = this.template;
-    if (this.policy.action !== 'protect' || template === undefined || !this.supported) return false;
-    if (template.protocol !== parameters.protocol || template.mode !== parameters.mode) return false;
-    return (
-      (template.reqid === 0 || template.reqid === parameters.reqid) &&
-      hasEnds(template, parameters.source, parameters.destination)
-    );
+  /** Whether it demands an SA like this one, and no other with it. */
+  asksFor(sa: Sa): boolean {
+    return this.asksForAll([sa]);
   }
+
+  /** Whether an SA like this one is among those that it demands. */
+  names(sa: Sa): boolean {
+    return this.policy.templates.some((template) => demands(template, sa));
+  }
+
+  /** Whether a packet that came through these SAs, outermost first, came through all that it demands and nothing else (RFC 4301 §5.2 step 4). */
+  asksForAll(bundle: readonly Sa[]): boolean {
+    const { templates } = this.policy;
+    let next = bundle.length - 1;
+    for (const template of templates) {
+      if (next >= 0 && demands(template, bundle[next]!)) next--;
+      else if (template.level !== 'use') return false;
+    }
+    return templates.length > 0 && next < 0;
+  }
+}
+
+/** Protocol, mode, reqid (0: any) and, where the template names them, endpoints. */
+function demands(template: Template, { parameters }: Sa): boolean {
+  const { protocol, mode, reqid, source, destination } = parameters;
+  if (template.protocol !== protocol || template.mode !== mode) return false;
+  return (template.reqid === 0 || template.reqid === reqid) && hasEnds(template, source, destination);
 }
 
 export class Spd {

@@ -109,7 +109,7 @@ function saStatus(sa: Sa, core: Core): SaStatus {
 }
 
 function directionOf(sa: Sa, { spd }: Core): 'inbound' | 'outbound' {
-  const asked = (direction: 'inbound' | 'outbound') => spd.ordered(direction).some((entry) => entry.asksFor(sa));
+  const asked = (direction: 'inbound' | 'outbound') => spd.ordered(direction).some((entry) => entry.names(sa));
   return asked('inbound') && !asked('outbound') ? 'inbound' : 'outbound';
 }
 

@@ -24,6 +24,8 @@ import type { SpdEntry } from './spd.ts';
 const SPI_MIN = 0x100;
 const SPI_MAX = 0x0fff_ffff;
 const SPI_TRIES = 64;
+/** SAs that one policy may ask for. */
+const MOST_TEMPLATES = 4;
 const NOTHING: VerbResult = {};
 
 type Verb = (message: SadbMessage, now: Instant) => VerbResult;
@@ -103,7 +105,7 @@ export class EngineVerbs implements Verbs {
 
   /** §3.1.1. An SPI that no SA here has, whatever its destination: what arrives is then found by its SPI alone. */
   #getspi(message: SadbMessage, now: Instant): VerbResult {
-    const protocol = this.#strict ? protocolOf(message.satype)! : espOnly(message);
+    const protocol = this.#strict ? protocolOf(message.satype)! : builtProtocol(message);
     const { min = SPI_MIN, max = SPI_MAX } = message.spirange ?? {};
     const spi = this.#freeSpi(this.#strict ? min : Math.max(SPI_MIN, min), max);
     if (spi === undefined) throw refusal(`no SPI from ${min} to ${max} is free`, ERRNO.ENOENT);
@@ -203,8 +205,10 @@ export class EngineVerbs implements Verbs {
   }
 
   #parameters(message: SadbMessage): SaParameters {
-    espOnly(message);
+    const protocol = builtProtocol(message);
     const parameters = addToSa(message);
+    if (protocol === 'ah' && parameters.encapsulation !== undefined)
+      throw refusal('AH covers the addresses that a NAT changes: it cannot be in UDP (RFC 3948 §1); use ESP');
     if (!this.#engine.supports(parameters.suite)) throw refusal('the cipher in use does not have these algorithms', ERRNO.ENOSYS);
     return parameters;
   }
@@ -277,9 +281,14 @@ export class EngineVerbs implements Verbs {
 
   #spdAdd(message: SadbMessage, now: Instant, replace: boolean): VerbResult {
     const policy = spdToPolicy(message);
-    if (!this.#strict && (policy.templates.some(({ protocol }) => protocol !== 'esp') || policy.templates.length > 1)) {
-      throw refusal('a policy asks for one ESP SA; AH, IPComp and several SAs for one packet are not built', ERRNO.EOPNOTSUPP);
-    }
+    if (policy.templates.length > MOST_TEMPLATES)
+      throw refusal(`a policy asks for ${MOST_TEMPLATES} SAs at most, not ${policy.templates.length}`);
+    if (!this.#strict && isAroundAh(policy))
+      throw refusal(
+        'ESP in transport mode cannot go around AH, which covers the header before it: name ESP first (RFC 2401 §4.3)',
+      );
+    if (!this.#strict && policy.templates.some(({ protocol }) => protocol === 'ipcomp'))
+      throw refusal('IPComp is not built: leave its request out of the policy', ERRNO.EOPNOTSUPP);
     const existing = this.#engine.core.spd.bySelector(policy.direction, policy.selector);
     if (existing !== undefined && !replace) throw refusal('there is such a policy already', ERRNO.EEXIST);
     const kmAddress = this.#strict ? undefined : message.kmAddress;
@@ -356,9 +365,17 @@ export function isOf({ satype }: SadbMessage, protocol: SaProtocol): boolean {
   return satype === SADB_SATYPE.UNSPEC || protocolOf(satype) === protocol;
 }
 
-function espOnly({ satype }: SadbMessage): SaProtocol {
-  if (satype !== SADB_SATYPE.ESP) throw refusal('this datapath has ESP only', ERRNO.ENOSYS);
-  return 'esp';
+function builtProtocol({ satype }: SadbMessage): SaProtocol {
+  const protocol = protocolOf(satype);
+  if (protocol === 'esp' || protocol === 'ah') return protocol;
+  throw refusal(`this datapath has ESP (3) and AH (2), not SAs of type ${satype}`, ERRNO.ENOSYS);
+}
+
+/** Whether a packet would meet ESP in transport mode right after AH. */
+function isAroundAh({ templates }: Policy): boolean {
+  return templates.some(
+    ({ mode, protocol }, i) => i > 0 && mode !== 'tunnel' && protocol !== 'ah' && templates[i - 1]!.protocol === 'ah',
+  );
 }
 
 function sameKey(a: Secret | undefined, b: Secret | undefined): boolean {

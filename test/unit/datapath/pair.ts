@@ -240,7 +240,7 @@ export function policyOf(changes: Partial<Policy> = {}): Policy {
 export function pair(sa: SaParameters = saOf(), options: Partial<DatapathOptions> = {}): { a: Node; b: Node } {
   const a = new Node(options);
   const b = new Node(options);
-  const templates = [templateOf({ mode: sa.mode, reqid: sa.reqid })];
+  const templates = [templateOf({ protocol: sa.protocol, mode: sa.mode, reqid: sa.reqid })];
   for (const family of [4, 6] as const) {
     a.engine.addPolicy(policyOf({ selector: selectorOf({}, family), templates }), NOW);
     b.engine.addPolicy(policyOf({ selector: selectorOf({}, family), direction: 'inbound', templates }), NOW);

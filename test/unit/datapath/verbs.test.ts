@@ -65,9 +65,35 @@ describe('SAD verbs (RFC 2367 §3.1)', () => {
     expect(() => verbs.handle(saIdTo('GET', id, ip('192.0.2.1')), NOW)).toThrow(/ESRCH/);
   });
 
-  test('AH and algorithms that the cipher lacks are ENOSYS', () => {
+  test('an SA of AH has an integrity algorithm, its key, and no encapsulation', () => {
+    const { node, verbs } = verbsOf();
+    const ah = saOf({ protocol: 'ah', suite: { encr: 'null_enc', keyBits: 0, integ: 'hmac_sha2_384' } });
+    const { protocol, mode, reqid, source, destination } = ah;
+    const larval = verbs.handle(saToGetspi({ protocol, mode, reqid, source, destination }, { min: 0x300, max: 0x300 }), NOW);
+    expect(larval.reply![0]).toMatchObject({ satype: SADB_SATYPE.AH, sa: { spi: 0x300 } });
+    verbs.handle(saToUpdate({ ...ah, spi: 0x300 }), NOW);
+    verbs.handle(saToAdd(ah), NOW);
+    expect(node.engine.status().sas).toMatchObject([
+      { protocol: 'ah', spi: '00000300', direction: 'inbound', suite: 'NULL/HMAC_SHA2_384_192', icvBytes: 24 },
+      { protocol: 'ah', spi: 'c0ffee01' },
+    ]);
+    const dumped = verbs.handle(sadb('DUMP', { satype: SADB_SATYPE.AH }), NOW).reply!;
+    expect(dumped.map(({ satype, sa, keyAuth, keyEncrypt }) => [satype, sa!.auth, keyAuth?.bits, keyEncrypt])).toEqual([
+      [SADB_SATYPE.AH, 6, 384, undefined],
+      [SADB_SATYPE.AH, 6, 384, undefined],
+    ]);
+    const message = saToAdd({ ...ah, spi: 0x999 });
+    const ports = { nattType: 2, nattSourcePort: 4500, nattDestinationPort: 4500 };
+    expect(() => verbs.handle({ ...message, ...ports }, NOW)).toThrow(/a NAT changes.*EINVAL/);
+    expect(() => verbs.handle({ ...message, sa: { ...message.sa!, auth: 0 } }, NOW)).toThrow(/an authentication algorithm/);
+    expect(() => verbs.handle({ ...message, keyAuth: undefined }, NOW)).toThrow(/takes a key of 48 octets, not 0/);
+    verbs.handle(sadb('FLUSH', { satype: SADB_SATYPE.AH }), NOW);
+    expect(node.engine.status().sas).toEqual([]);
+  });
+
+  test('IPComp and algorithms that the cipher lacks are ENOSYS', () => {
     const { verbs } = verbsOf();
-    expect(() => verbs.handle({ ...saToAdd(saOf()), satype: SADB_SATYPE.AH }, NOW)).toThrow(/ENOSYS/);
+    expect(() => verbs.handle({ ...saToAdd(saOf()), satype: SADB_SATYPE.IPCOMP }, NOW)).toThrow(/ENOSYS/);
     const message = saToAdd(saOf());
     expect(() => verbs.handle({ ...message, sa: { ...message.sa!, encrypt: 99 } }, NOW)).toThrow(/ENOSYS/);
   });
@@ -135,7 +161,7 @@ describe('SPD verbs', () => {
     expect(() => verbs.handle(policyIdTo('X_SPDDELETE2', added.policy!.id), NOW)).toThrow(/ENOENT/);
   });
 
-  test('a unique template without a reqid gets one, "default" is "require", and AH or a bundle is refused', () => {
+  test('a unique template without a reqid gets one, "default" is "require", and what is too much is refused', () => {
     const { node, verbs } = verbsOf();
     const of = (level: 'unique' | 'default', reqid: number, port: number) =>
       policyOf({
@@ -151,10 +177,14 @@ describe('SPD verbs', () => {
       ['unique', 77],
     ]);
     const [template] = policy.templates;
-    expect(() => verbs.handle(policyToSpdAdd({ ...policy, templates: [{ ...template!, protocol: 'ah' }] }), NOW)).toThrow(
+    expect(() => verbs.handle(policyToSpdAdd({ ...policy, templates: [{ ...template!, protocol: 'ipcomp' }] }), NOW)).toThrow(
       /EOPNOTSUPP/,
     );
-    expect(() => verbs.handle(policyToSpdAdd({ ...policy, templates: [template!, template!] }), NOW)).toThrow(/EOPNOTSUPP/);
+    const transport = { ...template!, mode: 'transport' } as const;
+    const around = [{ ...transport, protocol: 'ah' } as const, transport];
+    expect(() => verbs.handle(policyToSpdAdd({ ...policy, templates: around }), NOW)).toThrow(/name ESP first/);
+    const five = [1, 2, 3, 4, 5].map(() => template!);
+    expect(() => verbs.handle(policyToSpdAdd({ ...policy, templates: five }), NOW)).toThrow(/4 SAs at most, not 5/);
   });
 
   test('SPDSETIDX answers as SPDADD in the dialect of Linux only; a policy with a lifetime goes by itself', () => {

@@ -1,0 +1,157 @@
+/**
+ * Packets that came through AH, or through several SAs one around the other (RFC 4302 §3.4, RFC 4301 §5.2): opened from the outside in, until
+ * one is left that is not for an SA of ours. Correct rather than fast; what comes through one SA of ESP never comes here.
+ */
+
+import type { Instant } from '../machine.ts';
+import { IpPacket } from '../net/ip-packet.ts';
+import { PROTOCOL } from '../net/transport.ts';
+import { ICV_ROOM } from './ah.ts';
+import type { Coalescer } from './coalesce.ts';
+import type { Core } from './core.ts';
+import { DROP } from './drops.ts';
+import { ESP_HEADER } from './esp.ts';
+import { nextHeaderAt } from './mutable-fields.ts';
+import type { Sa } from './sad.ts';
+import { VNET_HDR_BYTES } from './slots.ts';
+import { innerEcn, writeEcn } from './tunnel.ts';
+
+/** SAs around one packet: AH, ESP and IPComp, and the same once more in a tunnel of theirs. */
+const MOST_SAS = 6;
+/** Octets of AH without its ICV. */
+const AH_FIXED = 12;
+
+export class InboundBundles {
+  readonly #core: Core;
+  readonly #coalescer: Coalescer;
+  /** What is left of the packet at hand, the destination of it, and the SAs that it came through, outermost first. */
+  readonly #packet: IpPacket;
+  readonly #destination = new Int32Array(4);
+  #sas: Sa[] = [];
+
+  constructor(core: Core, coalescer: Coalescer) {
+    this.#core = core;
+    this.#coalescer = coalescer;
+    this.#packet = new IpPacket(core.arena);
+  }
+
+  /** Octets of room among the outputs that a packet of `bytes` may need: AH works on a copy, and transport mode makes another. */
+  static roomFor(bytes: number): number {
+    return 3 * bytes + ICV_ROOM + 64;
+  }
+
+  /** A whole packet of AH as it was received: `DROP.none`, or why it is dropped. */
+  take(at: number, length: number, slot: number, now: Instant): number {
+    const packet = this.#packet;
+    if (!packet.read(at, length) || (packet.protocol !== PROTOCOL.ah && !packet.fragment)) return DROP.malformed;
+    if (packet.fragment) return DROP.outerFragment;
+    this.#sas = [];
+    return this.#openAll(slot, now);
+  }
+
+  /** What came out of an SA of ESP and no policy admits as it is: it may be for another SA. */
+  goOn(sa: Sa, inner: IpPacket, slot: number, now: Instant): number {
+    if (!isProtected(inner) || !this.#packet.read(inner.at, inner.bytes)) return DROP.policyMismatch;
+    this.#sas = [sa];
+    return this.#openAll(slot, now);
+  }
+
+  #openAll(slot: number, now: Instant): number {
+    const core = this.#core;
+    const packet = this.#packet;
+    while (this.#sas.length < MOST_SAS && isProtected(packet)) {
+      const sa = this.#saOf(now);
+      if (sa === undefined) break;
+      if (sa.packets >= sa.hardPackets || sa.bytes >= sa.hardBytes) {
+        core.expire(sa);
+        return DROP.noSa;
+      }
+      const reason = this.#openOne(sa);
+      if (reason !== DROP.none) return reason;
+      sa.direction = 'inbound';
+      this.#sas.push(sa);
+      core.account(sa, 1, packet.bytes, now);
+    }
+    return this.#sas.length === 0 ? DROP.noSa : this.#deliver(slot, now);
+  }
+
+  /** The SA of ours that the packet names, if it has the octets to name one. */
+  #saOf(now: Instant): Sa | undefined {
+    const { sad, esp, ah } = this.#core;
+    const packet = this.#packet;
+    const at = packet.at + packet.headerBytes;
+    const left = packet.bytes - packet.headerBytes;
+    const words = this.#destination;
+    words[0] = packet.destination0;
+    words[1] = packet.destination1;
+    words[2] = packet.destination2;
+    words[3] = packet.destination3;
+    if (packet.protocol === PROTOCOL.ah) return left < AH_FIXED ? undefined : sad.inboundOf('ah', ah.spiAt(at), words, now.mono);
+    return left < ESP_HEADER ? undefined : sad.inbound(esp.spiAt(at), words, false, now.mono);
+  }
+
+  #openOne(sa: Sa): number {
+    const { esp, ah, outputs } = this.#core;
+    const { at, bytes, headerBytes, protocol, trafficClass } = this.#packet;
+    const scratchAt = (outputs.at + 15) & ~15;
+    if (scratchAt + bytes + ICV_ROOM > outputs.end) return DROP.noRoom;
+    const reason =
+      protocol === PROTOCOL.ah
+        ? ah.open(sa, at, bytes, at + headerBytes, true, scratchAt)
+        : esp.open(sa, at + headerBytes, bytes - headerBytes);
+    if (reason !== DROP.none) return reason;
+    if (esp.opened.nextHeader === PROTOCOL.none) return DROP.dummy;
+    return sa.tunnel ? this.#unwrap(trafficClass) : this.#join();
+  }
+
+  /** Tunnel mode, RFC 4301 §5.1.2: what is inside is a packet. */
+  #unwrap(outerClass: number): number {
+    const { opened } = this.#core.esp;
+    const packet = this.#packet;
+    const { nextHeader } = opened;
+    if (nextHeader !== PROTOCOL.ipv4 && nextHeader !== PROTOCOL.ipv6) return DROP.badNextHeader;
+    if (!packet.read(opened.at, opened.bytes) || packet.family !== (nextHeader === PROTOCOL.ipv4 ? 4 : 6)) return DROP.badInner;
+    const ecn = innerEcn(packet.trafficClass, outerClass);
+    if (ecn < 0) return DROP.ecn;
+    if (ecn !== (packet.trafficClass & 3)) writeEcn(this.#core.checksum, this.#core.arena, packet.at, ecn);
+    return DROP.none;
+  }
+
+  /** Transport mode, RFC 4302 §3.1.1: the packet's own headers and what was behind AH or in ESP, in fresh memory. */
+  #join(): number {
+    const { arena, outputs, esp, ipHeaders } = this.#core;
+    const { opened } = esp;
+    const packet = this.#packet;
+    const { headerBytes } = packet;
+    const length = headerBytes + opened.bytes;
+    const at = (outputs.at + VNET_HDR_BYTES + 7) & ~7;
+    if (at + length > outputs.end) return DROP.noRoom;
+    arena.copyWithin(at, packet.at, packet.at + headerBytes);
+    arena.copyWithin(at + headerBytes, opened.at, opened.at + opened.bytes);
+    arena[nextHeaderAt(arena, at, headerBytes)] = opened.nextHeader;
+    ipHeaders.resize(at, headerBytes, length);
+    outputs.at = at + length;
+    return packet.read(at, length) ? DROP.none : DROP.badInner;
+  }
+
+  /** RFC 4301 §5.2 step 4: the packet fits the selectors of the innermost SA, and a policy demands all the SAs that it came through. */
+  #deliver(slot: number, now: Instant): number {
+    const { spd } = this.#core;
+    const packet = this.#packet;
+    const sas = this.#sas;
+    if (!this.#coalescer.hasRoom) return DROP.noRoom;
+    if (!sas.at(-1)!.matcher.matches(packet)) return DROP.policyMismatch;
+    const asks = (list: ReturnType<typeof spd.ordered>) => list.find((one) => one.asksForAll(sas) && one.matches(packet));
+    const entry = asks(spd.ordered('inbound')) ?? asks(spd.ordered('forward'));
+    if (entry === undefined) return DROP.policyMismatch;
+    entry.hits++;
+    entry.lastHit = now.wall;
+    this.#coalescer.add(packet, slot);
+    return DROP.none;
+  }
+}
+
+/** Whether it is a whole packet that might be for an SA. */
+function isProtected({ protocol, fragment }: IpPacket): boolean {
+  return !fragment && (protocol === PROTOCOL.ah || protocol === PROTOCOL.esp);
+}
