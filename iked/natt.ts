@@ -1,6 +1,7 @@
 /** NAT traversal: what detection hashes mean, and the move to the encapsulation port (RFC 7296 §2.23, RFC 3947 §3.2 and §4, RFC 3948 §4). */
 
 import { equal } from '../src/bytes/bytes.ts';
+import type { TrafficSelector } from '../src/ipsec/selector.ts';
 import type { Endpoint, Path } from '../src/net/address.ts';
 
 /** A keepalive leaves after this long without anything else sent, RFC 3948 §4. Milliseconds. */
@@ -35,6 +36,23 @@ export function detectNat(
   const here = !destinations.some((sent) => equal(sent, hash(path.local)));
   if (there && here) return 'both';
   return there ? 'there' : here ? 'here' : 'none';
+}
+
+/**
+ * What one end's selectors in transport mode are, seen from here. They mean the host itself, and one behind a NAT calls itself by an address that
+ * means nothing elsewhere: seen from here it is where its packets come from, and what the peer calls us is our own (RFC 7296 §2.23.1, RFC 3947 §5.2).
+ * What is not one host's is left as it is.
+ */
+export function perceived(
+  { nat, path }: { readonly nat: Nat; readonly path: Path },
+  end: 'here' | 'there',
+  some: readonly TrafficSelector[],
+): readonly TrafficSelector[] {
+  const { address } = end === 'here' ? path.local : path.remote;
+  const isHost = ({ start, end: last }: TrafficSelector) =>
+    start.equals(last) && start.equals(some[0]!.start) && start.family === address.family;
+  if ((nat !== end && nat !== 'both') || !some.every(isHost)) return some;
+  return some.map((ts) => ({ ...ts, start: address, end: address }));
 }
 
 /** How a NAT that was found is told of. */

@@ -9,7 +9,7 @@ import { find, type Payload } from '../../src/isakmp/payloads.ts';
 import { canOffer, chooseOffer } from '../../src/isakmp/quick-mode.ts';
 import type { ChildPolicy } from '../../src/keying/child-policy.ts';
 import { type PolicyChoice, type PolicyTerms, termsOf } from '../../src/keying/terms.ts';
-import type { IpAddress } from '../../src/net/address.ts';
+import { perceived } from '../natt.ts';
 import type { PeerV1 } from '../peers.ts';
 import type { IsakmpSa } from './isakmp-sa.ts';
 import type { CreateTask } from './quick-mode.ts';
@@ -68,7 +68,8 @@ export function choosePolicy(sa: IsakmpSa, payloads: readonly Payload[]): QuickM
   for (const exact of [true, false]) {
     for (const policy of peer.children) {
       const transport = policy.policy.mode === 'transport';
-      const { IDci, IDcr } = transport ? perceived(sa, proposed) : proposed;
+      const IDci = transport ? perceived(sa, 'there', [proposed.IDci])[0]! : proposed.IDci;
+      const IDcr = transport ? perceived(sa, 'here', [proposed.IDcr])[0]! : proposed.IDcr;
       const fits = exact ? sameSelector : isSubset;
       if (!policy.peer.some((ts) => fits(IDci, ts)) || !policy.local.some((ts) => fits(IDcr, ts))) continue;
       const terms = termsFor(sa, policy);
@@ -88,18 +89,6 @@ export function choosePolicy(sa: IsakmpSa, payloads: readonly Payload[]): QuickM
     );
   }
   throw unacceptable(sa, peer, proposed);
-}
-
-/**
- * In transport mode the hosts themselves are meant. What one behind a NAT calls itself (RFC 3947 §5.2) is, seen from here, the address that its
- * packets come from, and what it calls us is ours.
- */
-function perceived({ nat, path }: IsakmpSa, { IDci, IDcr }: ClientSelectors): ClientSelectors {
-  const host = (ts: TrafficSelector, address: IpAddress) =>
-    ts.start.equals(ts.end) && ts.start.family === address.family ? { ...ts, start: address, end: address } : ts;
-  const there = nat === 'there' || nat === 'both';
-  const here = nat === 'here' || nat === 'both';
-  return { IDci: there ? host(IDci, path.remote.address) : IDci, IDcr: here ? host(IDcr, path.local.address) : IDcr };
 }
 
 /** The answer must be about what was asked for; an answer without IDs repeats it. Throws PeerError. */

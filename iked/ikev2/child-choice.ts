@@ -8,6 +8,7 @@ import { showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts'
 import type { SelectorPair } from '../../src/ipsec/selector-pair.ts';
 import type { ChildPolicy } from '../../src/keying/child-policy.ts';
 import { showSpi } from '../../src/keying/sa-pair.ts';
+import { perceived } from '../natt.ts';
 import type { Peer } from '../peers.ts';
 import { type ChildSa, childProposals, ipsecOf, type PerfectForwardSecrecy, spiBytes, spiOf } from './child-sa.ts';
 import type { IkeSa } from './ike-sa.ts';
@@ -39,10 +40,13 @@ export function chooseChild(
   const offered: SelectorPair = { TSi: find(payloads, 'TSi')!.selectors, TSr: find(payloads, 'TSr')!.selectors };
   const policies = peer.children.map((policy) => ({ policy, TSi: policy.peer, TSr: policy.local }));
   const same = policies.filter(({ policy }) => policy.name === like?.policy.name);
-  const narrowed = narrowTo(offered, same.length > 0 ? same : policies) ?? narrowTo(offered, policies);
+  const grant = (pair: SelectorPair) => narrowTo(pair, same.length > 0 ? same : policies) ?? narrowTo(pair, policies);
+  const transport = findNotify(payloads, 'USE_TRANSPORT_MODE') !== undefined;
+  const seen = { TSi: perceived(sa, 'there', offered.TSi), TSr: perceived(sa, 'here', offered.TSr) };
+  const narrowed = (transport ? grant(seen) : undefined) ?? grant(offered);
   if (narrowed === undefined) throw unacceptable(sa, peer, offered);
   const { policy } = narrowed.policy;
-  const mode = chooseMode(peer, policy, findNotify(payloads, 'USE_TRANSPORT_MODE') !== undefined);
+  const mode = chooseMode(peer, policy, transport);
   const mine = childProposals(policy, peer.ikev2, spiBytes(0), pfs);
   const theirs = find(payloads, 'SA')!.proposals;
   const comparable = pfs === 'never' ? theirs.map(withoutKe) : theirs;

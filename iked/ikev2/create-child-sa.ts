@@ -13,6 +13,7 @@ import { betweenHosts, covers, type SelectorPair } from '../../src/ipsec/selecto
 import type { ChildPolicy } from '../../src/keying/child-policy.ts';
 import { showSpi } from '../../src/keying/sa-pair.ts';
 import type { Demand } from '../host.ts';
+import { perceived } from '../natt.ts';
 import { type ChildChoice, checkRoom, chooseChild } from './child-choice.ts';
 import {
   type ChildAgreement,
@@ -310,9 +311,10 @@ export function readChild(
   const proposal = chosenOf(offer.proposals, SA.proposals);
   if (spiOf(proposal.spi) < 256)
     throw new PeerError('INVALID_SYNTAX', `the peer chose SPI ${showSpi(spiOf(proposal.spi))}, which is reserved`);
-  const answer = { TSi: find(payloads, 'TSi')!.selectors, TSr: find(payloads, 'TSr')!.selectors };
-  const { TSi, TSr } = checkNarrowed(offer, answer);
   const transport = findNotify(payloads, 'USE_TRANSPORT_MODE') !== undefined;
+  const answer = { TSi: find(payloads, 'TSi')!.selectors, TSr: find(payloads, 'TSr')!.selectors };
+  const seen = { TSi: perceived(sa, 'here', answer.TSi), TSr: perceived(sa, 'there', answer.TSr) };
+  const { TSi, TSr } = checkNarrowed(offer, transport ? seen : answer);
   const mode = answeredMode(sa, offer, transport);
   const keys = childKeys(sa.prf, sa.keys.SK_d, childSuiteOf(proposal), Ni, Nr, g_ir?.reveal());
   const child = enter(sa, {

@@ -199,6 +199,25 @@ describe('NAT (§2.23, RFC 3948)', () => {
     expect([a.keepalives, b.keepalives]).toEqual([3, 0]);
   });
 
+  test('transport mode is for the addresses that each end sees, also when either end rekeys (§2.23.1)', () => {
+    const policy = { mode: 'transport', mySaAddress: undefined, peersSaAddress: undefined } as const;
+    const { a, b, net } = natted({
+      a: { children: [{ name: 'host', local: '10.0.0.1', peer: '192.0.2.2', policy }] },
+      b: { children: [{ name: 'host', local: '192.0.2.2', peer: '198.51.100.7', policy }] },
+    });
+    a.initiate('host');
+    net.run();
+    for (const by of [undefined, a, b]) {
+      by?.command({ verb: 'rekey', name: 'host', what: 'child' });
+      net.run(20_000);
+      expect([a.children(), b.children()]).toEqual([['installed'], ['installed']]);
+      const [ofA, ofB] = [a, b].map((node) => node.status().ikeSas[0]!.children[0]);
+      expect(ofA).toMatchObject({ mode: 'transport', localSelectors: ['10.0.0.1'], peerSelectors: ['192.0.2.2'] });
+      expect(ofB).toMatchObject({ mode: 'transport', localSelectors: ['192.0.2.2'], peerSelectors: ['198.51.100.7'] });
+    }
+    expect([a, b].flatMap((node) => node.named('message-refused'))).toEqual([]);
+  });
+
   test('the NAT forgets and gives another port: the peer is followed after its next authentic request', () => {
     const { a, b, net, ports } = natted();
     a.initiate();
