@@ -95,14 +95,12 @@ export class Acquires {
     now: Instant,
   ): number {
     const hostsOnly = narrowed || template.mode === 'transport';
-    let pending = this.#find(entry, template, packet);
-    if (pending === undefined) {
-      if (this.#pending.length >= MAX_PENDING) return DROP.holdFull;
-      pending = this.#open(entry, template, arena, packet, hostsOnly, now);
-    }
+    const found = this.#find(entry, template, packet);
+    if (found === undefined && this.#pending.length >= MAX_PENDING) return DROP.holdFull;
+    const pending = found ?? this.#open(entry, template, arena, packet, hostsOnly, now);
     if (!keep) return DROP.none;
-    if (pending.failed) return DROP.acquireFailed;
-    if (pending.held.length >= this.#heldPackets || this.#heldBytes + packet.bytes > MAX_HELD_BYTES) return DROP.holdFull;
+    const refusal = this.#refusal(pending, packet);
+    if (refusal !== DROP.none) return refusal;
     pending.held.push({
       bytes: arena.slice(packet.at, packet.at + packet.bytes),
       gsoType: slots.gsoType[slot]!,
@@ -113,6 +111,19 @@ export class Acquires {
     });
     this.#heldBytes += packet.bytes;
     return DROP.none;
+  }
+
+  /** What `want` would say of a packet to be kept, and whether the SA was asked for already. */
+  prospect(entry: SpdEntry, template: Template, packet: IpPacket): { readonly asked: boolean; readonly refusal: number } {
+    const pending = this.#find(entry, template, packet);
+    if (pending === undefined && this.#pending.length >= MAX_PENDING) return { asked: false, refusal: DROP.holdFull };
+    return { asked: pending !== undefined, refusal: this.#refusal(pending, packet) };
+  }
+
+  #refusal(pending: Pending | undefined, packet: IpPacket): number {
+    if (pending?.failed) return DROP.acquireFailed;
+    const isFull = (pending?.held.length ?? 0) >= this.#heldPackets || this.#heldBytes + packet.bytes > MAX_HELD_BYTES;
+    return isFull ? DROP.holdFull : DROP.none;
   }
 
   /** After the SAD or the SPD has changed: packets whose SA is there now may go; those whose policy is gone are lost. */

@@ -5,6 +5,7 @@ import { earliest, type Instant, type RandomBytes } from '../machine.ts';
 import { Checksum } from '../net/checksum.ts';
 import { Acquires } from './acquire.ts';
 import { Ah, type AhAlignment } from './ah.ts';
+import { type InboundDecision, isUsable, type OutboundDecision } from './decisions.ts';
 import { Drops } from './drops.ts';
 import { EffectRing } from './effects.ts';
 import { Esp } from './esp.ts';
@@ -13,26 +14,13 @@ import { IpHeaders } from './ip-header.ts';
 import { RecentMovements } from './recent-movements.ts';
 import { type Sa, Sad } from './sad.ts';
 import type { Outputs } from './slots.ts';
-import { Spd, type SpdEntry } from './spd.ts';
+import { Spd } from './spd.ts';
 
 /** From this share of its sequence numbers on an SA asks to be rekeyed, whatever its lifetimes say. */
 const SOFT_SEQUENCE_SHARE = 0.8;
 
 /** How long after a movement packets to an SA's former end are taken, in milliseconds. */
 export const FORMER_ENDS_GRACE = 3000;
-
-/** What was decided about an outbound flow. */
-export interface OutboundDecision {
-  readonly entry: SpdEntry | undefined;
-  readonly sa: Sa | undefined;
-  /** Where it is not one SA of ESP: all that the packet goes through, innermost first. */
-  readonly bundle: readonly Sa[] | undefined;
-}
-
-/** Whether an inbound flow may come through an SA, and by which entry. */
-export interface InboundDecision {
-  readonly entry: SpdEntry | undefined;
-}
 
 export interface CoreOptions {
   readonly arena: Uint8Array;
@@ -89,9 +77,9 @@ export class Core {
     this.#dueAt = Math.min(this.#dueAt, dueAt);
   }
 
-  /** Whether the SA may carry `packets` more; if not, it ends here (the sequence number never wraps, RFC 4303 §3.3.3). */
+  /** Whether the SA may carry `packets` more; if not, it ends here. */
   usable(sa: Sa, packets: number): boolean {
-    if (sa.packets < sa.hardPackets && sa.bytes < sa.hardBytes && sa.sequence + packets <= sa.lastSequence) return true;
+    if (isUsable(sa, packets)) return true;
     this.expire(sa);
     return false;
   }

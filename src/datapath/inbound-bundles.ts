@@ -9,6 +9,7 @@ import { PROTOCOL } from '../net/transport.ts';
 import { ICV_ROOM } from './ah.ts';
 import type { Coalescer } from './coalesce.ts';
 import type { Core } from './core.ts';
+import { admits, isSpent } from './decisions.ts';
 import { DROP } from './drops.ts';
 import { ESP_HEADER } from './esp.ts';
 import { nextHeaderAt } from './mutable-fields.ts';
@@ -62,7 +63,7 @@ export class InboundBundles {
     while (this.#sas.length < MOST_SAS && isProtected(packet)) {
       const sa = this.#saOf(now);
       if (sa === undefined) break;
-      if (sa.packets >= sa.hardPackets || sa.bytes >= sa.hardBytes) {
+      if (isSpent(sa)) {
         core.expire(sa);
         return DROP.noSa;
       }
@@ -134,15 +135,12 @@ export class InboundBundles {
     return packet.read(at, length) ? DROP.none : DROP.badInner;
   }
 
-  /** RFC 4301 §5.2 step 4: the packet fits the selectors of the innermost SA, and a policy demands all the SAs that it came through. */
   #deliver(slot: number, now: Instant): number {
     const { spd } = this.#core;
     const packet = this.#packet;
     const sas = this.#sas;
     if (!this.#coalescer.hasRoom) return DROP.noRoom;
-    if (!sas.at(-1)!.matcher.matches(packet)) return DROP.policyMismatch;
-    const asks = (list: ReturnType<typeof spd.ordered>) => list.find((one) => one.asksForAll(sas) && one.matches(packet));
-    const entry = asks(spd.ordered('inbound')) ?? asks(spd.ordered('forward'));
+    const entry = admits(spd, sas, packet);
     if (entry === undefined) return DROP.policyMismatch;
     entry.hits++;
     entry.lastHit = now.wall;

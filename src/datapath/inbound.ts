@@ -5,7 +5,8 @@ import { IpAddress } from '../net/address.ts';
 import { IPV4, IPV6, IpPacket } from '../net/ip-packet.ts';
 import { checksumOffsetOf, PROTOCOL } from '../net/transport.ts';
 import { Coalescer } from './coalesce.ts';
-import type { Core, InboundDecision } from './core.ts';
+import type { Core } from './core.ts';
+import { aboutClear, admits, clearVerdict, type InboundDecision, isSpent } from './decisions.ts';
 import { DROP } from './drops.ts';
 import { ESP_HEADER } from './esp.ts';
 import { InboundBundles } from './inbound-bundles.ts';
@@ -119,7 +120,7 @@ export class Inbound {
     const core = this.#core;
     const sa = core.sad.inbound(this.#view.getInt32(at), this.#local, !this.#knowsLocal, now.mono);
     if (sa === undefined) return this.#drop(slots, slot, DROP.noSa);
-    if (sa.packets >= sa.hardPackets || sa.bytes >= sa.hardBytes) {
+    if (isSpent(sa)) {
       core.expire(sa);
       return this.#drop(slots, slot, DROP.noSa);
     }
@@ -193,20 +194,10 @@ export class Inbound {
     this.#view.setUint16(field, value === 0 && inner.protocol === PROTOCOL.udp ? 0xffff : value);
   }
 
-  /**
-   * RFC 4301 §5.2 step 4: the packet fits the SA's selectors, and an inbound policy that asks for this SA (reqid, mode, endpoints) is
-   * about it. The first such policy counts the hit.
-   */
   #decide(sa: Sa): InboundDecision {
     const { spd, inboundFlows } = this.#core;
-    const inner = this.#inner;
-    let entry: InboundDecision['entry'];
-    if (sa.matcher.matches(inner)) {
-      const asks = (list: ReturnType<typeof spd.ordered>) => list.find((one) => one.asksFor(sa) && one.matches(inner));
-      entry = asks(spd.ordered('inbound')) ?? asks(spd.ordered('forward'));
-    }
-    const decision = { entry };
-    inboundFlows.remember(inner, sa.serial, decision);
+    const decision = { entry: admits(spd, [sa], this.#inner) };
+    inboundFlows.remember(this.#inner, sa.serial, decision);
     return decision;
   }
 
@@ -239,17 +230,14 @@ export class Inbound {
     const packet = this.#outer;
     if (!packet.read(slots.offset[slot]!, slots.length[slot]!)) return DROP.malformed;
     const decision = core.inboundFlows.find(packet, 0) ?? this.#decideClear();
-    const entry = decision.entry;
-    if (entry === undefined) return core.unmatched === 'discard' ? DROP.unmatched : DROP.none;
-    entry.hits++;
-    if (entry.policy.action === 'discard') return DROP.discard;
-    return entry.policy.action === 'protect' && entry.template?.level !== 'use' ? DROP.clearText : DROP.none;
+    if (decision.entry !== undefined) decision.entry.hits++;
+    return clearVerdict(decision.entry, core.unmatched);
   }
 
   #decideClear(): InboundDecision {
     const { spd, inboundFlows } = this.#core;
     const packet = this.#outer;
-    const decision = { entry: spd.match('inbound', packet) ?? spd.match('forward', packet) };
+    const decision = { entry: aboutClear(spd, packet) };
     inboundFlows.remember(packet, 0, decision);
     return decision;
   }

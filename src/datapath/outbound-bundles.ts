@@ -3,7 +3,6 @@
  * makes another of it. Correct rather than fast; what goes through one SA of ESP never comes here.
  */
 
-import type { Template } from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
 import { IPV4, IPV6, IpPacket } from '../net/ip-packet.ts';
 import { PROTOCOL } from '../net/transport.ts';
@@ -14,18 +13,10 @@ import { MAX_PACKET } from './ip-header.ts';
 import { ipv6HeadersBeforeAh, nextHeaderAt } from './mutable-fields.ts';
 import type { Sa } from './sad.ts';
 import { OUTPUT } from './slots.ts';
-import type { SpdEntry } from './spd.ts';
 
 /** Most that one SA puts before a packet (an IPv6 header and AH, or ESP with its IV) and behind it (ESP's padding, trailer and ICV). */
 const FRONT = 160;
 const TAIL = 96;
-
-/** The SAs of a bundle that are there, innermost first, and the templates that have none: those that must, and those of level `use`. */
-export interface FoundBundle {
-  readonly sas: readonly Sa[];
-  readonly missing: readonly Template[];
-  readonly optional: readonly Template[];
-}
 
 export class OutboundBundles {
   readonly #core: Core;
@@ -35,22 +26,6 @@ export class OutboundBundles {
   constructor(core: Core) {
     this.#core = core;
     this.#packet = new IpPacket(core.arena);
-  }
-
-  /** The SAs for a packet under an entry's templates. In a tunnel the next SA is one between the tunnel's ends. */
-  find({ policy: { templates } }: SpdEntry, packet: IpPacket): FoundBundle {
-    const sas: Sa[] = [];
-    const missing: Template[] = [];
-    const optional: Template[] = [];
-    let endpoints: Template['endpoints'];
-    for (const template of templates) {
-      const outer = sas.findLast(({ tunnel }) => tunnel);
-      const sa = this.#core.sad.outbound(template, packet, outer);
-      if (sa !== undefined) sas.push(sa);
-      else (template.level === 'use' ? optional : missing).push({ ...template, endpoints: template.endpoints ?? endpoints });
-      if (template.mode === 'tunnel') endpoints = template.endpoints;
-    }
-    return { sas, missing, optional };
   }
 
   /** Octets of room that a packet of `bytes` needs among the outputs: it grows at both ends, and AH works on a copy. */

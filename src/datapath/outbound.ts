@@ -4,7 +4,8 @@ import type { Template } from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
 import { IPV6, IpPacket } from '../net/ip-packet.ts';
 import { PROTOCOL } from '../net/transport.ts';
-import type { Core, OutboundDecision } from './core.ts';
+import type { Core } from './core.ts';
+import { decideOutbound, findBundle, isForTransport, type OutboundDecision } from './decisions.ts';
 import { DROP } from './drops.ts';
 import { OutboundBundles } from './outbound-bundles.ts';
 import type { Sa } from './sad.ts';
@@ -71,21 +72,9 @@ export class Outbound {
 
   /** RFC 4301 §5.1 steps 2 and 3, for all packets of this flow. */
   #decide(): OutboundDecision {
-    const core = this.#core;
-    const entry = core.spd.match('outbound', this.#packet);
-    const decision = entry?.isBundle ? this.#decideBundle(entry) : { entry, sa: this.#saFor(entry), bundle: undefined };
-    core.outboundFlows.remember(this.#packet, 0, decision);
+    const decision = decideOutbound(this.#core, this.#packet);
+    this.#core.outboundFlows.remember(this.#packet, 0, decision);
     return decision;
-  }
-
-  #saFor(entry: SpdEntry | undefined): Sa | undefined {
-    return entry?.template === undefined ? undefined : this.#core.sad.outbound(entry.template, this.#packet);
-  }
-
-  /** RFC 4301 §4.4.2: every SA that a template requires. What is only used where it is there is asked for, and the packet goes without. */
-  #decideBundle(entry: SpdEntry): OutboundDecision {
-    const { sas, missing } = this.#bundles.find(entry, this.#packet);
-    return { entry, sa: undefined, bundle: missing.length === 0 && sas.length > 0 ? sas : undefined };
   }
 
   /** The slower lane: AH, and several SAs for one packet. */
@@ -124,7 +113,7 @@ export class Outbound {
 
   /** One ACQUIRE for each SA that is missing; the packet waits for the first of those that must be there. */
   #waitForBundle(entry: SpdEntry, slots: Slots, slot: number, now: Instant): number {
-    const { missing, optional } = this.#bundles.find(entry, this.#packet);
+    const { missing, optional } = findBundle(this.#core.sad, entry, this.#packet);
     const [first, ...more] = missing;
     for (const template of [...more, ...optional]) this.#want(entry, template, slots, slot, false, now);
     return first === undefined ? this.#passClear(slots, slot) : this.#want(entry, first, slots, slot, true, now);
@@ -157,10 +146,9 @@ export class Outbound {
   #transport(sa: Sa, slots: Slots, slot: number, now: Instant): number {
     const core = this.#core;
     const packet = this.#packet;
-    if (packet.fragment || (packet.family === 4 && packet.extended)) return DROP.notForTransport;
-    const headerBytes = packet.family === 4 ? packet.headerBytes : IPV6.bytes;
     const nextHeader = packet.family === 4 ? packet.protocol : core.arena[packet.at + IPV6.nextHeader]!;
-    if (packet.extended && nextHeader !== PROTOCOL.destinationOptions) return DROP.notForTransport;
+    if (!isForTransport(packet, nextHeader)) return DROP.notForTransport;
+    const headerBytes = packet.family === 4 ? packet.headerBytes : IPV6.bytes;
     if (slots.gsoType[slot] !== GSO.none) return packet.extended ? DROP.badFrame : this.#sealSegments(sa, nextHeader, slot, now);
     if (!this.#finishChecksum(slots, slot)) return DROP.badFrame;
     core.arena.copyWithin(core.esp.payloadAt(sa, core.outputs.at), packet.at + headerBytes, packet.at + packet.bytes);

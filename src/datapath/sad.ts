@@ -230,13 +230,13 @@ export class Sad {
   /**
    * The SA for an outbound packet under a policy's template (RFC 4301 §4.4.2): same reqid (a template without one takes any), mode and endpoints, and
    * selectors that cover the packet. The newest wins, so that traffic moves to a rekeyed SA at once (RFC 7296 §2.8); one whose soft limit
-   * is reached serves only where there is no other. `outer`: the SA whose tunnel the packet is in by then.
+   * is reached serves only where there is no other. `outer`: the SA whose tunnel the packet is in by then; `without`: SAs that do not count.
    */
-  outbound(template: Template, packet: IpPacket, outer?: Sa): Sa | undefined {
+  outbound(template: Template, packet: IpPacket, outer?: Sa, without: ReadonlySet<Sa> = NONE): Sa | undefined {
     let best: Sa | undefined;
     const candidates = template.reqid === 0 ? this.#sas : (this.#byReqid.get(template.reqid) ?? NO_SAS);
     for (const sa of candidates) {
-      if (sa.direction === 'inbound' || sa.state === 'dead' || !fits(sa, template, packet, outer)) continue;
+      if (sa.direction === 'inbound' || sa.state === 'dead' || without.has(sa) || !fits(sa, template, packet, outer)) continue;
       if (outer === undefined && !sa.matcher.matches(packet)) continue;
       if (best === undefined || preferred(sa, best)) best = sa;
     }
@@ -347,10 +347,15 @@ export class Sad {
   /** Makes the keys of an SA ready at its first packet in a direction; false where the cipher cannot. */
   prepare(sa: Sa, direction: 'inbound' | 'outbound'): boolean {
     const { suite, encrKey, integKey } = sa.parameters;
-    if (sa.state === 'dead' || !this.#cipher.supports(suite)) return false;
+    if (!this.canRun(sa)) return false;
     if (direction === 'inbound') sa.openHandle = this.#cipher.create(suite, 'open', encrKey, integKey);
     else sa.sealHandle = this.#cipher.create(suite, 'seal', encrKey, integKey);
     return true;
+  }
+
+  /** Whether it is there, and the cipher has its algorithms. */
+  canRun({ state, parameters }: Sa): boolean {
+    return state !== 'dead' && this.#cipher.supports(parameters.suite);
   }
 
   larval(spi: Spi, protocol: SaProtocol, destination: IpAddress): Larval | undefined {
@@ -406,6 +411,7 @@ export class Sad {
 }
 
 const NO_SAS: readonly Sa[] = [];
+const NONE: ReadonlySet<Sa> = new Set();
 
 function pathOf({ source, destination, encapsulation }: SaParameters): Path {
   return {
