@@ -4,11 +4,14 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import type { Spd } from '../datapath/spd.ts';
 import { SystemError } from '../errors.ts';
 import type { Event } from '../event.ts';
+import type { Policy } from '../ipsec/policy.ts';
 import type { Family, IpAddress } from '../net/address.ts';
 import { prefixHolds, showPrefix } from '../net/prefix.ts';
 import type { Libc } from '../runtime/native/index.ts';
+import { NO_FILTER, PacketFilter } from '../runtime/netlink/packet-filter.ts';
 import type { InterfaceAddress, Route, Rule } from '../runtime/netlink/route.ts';
 import { HostMonitor, Rtnetlink } from '../runtime/netlink/rtnetlink.ts';
+import { arrivalRules, CLEAR_COUNTERS, FILTER_TABLE } from './clear-text.ts';
 import { deviceMtu, LEAST_MTU } from './mtu.ts';
 import { type Plan, PRIORITY, PROTOCOL, planOf, routeKey, ruleKey, sourceFor, TABLE } from './plan.ts';
 import type { DatapathSettings } from './ports.ts';
@@ -42,6 +45,17 @@ export class Diversion {
   /** The host's own, without the device's. */
   #addresses: readonly InterfaceAddress[] = [];
 
+  /** Undefined where the kernel has none: rules keep clear text out then. */
+  readonly #filter: PacketFilter | undefined;
+  /** Ours, and those that a predecessor has left, which drop what it dropped until policies are there again. */
+  readonly #chain: string;
+  #leftChains: readonly string[];
+  /** Of the table as it was found, to be taken off, and of one that has gone, to be added. */
+  #countedBefore: ReadonlyMap<string, number>;
+  #countedSince: Readonly<Record<string, number>> = {};
+  /** The inbound policies that the filter was made from. */
+  #keptOut: readonly Policy[] | undefined;
+
   /**
    * Until then (`mono`) what a crashed predecessor has left stays: it holds protected traffic back while spmd puts the policies one by one.
    * Infinity before the first turn, 0 once it is gone.
@@ -54,6 +68,10 @@ export class Diversion {
     this.#monitor = new HostMonitor(libc, ['LINK', 'IPV4_IFADDR', 'IPV6_IFADDR']);
     this.#settings = settings;
     this.#report = report;
+    this.#filter = this.#openFilter(libc);
+    this.#leftChains = this.#filter?.chains() ?? [];
+    this.#countedBefore = this.#filter?.counts() ?? new Map();
+    this.#chain = `arrivals-${1 + Math.max(0, ...this.#leftChains.map((name) => Number(name.split('-')[1]) || 0))}`;
     this.#families = ([4, 6] as const).filter((family) => this.#hasRules(family));
     const device = this.#rtnetlink.link(name);
     if (device === undefined) throw new SystemError(`the TUN device ${name} is gone; start again`, 'ENODEV');
@@ -94,15 +112,20 @@ export class Diversion {
     if (released) this.#holdUntil = 0;
     this.#generation = spd.generation;
     const policies = (direction: 'inbound' | 'outbound' | 'forward') => spd.ordered(direction).map(({ policy }) => policy);
+    const inbound = [...policies('inbound'), ...policies('forward')];
+    const { unmatched } = this.#settings;
     const plan = planOf({
       outbound: policies('outbound'),
-      inbound: [...policies('inbound'), ...policies('forward')],
+      inbound,
+      unmatched,
+      filtered: this.#filter !== undefined,
       addresses: this.#addresses.map(({ prefix }) => prefix.address),
       onLink: this.#addresses.map(({ prefix }) => prefix),
       keyPorts: this.#settings.keyPorts,
       device: this.#device,
     });
-    for (const { message } of this.#agree(plan, this.#holdUntil > 0)) {
+    const hold = this.#holdUntil > 0;
+    for (const { message } of [...this.#keepOut(inbound, hold), ...this.#agree(plan, hold)]) {
       const consequence = 'policies are not wholly in force on this host';
       this.#report({ name: 'routes-failed', severity: 'error', message: `${message}; ${consequence}` });
     }
@@ -136,24 +159,63 @@ export class Diversion {
     );
   }
 
+  /** Packets that came in clear and were dropped in the kernel, by name. */
+  drops(): Readonly<Record<string, number>> {
+    const counts = this.#filter?.counts() ?? new Map<string, number>();
+    const total = (name: string) =>
+      (counts.get(name) ?? 0) - (this.#countedBefore.get(name) ?? 0) + (this.#countedSince[name] ?? 0);
+    return Object.fromEntries(CLEAR_COUNTERS.map((name) => [name, total(name)]));
+  }
+
   /** Undoes everything. The device goes with its descriptor. */
   close(): void {
-    for (const { message } of this.#agree(NOTHING)) this.#report({ name: 'routes-left', severity: 'error', message });
+    const failures = this.#agree(NOTHING);
+    attempt(failures, () => this.#filter?.remove(), GONE);
+    this.#filter?.close();
+    for (const { message } of failures) this.#report({ name: 'routes-left', severity: 'error', message });
     this.#monitor.close();
     this.#rtnetlink.close();
+  }
+
+  #openFilter(libc: Libc): PacketFilter | undefined {
+    try {
+      return new PacketFilter(libc, FILTER_TABLE);
+    } catch (error) {
+      if (!(error instanceof SystemError) || !(NO_FILTER as readonly string[]).includes(error.code ?? '')) throw error;
+      const cost =
+        'clear text is refused by routing rules, which do not count it, know no ICMP types, and let in what no policy matches';
+      const message = `the kernel has no nf_tables (${error.message}): ${cost}`;
+      this.#report({ name: 'no-packet-filter', severity: 'warning', message });
+      return undefined;
+    }
+  }
+
+  /** RFC 4301 §5.2: what must not come in clear. Nothing of a predecessor's goes before `hold` is over. */
+  #keepOut(inbound: readonly Policy[], hold: boolean): SystemError[] {
+    const filter = this.#filter;
+    const waits = this.#leftChains.length > 0 && !hold;
+    if (filter === undefined || (sameList(inbound, this.#keptOut) && !waits)) return [];
+    const { keyPorts, unmatched } = this.#settings;
+    const rules = arrivalRules({ inbound, keyPorts, unmatched, device: this.#device.name });
+    const failures: SystemError[] = [];
+    attempt(failures, () => {
+      if (rules.length > 0 || hold) filter.put(this.#chain, rules, CLEAR_COUNTERS, hold ? [] : this.#leftChains);
+      else this.#removeTable(filter);
+      if (!hold) this.#leftChains = [];
+      this.#keptOut = inbound;
+    });
+    return failures;
+  }
+
+  #removeTable(filter: PacketFilter): void {
+    this.#countedSince = this.drops();
+    filter.remove();
+    this.#countedBefore = new Map();
   }
 
   /** The difference between the plan and what the kernel has of ours; `hold`: nothing is taken away yet. Returns what could not be done. */
   #agree(plan: Plan, hold = false): SystemError[] {
     const failures: SystemError[] = [];
-    const attempt = (change: () => void, harmless: readonly string[]) => {
-      try {
-        change();
-      } catch (error) {
-        if (!(error instanceof SystemError)) throw error;
-        if (!harmless.includes(error.code ?? '')) failures.push(error);
-      }
-    };
     for (const family of this.#families) {
       const routes = difference(plan.routes.filter(of(family)), this.#ownRoutes(family), routeKey);
       const rules = difference(
@@ -161,13 +223,13 @@ export class Diversion {
         this.#ownRules(family),
         ruleKey,
       );
-      for (const route of hold ? [] : routes.extra) attempt(() => this.#rtnetlink.deleteRoute(route), GONE);
-      for (const route of routes.missing) attempt(() => this.#rtnetlink.addRoute(route), ['EEXIST']);
+      for (const route of hold ? [] : routes.extra) attempt(failures, () => this.#rtnetlink.deleteRoute(route), GONE);
+      for (const route of routes.missing) attempt(failures, () => this.#rtnetlink.addRoute(route), ['EEXIST']);
       // The host's own addresses can be looked up at every moment.
-      if (!plan.localMoved[family] && !hold) attempt(() => this.#lookUpLocalFirst(family), ['EEXIST', 'EAFNOSUPPORT']);
-      for (const rule of rules.missing) attempt(() => this.#rtnetlink.addRule(rule), ['EEXIST']);
-      if (plan.localMoved[family]) attempt(() => this.#rtnetlink.deleteRule(localFirst(family)), GONE);
-      for (const rule of hold ? [] : rules.extra) attempt(() => this.#rtnetlink.deleteRule(rule), GONE);
+      if (!plan.localMoved[family] && !hold) attempt(failures, () => this.#lookUpLocalFirst(family), ['EEXIST', 'EAFNOSUPPORT']);
+      for (const rule of rules.missing) attempt(failures, () => this.#rtnetlink.addRule(rule), ['EEXIST']);
+      if (plan.localMoved[family]) attempt(failures, () => this.#rtnetlink.deleteRule(localFirst(family)), GONE);
+      for (const rule of hold ? [] : rules.extra) attempt(failures, () => this.#rtnetlink.deleteRule(rule), GONE);
     }
     return failures;
   }
@@ -209,6 +271,20 @@ export class Diversion {
       .filter(({ up, loopback, kind }) => up && !loopback && kind !== 'tun' && kind !== 'dummy');
     const least = Math.min(USUAL_MTU, ...links.map(({ mtu }) => mtu).filter((mtu) => mtu >= LEAST_MTU));
     return deviceMtu(least);
+  }
+}
+
+function sameList<T>(a: readonly T[], b: readonly T[] | undefined): boolean {
+  return a.length === b?.length && a.every((value, i) => value === b[i]);
+}
+
+/** Does it, and keeps why it could not be done, unless that is harmless. */
+function attempt(failures: SystemError[], change: () => void, harmless: readonly string[] = []): void {
+  try {
+    change();
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    if (!harmless.includes(error.code ?? '')) failures.push(error);
   }
 }
 

@@ -183,7 +183,13 @@ class PacketWorker {
   #status(): EngineStatus {
     const { control, snapshot } = this.#assembly;
     const { drops, ...rest } = snapshot();
-    const counted = { ...drops, ...this.#loop.drops, ...this.#sender.drops, ikeQueueFull: this.#ikeDropped };
+    const counted = {
+      ...drops,
+      ...this.#loop.drops,
+      ...this.#sender.drops,
+      ...this.#diversion.drops(),
+      ikeQueueFull: this.#ikeDropped,
+    };
     return {
       ...rest,
       drops: Object.fromEntries(Object.entries(counted).filter(([, count]) => count > 0)),

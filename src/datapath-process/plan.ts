@@ -24,7 +24,9 @@ export const PRIORITY = {
   local: 98,
   outboundPass: 20_000,
   outbound: 20_010,
-  outboundLast: 29_998,
+  outboundLast: 29_997,
+  /** Into the TUN goes all that no policy matches, where the engine discards it. */
+  everythingElse: 29_998,
   /** Where packets go that are left alone. */
   end: 29_999,
 } as const;
@@ -36,22 +38,24 @@ const LAST_METRIC = 0x7fff_ffff;
 const TCP = 6;
 const UDP = 17;
 const ESP = 50;
+const AH = 51;
 const ICMPV6 = 58;
 /** TCP, UDP, DCCP, SCTP, UDP-Lite: what the kernel's rules know ports of. */
-const WITH_PORTS = [TCP, UDP, 33, 132, 136];
+export const WITH_PORTS = [TCP, UDP, 33, 132, 136];
 /**
- * ICMP, IGMP, IPIP, TCP, UDP, DCCP, 6in4, GRE, AH, OSPF, VRRP, L2TP, SCTP, UDP-Lite. The kernel asks the same rules before it answers ARP, which has
+ * ICMP, IGMP, IPIP, TCP, UDP, DCCP, 6in4, GRE, OSPF, VRRP, L2TP, SCTP, UDP-Lite. The kernel asks the same rules before it answers ARP, which has
  * no protocol: among neighbours in clear these are refused one by one.
  */
-const AMONG_NEIGHBOURS = [1, 2, 4, TCP, UDP, 33, 41, 47, 51, 89, 112, 115, 132, 136];
-const FAMILIES: readonly Family[] = [4, 6];
+const AMONG_NEIGHBOURS = [1, 2, 4, TCP, UDP, 33, 41, 47, 89, 112, 115, 132, 136];
+export const FAMILIES: readonly Family[] = [4, 6];
+export const LINK_LOCAL = parsePrefix('fe80::/10')!;
 /** What a host needs to be a host on its link: router and neighbour discovery, link-local multicast, broadcast. */
-const ON_LINK: Readonly<Record<Family, readonly Prefix[]>> = {
+export const ON_LINK: Readonly<Record<Family, readonly Prefix[]>> = {
   4: [parsePrefix('224.0.0.0/24')!, parsePrefix('255.255.255.255')!],
-  6: [parsePrefix('fe80::/10')!, parsePrefix('ff02::/16')!],
+  6: [LINK_LOCAL, parsePrefix('ff02::/16')!],
 };
 /** DHCP's ports, client and server (RFC 2131 §4.1, RFC 8415 §7.2). */
-const DHCP: Readonly<Record<Family, readonly [number, number]>> = { 4: [68, 67], 6: [546, 547] };
+export const DHCP: Readonly<Record<Family, readonly [number, number]>> = { 4: [68, 67], 6: [546, 547] };
 
 export interface PlanInput {
   /** Each direction in the order in which entries are tried. */
@@ -63,6 +67,10 @@ export interface PlanInput {
   readonly onLink: readonly Prefix[];
   readonly keyPorts: readonly number[];
   readonly device: { readonly name: string; readonly index: number };
+  /** What happens to traffic that no policy matches. */
+  readonly unmatched: 'bypass' | 'discard';
+  /** Whether the kernel's packet filter keeps clear text out (`clear-text.ts`); rules do, less exactly, where it has none. */
+  readonly filtered: boolean;
 }
 
 export interface Plan {
@@ -92,9 +100,9 @@ export function sourceFor(
 }
 
 /** RFC 4301 §5.1: each entry in its turn diverts or passes. Entries that follow each other and do the same share a priority. */
-function outboundRules(family: Family, { outbound, addresses, keyPorts }: PlanInput): Rule[] {
-  const entries = relevant(family, outbound, diverts);
-  if (entries.length === 0) return [];
+function outboundRules(family: Family, { outbound, addresses, keyPorts, unmatched, device }: PlanInput): Rule[] {
+  const entries = unmatched === 'discard' ? outbound.filter(of(family)) : relevant(family, outbound, diverts);
+  if (entries.length === 0 && unmatched === 'bypass') return [];
   const pass = {
     family,
     priority: PRIORITY.outboundPass,
@@ -107,6 +115,7 @@ function outboundRules(family: Family, { outbound, addresses, keyPorts }: PlanIn
   const rules: Rule[] = [
     { ...pass, mark: MARK, mask: 0xffff_ffff },
     { ...pass, inputInterface: 'lo', ipProtocol: ESP },
+    { ...pass, inputInterface: 'lo', ipProtocol: AH },
     ...keyPorts.map((port): Rule => ({ ...pass, inputInterface: 'lo', ipProtocol: UDP, sourcePorts: [port, port] })),
     { ...pass, inputInterface: 'lo', ipProtocol: UDP, sourcePorts: [client, client], destinationPorts: [server, server] },
     ...ON_LINK[family].map((to): Rule => ({ ...pass, to })),
@@ -129,12 +138,17 @@ function outboundRules(family: Family, { outbound, addresses, keyPorts }: PlanIn
       rules.push({ ...divert, ...fit, inputInterface: 'lo', ...(family === 4 ? { from: host(IpAddress.unspecified(4)) } : {}) });
     }
   }
+  // What came out of the device has met a policy already.
+  if (unmatched === 'discard') {
+    rules.push({ ...pass, priority: PRIORITY.outboundLast, inputInterface: device.name });
+    rules.push({ family, priority: PRIORITY.everythingElse, table: TABLE, protocol: PROTOCOL });
+  }
   return rules;
 }
 
 /** RFC 4301 §5.2 step 3b: what came from outside in clear and should have been protected goes nowhere. */
-function inboundRules(family: Family, { inbound, keyPorts, device, onLink }: PlanInput): Rule[] {
-  const entries = relevant(family, inbound, forbids);
+function inboundRules(family: Family, { inbound, keyPorts, device, onLink, filtered }: PlanInput): Rule[] {
+  const entries = filtered ? [] : relevant(family, inbound, forbids);
   if (entries.length === 0) return [];
   const pass = {
     family,
@@ -149,6 +163,7 @@ function inboundRules(family: Family, { inbound, keyPorts, device, onLink }: Pla
     { ...pass, inputInterface: 'lo' },
     { ...pass, inputInterface: device.name },
     { ...pass, ipProtocol: ESP },
+    { ...pass, ipProtocol: AH },
     ...keyPorts.map((port): Rule => ({ ...pass, ipProtocol: UDP, destinationPorts: [port, port] })),
     { ...pass, ipProtocol: UDP, sourcePorts: [server, server], destinationPorts: [client, client] },
     ...ON_LINK[family].flatMap((prefix): Rule[] => [
@@ -172,9 +187,9 @@ function inboundRules(family: Family, { inbound, keyPorts, device, onLink }: Pla
   return rules;
 }
 
-function routesOf(family: Family, { outbound, addresses, device }: PlanInput): Route[] {
+function routesOf(family: Family, { outbound, addresses, device, unmatched }: PlanInput): Route[] {
   const entries = relevant(family, outbound, diverts).filter(diverts);
-  if (entries.length === 0) return [];
+  if (entries.length === 0 && unmatched === 'bypass') return [];
   const common = { table: TABLE, protocol: PROTOCOL };
   const routes = entries.map(({ selector }): Route => {
     const preferredSource = addressIn(selector.source, addresses);
@@ -187,6 +202,8 @@ function routesOf(family: Family, { outbound, addresses, device }: PlanInput): R
       ...(preferredSource === undefined ? {} : { preferredSource }),
     };
   });
+  if (unmatched === 'discard')
+    routes.push({ ...common, destination: everything(family), type: 'unicast', index: device.index, metric: METRIC });
   const last: Route = { ...common, destination: everything(family), type: 'unreachable', metric: LAST_METRIC };
   return [...unique(routes, ({ destination }) => showPrefix(destination)), last];
 }
@@ -196,14 +213,18 @@ function diverts({ action }: Policy): boolean {
 }
 
 /** Whether what matches may not come in clear. A policy of level `use` protects where it can. */
-function forbids({ action, templates }: Policy): boolean {
+export function forbids({ action, templates }: Policy): boolean {
   return action === 'discard' || (action === 'protect' && templates[0]?.level !== 'use');
 }
 
 /** Those of the family, up to the last that does something: what passes after it passes anyway. */
 function relevant(family: Family, policies: readonly Policy[], acts: (policy: Policy) => boolean): Policy[] {
-  const own = policies.filter(({ selector }) => selector.destination.address.family === family);
+  const own = policies.filter(of(family));
   return own.slice(0, own.findLastIndex(acts) + 1);
+}
+
+function of(family: Family): (policy: Policy) => boolean {
+  return ({ selector }) => selector.destination.address.family === family;
 }
 
 function grouped(policies: readonly Policy[], acts: (policy: Policy) => boolean): { policy: Policy; group: number }[] {

@@ -37,8 +37,20 @@ const NLM_F_ACK_TLVS = 0x200;
 const EPERM = 1;
 const BUFFER_BYTES = 256 * 1024;
 const TIMEOUT_SECONDS = 5;
+/** What one transaction may have: some twenty thousand rules. */
+const TRANSACTION_BYTES = 8 * 1024 * 1024;
+const SO_SNDBUFFORCE = 32;
 
 let buffer: Arena | undefined;
+/** For transactions that are longer than `buffer`; it grows, and is never given back. */
+let outbox: Arena | undefined;
+
+/** One request of a transaction. */
+export interface Request {
+  readonly type: number;
+  readonly flags: number;
+  readonly body: Uint8Array;
+}
 
 /** One socket to one protocol of the kernel (NETLINK_ROUTE is 0). Each request waits for its answer, 5 seconds at most. */
 export class NetlinkSocket {
@@ -99,6 +111,44 @@ export class NetlinkSocket {
         }
       }
     }
+  }
+
+  /**
+   * Sends requests that take effect together or not at all, between the messages that mark such a batch, and waits until the last is acknowledged.
+   * Throws SystemError with the first refusal.
+   */
+  transact(begin: Request, requests: readonly Request[], end: Request, what: string): void {
+    const first = this.#sequence + 1;
+    const encoded = [begin, ...requests, end].map(({ type, flags, body }, i) => {
+      const acknowledged = i === requests.length ? NLM_F_ACK : 0;
+      return encodeMessage(type, NLM_F_REQUEST | acknowledged | flags, ++this.#sequence, body);
+    });
+    const last = first + requests.length;
+    const octets = encoded.reduce((sum, { length }) => sum + length, 0);
+    if (octets > TRANSACTION_BYTES)
+      throw new SystemError(`${what}: ${octets} octets, at most ${TRANSACTION_BYTES} fit into one change`, 'EMSGSIZE');
+    if (octets > BUFFER_BYTES / 2) trySetOption(this.#libc, this.fd, SOL_SOCKET, SO_SNDBUFFORCE, 2 * TRANSACTION_BYTES);
+    const { base, bytes } = this.#roomFor(octets);
+    let at = 0;
+    for (const message of encoded) {
+      bytes.set(message, at);
+      at += message.length;
+    }
+    check(this.#libc, this.#libc.send(this.fd, base, octets, 0), what);
+    for (;;) {
+      for (const message of this.#receive(what)) {
+        if (message.type !== NLMSG_ERROR || message.sequence < first) continue;
+        refuse(message, what);
+        if (message.sequence === last) return;
+      }
+    }
+  }
+
+  #roomFor(octets: number): Arena {
+    if (octets <= BUFFER_BYTES) return this.#buffer;
+    if (outbox === undefined || outbox.bytes.length < octets)
+      outbox = new Arena(this.#libc, Math.min(TRANSACTION_BYTES, 2 * octets));
+    return outbox;
   }
 
   /**

@@ -36,7 +36,17 @@ function policy(source: string, destination: string, words: Words = {}): Policy 
 }
 
 function input(changes: Partial<PlanInput>): PlanInput {
-  return { outbound: [], inbound: [], addresses: [], onLink: [], keyPorts: [500, 4500], device, ...changes };
+  return {
+    outbound: [],
+    inbound: [],
+    addresses: [],
+    onLink: [],
+    keyPorts: [500, 4500],
+    device,
+    unmatched: 'bypass',
+    filtered: false,
+    ...changes,
+  };
 }
 
 /** The rules that policies made, without those that every host gets. */
@@ -160,5 +170,28 @@ test('everything to everywhere is a default route into the device, and one rule 
   expect(routes.map(({ type, metric }) => [type, metric])).toEqual([
     ['unicast', 1024],
     ['unreachable', 0x7fff_ffff],
+  ]);
+});
+
+test('where the packet filter keeps clear text out, no rule does, and local addresses are looked up first', () => {
+  const inbound = [policy('10.2.0.0/16', '10.1.0.0/16', { direction: 'inbound' })];
+  const plan = planOf(input({ inbound, filtered: true }));
+  expect([plan.rules, plan.localMoved]).toEqual([[], { 4: false, 6: false }]);
+});
+
+test('where what no policy matches is discarded, it goes into the device behind all that is bypassed, but not again what came out of it', () => {
+  const outbound = [policy('10.1.0.0/16', '10.2.0.0/16', { action: 'bypass' })];
+  const { rules, routes } = planOf(input({ outbound, unmatched: 'discard' }));
+  const v4 = rules.filter(({ family, priority }) => family === 4 && priority >= PRIORITY.outbound && priority < PRIORITY.end);
+  expect(v4.map(({ priority, action, inputInterface }) => [priority, action, inputInterface])).toEqual([
+    [PRIORITY.outbound, 'goto', undefined],
+    [PRIORITY.outboundLast, 'goto', 'tanuki0'],
+    [PRIORITY.everythingElse, undefined, undefined],
+  ]);
+  expect(routes.map(({ destination, type }) => [showPrefix(destination), type])).toEqual([
+    ['0.0.0.0/0', 'unicast'],
+    ['0.0.0.0/0', 'unreachable'],
+    ['::/0', 'unicast'],
+    ['::/0', 'unreachable'],
   ]);
 });

@@ -7,6 +7,7 @@ import { WireError } from '../../../../src/errors.ts';
 import { IpAddress } from '../../../../src/net/address.ts';
 import { parsePrefix } from '../../../../src/net/prefix.ts';
 import { attributes, encodeMessage, messages } from '../../../../src/runtime/netlink/codec.ts';
+import { decodeChain, decodeCounter, decodeTable } from '../../../../src/runtime/netlink/nftables.ts';
 import {
   decodeAddress,
   decodeLink,
@@ -76,7 +77,16 @@ test('a route has the octets of struct rtmsg and its attributes', () => {
 });
 
 describe('hostile octets', () => {
-  const decoders = [decodeLink, decodeAddress, decodeRoute, decodeRule, (body: Uint8Array) => attributes(body, 0), messages];
+  const objects = [decodeTable, decodeChain, decodeCounter];
+  const decoders = [
+    decodeLink,
+    decodeAddress,
+    decodeRoute,
+    decodeRule,
+    ...objects,
+    (body: Uint8Array) => attributes(body, 0),
+    messages,
+  ];
 
   test('give a WireError or a value, never another exception', () => {
     fc.assert(
