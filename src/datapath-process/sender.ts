@@ -13,8 +13,8 @@ import type { NativeMemory } from './packet-memory.ts';
 const { EIO, EINVAL, EMSGSIZE } = constants.errno;
 /** Messages of one sendmmsg. */
 const BATCH = 64;
-/** Paths whose socket addresses are kept; others take a place by their id. */
-const PATHS = 4096;
+/** Paths whose socket addresses are kept, which is that many peers' tunnels at once; others take a place by their id. */
+const PATHS = 65_536;
 /** sockaddr of the remote end, then our own address. */
 const PATH_BYTES = SOCKADDR_BYTES + 16;
 /** How long a full socket is waited for, in milliseconds, before what is left of the batch is dropped. */
@@ -52,7 +52,6 @@ export class Sender {
   readonly #pathFd = new Int32Array(PATHS);
   readonly #pathFamily = new Uint8Array(PATHS);
   readonly #segmentLimit = new Int32Array(PATHS);
-  #pathGeneration = -1;
   /** Of the messages in the outbox: how many, for which descriptor, and which output each is. */
   #queued = 0;
   #queuedFd = -1;
@@ -73,12 +72,7 @@ export class Sender {
 
   /** Takes one output of kind `esp`. Call `flush` behind the last of a batch. */
   esp(output: number): void {
-    const { outputs, pathGeneration } = this.#engine;
-    if (pathGeneration !== this.#pathGeneration) {
-      this.flush();
-      this.#pathId.fill(-1);
-      this.#pathGeneration = pathGeneration;
-    }
+    const { outputs } = this.#engine;
     const place = this.#placeOf(outputs.path[output]!);
     if (place < 0) {
       this.drops.noSocket += outputs.segments[output]!;

@@ -51,6 +51,8 @@ export class Acquires {
   readonly #lifetime: number;
   readonly #heldPackets: number;
   #pending: Pending[] = [];
+  readonly #byEntry = new Map<SpdEntry, Pending[]>();
+  #nextExpiry = Number.POSITIVE_INFINITY;
   #ready: Held[] = [];
   #heldBytes = 0;
   #seq = 0;
@@ -126,14 +128,25 @@ export class Acquires {
     return isFull ? DROP.holdFull : DROP.none;
   }
 
-  /** After the SAD or the SPD has changed: packets whose SA is there now may go; those whose policy is gone are lost. */
-  review(sad: Sad, isInstalled: (entry: SpdEntry) => boolean): void {
-    this.#pending = this.#pending.filter((pending) => {
-      if (!isInstalled(pending.entry)) this.#discard(pending, DROP.discard);
-      else if (isServed(pending, sad)) this.#ready.push(...pending.held);
-      else return true;
+  /** After the SPD has changed: packets whose SA is there now may go; those whose policy is gone are lost. */
+  reviewAll(sad: Sad, isInstalled: (entry: SpdEntry) => boolean): void {
+    this.#keepOnly((pending) => {
+      if (isInstalled(pending.entry)) return !this.#released(pending, sad);
+      this.#discard(pending, DROP.discard);
       return false;
     });
+  }
+
+  /** After SAs of this reqid have changed. */
+  review(sad: Sad, reqid: number): void {
+    const mayUse = ({ template }: Pending) => template.reqid === 0 || template.reqid === reqid;
+    if (this.#pending.some(mayUse)) this.#keepOnly((pending) => !mayUse(pending) || !this.#released(pending, sad));
+  }
+
+  #released(pending: Pending, sad: Sad): boolean {
+    if (!isServed(pending, sad)) return false;
+    for (const held of pending.held) this.#ready.push(held);
+    return true;
   }
 
   /** The next packet that may go, written into `slot` of `slots`; false where there is none. */
@@ -155,6 +168,7 @@ export class Acquires {
     this.#discard(pending, DROP.acquireFailed);
     pending.failed = true;
     pending.expiresAt = Math.min(pending.expiresAt, now.mono + backOff);
+    this.#nextExpiry = Math.min(this.#nextExpiry, pending.expiresAt);
   }
 
   /** Asks again for all that is open: a key daemon has registered that has not heard of it. */
@@ -176,30 +190,43 @@ export class Acquires {
   /** They are open no more: what waits is lost. */
   forget(pending: readonly Pending[]): void {
     for (const one of pending) this.#discard(one, DROP.acquireFailed);
-    this.#pending = this.#pending.filter((one) => !pending.includes(one));
+    this.#keepOnly((one) => !pending.includes(one));
   }
 
   expire(now: Instant): void {
-    this.#pending = this.#pending.filter((pending) => {
-      if (pending.expiresAt > now.mono) return true;
+    if (this.#nextExpiry > now.mono) return;
+    this.#keepOnly((pending) => {
+      if (pending.expiresAt > now.mono || this.#effects.isFull) return true;
       this.#discard(pending, DROP.acquireTimeout);
       if (!pending.failed) this.#effects.push({ kind: 'larval-expired', larval: larvalOf(pending) });
       return false;
     });
   }
 
-  wakeAt(): number | undefined {
-    let at: number | undefined;
-    for (const { expiresAt } of this.#pending) if (at === undefined || expiresAt < at) at = expiresAt;
-    return at;
+  /** When the next ends unanswered, in `mono` milliseconds; Infinity where none is open. */
+  get nextExpiry(): number {
+    return this.#nextExpiry;
+  }
+
+  #keepOnly(stays: (pending: Pending) => boolean): void {
+    this.#pending = this.#pending.filter(stays);
+    this.#byEntry.clear();
+    this.#nextExpiry = Number.POSITIVE_INFINITY;
+    for (const pending of this.#pending) this.#note(pending);
+  }
+
+  #note(pending: Pending): void {
+    const ofEntry = this.#byEntry.get(pending.entry);
+    if (ofEntry === undefined) this.#byEntry.set(pending.entry, [pending]);
+    else ofEntry.push(pending);
+    this.#nextExpiry = Math.min(this.#nextExpiry, pending.expiresAt);
   }
 
   #find(entry: SpdEntry, template: Template, packet: IpPacket): Pending | undefined {
-    for (const pending of this.#pending) {
-      if (pending.entry !== entry || (entry.isBundle && !sameSas(pending.template, template))) continue;
-      if (!pending.hostsOnly || sameHosts(pending.packet, packet)) return pending;
-    }
-    return undefined;
+    return this.#byEntry.get(entry)?.find((pending) => {
+      if (entry.isBundle && !sameSas(pending.template, template)) return false;
+      return !pending.hostsOnly || sameHosts(pending.packet, packet);
+    });
   }
 
   #open(entry: SpdEntry, template: Template, arena: Uint8Array, packet: IpPacket, hostsOnly: boolean, now: Instant): Pending {
@@ -227,6 +254,7 @@ export class Acquires {
       held: [],
     };
     this.#pending.push(pending);
+    this.#note(pending);
     this.#announce(pending);
     return pending;
   }

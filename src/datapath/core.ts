@@ -1,7 +1,7 @@
 /** What the two directions of the engine share: the databases, the caches in front of them, counters and lifetimes (RFC 4301 §4.4.2.1). */
 
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
-import { earliest, type Instant, type RandomBytes } from '../machine.ts';
+import type { Instant, RandomBytes } from '../machine.ts';
 import { Checksum } from '../net/checksum.ts';
 import { Acquires } from './acquire.ts';
 import { Ah, type AhAlignment } from './ah.ts';
@@ -49,8 +49,6 @@ export class Core {
   readonly movements: RecentMovements;
   readonly inboundFlows = new FlowCache<InboundDecision>();
   readonly larvalLifetime: number;
-  /** Not later than anything is due: what was removed may leave it too early. */
-  #dueAt = Number.POSITIVE_INFINITY;
 
   constructor(options: CoreOptions, outputs: Outputs) {
     this.arena = options.arena;
@@ -66,15 +64,17 @@ export class Core {
     this.acquires = new Acquires(this.effects, this.drops, options.larvalLifetime, options.heldPackets);
   }
 
-  /**
-   * After any change of SPD or SAD: what was cached counts no more, and packets that wait are looked at again. `dueAt`: when time has to be
-   * looked at for what is new.
-   */
-  changed(dueAt = Number.POSITIVE_INFINITY): void {
+  /** After a change of the SPD, or of where SAs end: what was cached counts no more, and packets that wait are looked at again. */
+  changed(): void {
     this.outboundFlows.invalidate();
     this.inboundFlows.invalidate();
-    this.acquires.review(this.sad, (entry) => this.spd.byId(entry.policy.id) === entry);
-    this.#dueAt = Math.min(this.#dueAt, dueAt);
+    this.acquires.reviewAll(this.sad, (entry) => this.spd.byId(entry.policy.id) === entry);
+  }
+
+  /** After SAs of this reqid have come, gone or changed: the same for flows and packets that may use them, and no others. */
+  saChanged(reqid: number): void {
+    this.spd.touch(reqid);
+    this.acquires.review(this.sad, reqid);
   }
 
   /** Whether the SA may carry `packets` more; if not, it ends here. */
@@ -99,43 +99,39 @@ export class Core {
   expire(sa: Sa): void {
     this.sad.remove(sa);
     this.effects.push({ kind: 'expire', hard: true, sa });
-    this.changed();
+    this.saChanged(sa.parameters.reqid);
   }
 
+  /** Carries out what is due, as far as there is room to tell it; the rest stays due. */
   tick(now: Instant): void {
-    for (const sa of [...this.sad.all]) {
+    for (;;) {
+      const sa = this.effects.isFull ? undefined : this.sad.takeDue(now.mono);
+      if (sa === undefined) break;
       if (sa.hardAt <= now.mono) this.expire(sa);
-      else if (sa.softAt <= now.mono && sa.state === 'mature') this.#soften(sa);
+      else this.#soften(sa);
     }
-    for (const larval of [...this.sad.larvals]) {
-      if (larval.expiresAt > now.mono) continue;
-      this.sad.removeLarval(larval);
+    for (;;) {
+      const larval = this.effects.isFull ? undefined : this.sad.takeDueLarval(now.mono);
+      if (larval === undefined) break;
       this.effects.push({ kind: 'larval-expired', larval });
     }
     this.acquires.expire(now);
-    const before = this.spd.size;
-    for (const entry of this.spd.entries()) if (entry.expiresAt <= now.mono) this.spd.remove(entry);
-    if (this.spd.size !== before) this.changed();
-    this.#schedule();
+    const before = this.spd.generation;
+    for (let entry = this.spd.expired(now.mono); entry !== undefined; entry = this.spd.expired(now.mono)) this.spd.remove(entry);
+    if (this.spd.generation !== before) this.changed();
   }
 
-  /** When time alone would cause something. ACQUIREs come and go without `changed`. */
+  /** When time alone would cause something. */
   wakeAt(): number | undefined {
-    return earliest(this.#dueAt === Number.POSITIVE_INFINITY ? undefined : this.#dueAt, this.acquires.wakeAt());
+    const at = Math.min(this.sad.nextDue, this.spd.nextExpiry, this.acquires.nextExpiry);
+    return at === Number.POSITIVE_INFINITY ? undefined : at;
   }
 
   /** An SA whose soft limit is reached goes on, but one without serves before it. */
   #soften(sa: Sa): void {
     sa.state = 'dying';
+    this.sad.schedule(sa);
     this.effects.push({ kind: 'expire', hard: false, sa });
-    this.outboundFlows.invalidate();
-  }
-
-  #schedule(): void {
-    let at = Number.POSITIVE_INFINITY;
-    for (const sa of this.sad.all) at = Math.min(at, sa.hardAt, sa.state === 'mature' ? sa.softAt : Number.POSITIVE_INFINITY);
-    for (const larval of this.sad.larvals) at = Math.min(at, larval.expiresAt);
-    for (const entry of this.spd.entries()) at = Math.min(at, entry.expiresAt);
-    this.#dueAt = at;
+    this.spd.touch(sa.parameters.reqid);
   }
 }

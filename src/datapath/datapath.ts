@@ -68,10 +68,8 @@ export interface PacketEngine {
   readonly hasReleasable: boolean;
   releaseHeld(now: Instant): void;
 
-  /** Where the outputs of a path id go: undefined where the id is none. A path is a value; the id of one that is gone may be given to another. */
+  /** Where the outputs of a path id go: undefined where the id is none. A path is a value, and an id always means the same one. */
   path(id: number): Path | undefined;
-  /** Changes whenever an id was given to another path: the host then forgets the socket addresses that it has prepared. */
-  readonly pathGeneration: number;
 
   /** Rare effects since the last call, oldest first: ACQUIRE, EXPIRE, new mappings. */
   drain(): readonly Effect[];
@@ -167,10 +165,6 @@ export class Datapath implements PacketEngine {
     return this.core.sad.paths.get(id);
   }
 
-  get pathGeneration(): number {
-    return this.core.sad.paths.generation;
-  }
-
   drain(): readonly Effect[] {
     return this.core.effects.drain();
   }
@@ -193,7 +187,7 @@ export class Datapath implements PacketEngine {
     for (const { reqid, endpoints } of policy.templates)
       if (endpoints !== undefined) this.core.movements.settled(reqid, endpoints);
     const entry = this.core.spd.add(policy, seconds, now, replaced, kmAddress);
-    this.core.changed(entry.expiresAt);
+    this.core.changed();
     return entry;
   }
 
@@ -220,7 +214,7 @@ export class Datapath implements PacketEngine {
   addSa(parameters: SaParameters, now: Instant, direction?: Sa['direction']): Sa {
     const iv = new DataView(this.#random(8).slice().buffer);
     const sa = this.core.sad.add(parameters, direction, { high: iv.getInt32(0), low: iv.getInt32(4) }, now);
-    this.core.changed(Math.min(sa.softAt, sa.hardAt));
+    this.core.saChanged(parameters.reqid);
     return sa;
   }
 
@@ -228,7 +222,8 @@ export class Datapath implements PacketEngine {
   replaceSa(sa: Sa, parameters: SaParameters, now: Instant): Sa {
     const next = this.core.sad.replace(sa, parameters, sa.born);
     if (!sameEnds(parameters, sa.parameters)) next.rememberEnds(sa, now.mono + FORMER_ENDS_GRACE);
-    this.core.changed(Math.min(next.softAt, next.hardAt));
+    this.core.saChanged(sa.parameters.reqid);
+    if (parameters.reqid !== sa.parameters.reqid) this.core.saChanged(parameters.reqid);
     return next;
   }
 
@@ -250,14 +245,15 @@ export class Datapath implements PacketEngine {
   }
 
   removeAll(sas: readonly Sa[], larvals: readonly Larval[]): void {
-    for (const sa of sas) this.core.sad.remove(sa);
+    for (const sa of sas) {
+      this.core.sad.remove(sa);
+      this.core.saChanged(sa.parameters.reqid);
+    }
     for (const larval of larvals) this.core.sad.removeLarval(larval);
-    this.core.changed();
   }
 
   addLarval(larval: Larval): void {
     this.core.sad.addLarval(larval);
-    this.core.changed(larval.expiresAt);
   }
 
   removeLarval(larval: Larval): void {

@@ -19,9 +19,11 @@ export interface Databases {
 /** What was decided about an outbound flow. */
 export interface OutboundDecision {
   readonly entry: SpdEntry | undefined;
-  readonly sa: Sa | undefined;
+  sa: Sa | undefined;
   /** Where it is not one SA of ESP: all that the packet goes through, innermost first. */
-  readonly bundle: readonly Sa[] | undefined;
+  bundle: readonly Sa[] | undefined;
+  /** The entry's when the SAs were chosen. */
+  stamp: number;
 }
 
 /** Whether an inbound flow may come through an SA, and by which entry. */
@@ -38,11 +40,23 @@ export interface FoundBundle {
 
 /** RFC 4301 §5.1 steps 2 and 3: the first policy that matches, and the SAs that it asks for. `without`: SAs that do not count. */
 export function decideOutbound({ spd, sad }: Databases, packet: IpPacket, without?: ReadonlySet<Sa>): OutboundDecision {
-  const entry = spd.match('outbound', packet);
-  if (entry?.template === undefined) return { entry, sa: undefined, bundle: undefined };
-  if (!entry.isBundle) return { entry, sa: sad.outbound(entry.template, packet, undefined, without), bundle: undefined };
+  const decision: OutboundDecision = { entry: spd.match('outbound', packet), sa: undefined, bundle: undefined, stamp: 0 };
+  chooseSas(decision, sad, packet, without);
+  return decision;
+}
+
+/** Step 3 by itself, anew where SAs of the policy have changed. */
+export function chooseSas(decision: OutboundDecision, sad: Sad, packet: IpPacket, without?: ReadonlySet<Sa>): void {
+  const { entry } = decision;
+  if (entry === undefined) return;
+  decision.stamp = entry.stamp;
+  if (entry.template === undefined) return;
+  if (!entry.isBundle) {
+    decision.sa = sad.outbound(entry.template, packet, undefined, without);
+    return;
+  }
   const { sas, missing } = findBundle(sad, entry, packet, without);
-  return { entry, sa: undefined, bundle: missing.length === 0 && sas.length > 0 ? sas : undefined };
+  decision.bundle = missing.length === 0 && sas.length > 0 ? sas : undefined;
 }
 
 /**
@@ -89,8 +103,7 @@ export function isForTransport(packet: IpPacket, nextHeader: number): boolean {
  */
 export function admits(spd: Spd, sas: readonly Sa[], packet: IpPacket): SpdEntry | undefined {
   if (!sas.at(-1)!.matcher.matches(packet)) return undefined;
-  const asks = (list: readonly SpdEntry[]) => list.find((one) => one.asksForAll(sas) && one.matches(packet));
-  return asks(spd.ordered('inbound')) ?? asks(spd.ordered('forward'));
+  return spd.matchFor(sas, 'inbound', packet) ?? spd.matchFor(sas, 'forward', packet);
 }
 
 /** RFC 4301 §5.2 step 3b: the policy about what came in clear. */

@@ -45,6 +45,10 @@ export class EffectRing {
     return this.#queue.length;
   }
 
+  get isFull(): boolean {
+    return this.#queue.length >= this.#limit;
+  }
+
   push(effect: Effect): void {
     if (this.#queue.length < this.#limit) this.#queue.push(effect);
     else this.lost++;

@@ -4,16 +4,21 @@ import type { IpPacket } from '../net/ip-packet.ts';
 
 const KEY_WORDS = 12;
 const WAYS = 2;
+/** Sets that a cache grows to at most: 65,536 flows, 3.5 MB. */
+const MOST_SETS = 32_768;
 
 /**
- * Two places for each flow, the younger first. `Decision` is whatever the owner decides; the cache keeps a reference to it.
+ * Two places for each flow, the younger first; where flows keep taking each other's places the cache grows. `Decision` is whatever the owner decides;
+ * the cache keeps a reference to it.
  */
 export class FlowCache<Decision> {
-  readonly #mask: number;
-  readonly #keys: Int32Array;
-  readonly #decisions: (Decision | undefined)[];
+  #mask: number;
+  #keys: Int32Array;
+  #decisions: (Decision | undefined)[];
   #isEmpty = true;
   #place = 0;
+  /** Flows that lost their place since the last change of size. */
+  #displaced = 0;
 
   /** `sets` is a power of two. */
   constructor(sets = 2048) {
@@ -36,8 +41,14 @@ export class FlowCache<Decision> {
     return undefined;
   }
 
+  /** How many flows it has places for. */
+  get capacity(): number {
+    return this.#decisions.length;
+  }
+
   /** Keeps the decision for the packet that `find` was last asked about. */
   remember(packet: IpPacket, salt: number, decision: Decision): void {
+    if (this.#decisions[this.#place + 1] !== undefined && ++this.#displaced > this.capacity) this.#grow(packet, salt);
     const first = this.#place;
     const keys = this.#keys;
     const at = first * KEY_WORDS;
@@ -57,6 +68,17 @@ export class FlowCache<Decision> {
     keys[at + 11] = salt;
     this.#decisions[first] = decision;
     this.#isEmpty = false;
+  }
+
+  /** Twice the places, all empty: what is still in use is decided once more. */
+  #grow(packet: IpPacket, salt: number): void {
+    this.#displaced = 0;
+    if (this.#mask + 1 >= MOST_SETS) return;
+    const sets = 2 * (this.#mask + 1);
+    this.#mask = sets - 1;
+    this.#keys = new Int32Array(sets * WAYS * KEY_WORDS);
+    this.#decisions = new Array<Decision | undefined>(sets * WAYS).fill(undefined);
+    this.#place = (hash(packet, salt) & this.#mask) * WAYS;
   }
 
   #holds(place: number, packet: IpPacket, salt: number): boolean {

@@ -5,7 +5,7 @@ import type { Instant } from '../machine.ts';
 import { IPV6, IpPacket } from '../net/ip-packet.ts';
 import { PROTOCOL } from '../net/transport.ts';
 import type { Core } from './core.ts';
-import { decideOutbound, findBundle, isForTransport, type OutboundDecision } from './decisions.ts';
+import { chooseSas, decideOutbound, findBundle, isForTransport, type OutboundDecision } from './decisions.ts';
 import { DROP } from './drops.ts';
 import { OutboundBundles } from './outbound-bundles.ts';
 import type { Sa } from './sad.ts';
@@ -59,6 +59,7 @@ export class Outbound {
       return core.outputs.count === 0 && this.#drop(slots, slot, DROP.noRoom);
     }
     const decision = core.outboundFlows.find(packet, 0) ?? this.#decide();
+    if (decision.entry !== undefined && decision.entry.stamp !== decision.stamp) chooseSas(decision, core.sad, packet);
     if (decision.bundle !== undefined) return this.#takeBundle(decision.entry!, decision.bundle, slots, slot, segments, now);
     const reason = this.#obey(decision, slots, slot, segments, now);
     return reason === DROP.none || this.#drop(slots, slot, reason);

@@ -7,6 +7,7 @@ import type { Mode, SaParameters, SaProtocol, Spi } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress, Path } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
+import { Deadlines } from './deadlines.ts';
 import { addressWords, SaMatcher } from './matcher.ts';
 import { Paths } from './paths.ts';
 import { movedTo } from './recent-movements.ts';
@@ -147,12 +148,17 @@ export class Sad {
   readonly paths = new Paths();
   readonly #cipher: PacketCipher;
   readonly #sas = new Set<Sa>();
-  readonly #byName = new Map<string, Sa>();
   readonly #byReqid = new Map<number, Sa[]>();
-  readonly #larvals = new Map<string, Larval>();
-  readonly #larvalSpis = new Set<Spi>();
+  /** By a hash of the destination: for templates that have no reqid. */
+  readonly #byDestination = new Map<number, Sa[]>();
+  /** GETSPI gives an SPI to one only. */
+  readonly #larvals = new Map<Spi, Larval>();
+  readonly #deadlines = new Deadlines<Sa>();
+  readonly #larvalDeadlines = new Deadlines<Larval>();
   /** SAs of AH and IPComp by SPI, apart, so that nothing that comes as ESP is ever opened with their keys. */
   readonly #others = new Map<Spi, Sa[]>();
+  /** SAs that look-ups of outbound SAs have looked at, for tests of what one costs. */
+  candidates = 0;
   #keys = new Int32Array(64);
   #slots: (Sa | undefined)[] = new Array<Sa | undefined>(64).fill(undefined);
   #serial = 0;
@@ -200,7 +206,7 @@ export class Sad {
 
   /** Whether any SA has the SPI, or it is set aside. */
   hasSpi(spi: Spi): boolean {
-    if (this.#larvalSpis.has(spi) || this.#others.has(spi)) return true;
+    if (this.#larvals.has(spi) || this.#others.has(spi)) return true;
     const key = spi | 0;
     const mask = this.#keys.length - 1;
     let at = place(key) & mask;
@@ -210,7 +216,18 @@ export class Sad {
 
   /** By name: SPI, protocol and destination. */
   find(spi: Spi, protocol: SaProtocol, destination: IpAddress): Sa | undefined {
-    return this.#byName.get(nameOf(spi, protocol, destination));
+    if (protocol !== 'esp') {
+      return this.#others
+        .get(spi)
+        ?.find(({ parameters }) => parameters.protocol === protocol && parameters.destination.equals(destination));
+    }
+    const key = spi | 0;
+    const mask = this.#keys.length - 1;
+    for (let at = place(key) & mask; ; at = (at + 1) & mask) {
+      const sa = this.#slots[at];
+      if (sa === undefined) return undefined;
+      if (this.#keys[at] === key && sa.parameters.destination.equals(destination)) return sa;
+    }
   }
 
   /** The SA that had this name before it moved, however long ago: a daemon that has not heard of it may still use it. */
@@ -234,13 +251,23 @@ export class Sad {
    */
   outbound(template: Template, packet: IpPacket, outer?: Sa, without: ReadonlySet<Sa> = NONE): Sa | undefined {
     let best: Sa | undefined;
-    const candidates = template.reqid === 0 ? this.#sas : (this.#byReqid.get(template.reqid) ?? NO_SAS);
-    for (const sa of candidates) {
+    for (const sa of this.#candidates(template, packet, outer)) {
+      this.candidates++;
       if (sa.direction === 'inbound' || sa.state === 'dead' || without.has(sa) || !fits(sa, template, packet, outer)) continue;
       if (outer === undefined && !sa.matcher.matches(packet)) continue;
       if (best === undefined || preferred(sa, best)) best = sa;
     }
     return best;
+  }
+
+  /** Without a reqid the destination narrows them down: the tunnel's end, or the packet's. Only a tunnel to anywhere must look at all. */
+  #candidates({ reqid, mode, endpoints }: Template, packet: IpPacket, outer: Sa | undefined): Iterable<Sa> {
+    if (reqid !== 0) return this.#byReqid.get(reqid) ?? NO_SAS;
+    const ofHash = (hash: number) => this.#byDestination.get(hash) ?? NO_SAS;
+    if (mode === 'transport' && outer !== undefined) return ofHash(hashOfWords(outer.destination));
+    if (mode === 'transport') return ofHash(hashOf(packet.destination0, packet.destination3));
+    if (endpoints === undefined || endpoints.destination.isUnspecified) return this.#sas;
+    return ofHash(hashOfWords(addressWords(endpoints.destination)));
   }
 
   /** Whether any SA serves the template at all, for whichever packets. */
@@ -289,7 +316,6 @@ export class Sad {
    * keeps its ports. Until `graceUntil` packets to the former ends are taken. Nobody else may have the new names.
    */
   move(moves: readonly { readonly sa: Sa; readonly to: Ends }[], graceUntil: number): void {
-    for (const { sa } of moves) this.#byName.delete(nameOf(sa.spi, sa.parameters.protocol, sa.parameters.destination));
     for (const { sa, to } of moves) {
       const former = { source: sa.source, destination: sa.destination };
       sa.parameters = movedTo(sa.parameters, to);
@@ -297,9 +323,10 @@ export class Sad {
       this.paths.release(sa.path);
       sa.path = path;
       sa.source = addressWords(to.source);
+      take(this.#byDestination, hashOfWords(sa.destination), sa);
       sa.destination = addressWords(to.destination);
+      put(this.#byDestination, hashOfWords(sa.destination), sa);
       sa.rememberEnds(former, graceUntil);
-      this.#byName.set(nameOf(sa.spi, sa.parameters.protocol, to.destination), sa);
     }
   }
 
@@ -307,11 +334,10 @@ export class Sad {
     const path = this.paths.acquire(pathOf(parameters));
     const sa = new Sa(parameters, ++this.#serial, path, now, lived);
     this.#sas.add(sa);
-    this.#byName.set(nameOf(sa.spi, parameters.protocol, parameters.destination), sa);
-    const ofReqid = this.#byReqid.get(parameters.reqid);
-    if (ofReqid === undefined) this.#byReqid.set(parameters.reqid, [sa]);
-    else ofReqid.push(sa);
-    if (parameters.protocol !== 'esp') this.#others.set(sa.spi, [...(this.#others.get(sa.spi) ?? []), sa]);
+    put(this.#byReqid, parameters.reqid, sa);
+    put(this.#byDestination, hashOfWords(sa.destination), sa);
+    this.schedule(sa);
+    if (parameters.protocol !== 'esp') put(this.#others, sa.spi, sa);
     else if (2 * this.#sas.size > this.#keys.length) this.#rebuild(2 * this.#keys.length);
     else this.#insert(sa);
     return sa;
@@ -330,18 +356,14 @@ export class Sad {
   }
 
   #leave(sa: Sa): void {
-    const { protocol, destination, reqid } = sa.parameters;
     this.#sas.delete(sa);
-    this.#byName.delete(nameOf(sa.spi, protocol, destination));
     sa.state = 'dead';
-    const ofReqid = this.#byReqid.get(reqid)!;
-    ofReqid.splice(ofReqid.lastIndexOf(sa), 1);
-    if (ofReqid.length === 0) this.#byReqid.delete(reqid);
+    take(this.#byReqid, sa.parameters.reqid, sa);
+    take(this.#byDestination, hashOfWords(sa.destination), sa);
+    this.#deadlines.delete(sa);
     this.paths.release(sa.path);
-    if (protocol === 'esp') return this.#erase(sa);
-    const ofSpi = this.#others.get(sa.spi)!.filter((other) => other !== sa);
-    if (ofSpi.length > 0) this.#others.set(sa.spi, ofSpi);
-    else this.#others.delete(sa.spi);
+    if (sa.parameters.protocol === 'esp') this.#erase(sa);
+    else take(this.#others, sa.spi, sa);
   }
 
   /** Makes the keys of an SA ready at its first packet in a direction; false where the cipher cannot. */
@@ -358,26 +380,47 @@ export class Sad {
     return state !== 'dead' && this.#cipher.supports(parameters.suite);
   }
 
+  /** Plans the next that time does to an SA: its soft limit, until that is reached, and its hard one. */
+  schedule(sa: Sa): void {
+    this.#deadlines.set(sa, sa.state === 'mature' ? Math.min(sa.softAt, sa.hardAt) : sa.hardAt);
+  }
+
+  /** When that is for the next SA or larval SA, in `mono` milliseconds. */
+  get nextDue(): number {
+    return Math.min(this.#deadlines.next, this.#larvalDeadlines.next);
+  }
+
+  /** An SA whose soft or hard limit is reached; the caller schedules or removes it. */
+  takeDue(mono: number): Sa | undefined {
+    return this.#deadlines.take(mono);
+  }
+
+  /** A larval SA whose time is over, which is gone. */
+  takeDueLarval(mono: number): Larval | undefined {
+    const larval = this.#larvalDeadlines.take(mono);
+    if (larval !== undefined) this.#larvals.delete(larval.spi);
+    return larval;
+  }
+
   larval(spi: Spi, protocol: SaProtocol, destination: IpAddress): Larval | undefined {
-    return this.#larvals.get(nameOf(spi, protocol, destination));
+    const larval = this.#larvals.get(spi);
+    return larval?.protocol === protocol && larval.destination.equals(destination) ? larval : undefined;
   }
 
   addLarval(larval: Larval): void {
-    this.#larvals.set(nameOf(larval.spi, larval.protocol, larval.destination), larval);
-    this.#larvalSpis.add(larval.spi);
+    this.#larvals.set(larval.spi, larval);
+    this.#larvalDeadlines.set(larval, larval.expiresAt);
   }
 
   /** The larval SA that had this name before it moved. */
   larvalFormerly(spi: Spi, protocol: SaProtocol, destination: IpAddress): Larval | undefined {
-    if (!this.#larvalSpis.has(spi)) return undefined;
-    for (const larval of this.#larvals.values())
-      if (larval.spi === spi && larval.protocol === protocol && larval.former?.equals(destination)) return larval;
-    return undefined;
+    const larval = this.#larvals.get(spi);
+    return larval?.protocol === protocol && larval.former?.equals(destination) ? larval : undefined;
   }
 
   removeLarval(larval: Larval): void {
-    this.#larvals.delete(nameOf(larval.spi, larval.protocol, larval.destination));
-    this.#larvalSpis.delete(larval.spi);
+    if (this.#larvals.get(larval.spi) === larval) this.#larvals.delete(larval.spi);
+    this.#larvalDeadlines.delete(larval);
   }
 
   #insert(sa: Sa): void {
@@ -426,8 +469,26 @@ function place(spi: number): number {
   return h ^ (h >>> 15);
 }
 
-function nameOf(spi: Spi, protocol: SaProtocol, destination: IpAddress): string {
-  return `${protocol} ${spi} ${destination}`;
+function put(lists: Map<number, Sa[]>, key: number, sa: Sa): void {
+  const list = lists.get(key);
+  if (list === undefined) lists.set(key, [sa]);
+  else list.push(sa);
+}
+
+/** The oldest usually goes first. */
+function take(lists: Map<number, Sa[]>, key: number, sa: Sa): void {
+  const list = lists.get(key)!;
+  list.splice(list.indexOf(sa), 1);
+  if (list.length === 0) lists.delete(key);
+}
+
+/** Of an address by its first and last word, which is all of an IPv4 address and tells most IPv6 addresses apart. */
+function hashOf(first: number, last: number): number {
+  return (first ^ Math.imul(last, 0x9e3779b1)) & 0x3fff_ffff;
+}
+
+function hashOfWords(words: Int32Array): number {
+  return hashOf(words[0]!, words[3]!);
 }
 
 export function sameWords(a: Int32Array, b: Int32Array): boolean {

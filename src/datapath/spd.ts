@@ -12,8 +12,10 @@ import {
 } from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
+import { Deadlines } from './deadlines.ts';
 import { PolicyMatcher } from './matcher.ts';
 import type { Sa } from './sad.ts';
+import { placeIn, SpdIndex } from './spd-index.ts';
 
 /** The direction's number in PF_KEY policy ids: id modulo 8. */
 const DIRECTION_INDEX: Readonly<Record<PolicyDirection, number>> = { inbound: 0, outbound: 1, forward: 2 };
@@ -33,6 +35,8 @@ export class SpdEntry {
   kmAddress: KmAddress | undefined;
   /** Whether packets take the slower lane: AH, IPComp, several SAs for one packet. */
   readonly isBundle: boolean;
+  /** Changes with the SAs that it may use: what was decided under another stamp counts no more. */
+  stamp = 0;
   readonly #matcher: PolicyMatcher;
   /** Ties of priority are decided by who came first. */
   readonly order: number;
@@ -86,6 +90,14 @@ export class Spd {
   generation = 0;
   readonly #byId = new Map<number, SpdEntry>();
   readonly #ordered: Record<PolicyDirection, SpdEntry[]> = { inbound: [], outbound: [], forward: [] };
+  readonly #index: Record<PolicyDirection, SpdIndex<SpdEntry>> = {
+    inbound: new SpdIndex(),
+    outbound: new SpdIndex(),
+    forward: new SpdIndex(),
+  };
+  /** By the reqids of their templates; 0 is any. */
+  readonly #byReqid = new Map<number, Set<SpdEntry>>();
+  readonly #deadlines = new Deadlines<SpdEntry>();
   #nextIndex = 0;
   #nextOrder = 1;
 
@@ -108,7 +120,7 @@ export class Spd {
   }
 
   bySelector(direction: PolicyDirection, selector: PolicySelector): SpdEntry | undefined {
-    return this.#ordered[direction].find((entry) => samePolicySelector(entry.policy.selector, selector));
+    return this.#index[direction].alike(selector).find((entry) => samePolicySelector(entry.policy.selector, selector));
   }
 
   /**
@@ -123,8 +135,10 @@ export class Spd {
     const entry = new SpdEntry({ ...policy, id }, seconds, now, order, kmAddress ?? kept);
     this.#byId.set(id, entry);
     const list = this.#ordered[policy.direction];
-    list.push(entry);
-    list.sort((a, b) => a.policy.priority - b.policy.priority || a.order - b.order);
+    list.splice(placeIn(list, entry), 0, entry);
+    this.#index[policy.direction].add(entry);
+    this.#bindReqids(entry);
+    this.#deadlines.set(entry, entry.expiresAt);
     this.generation++;
     return entry;
   }
@@ -137,7 +151,9 @@ export class Spd {
 
   /** Gives an entry other templates in its place, after a movement: id, age, order and hits stay. */
   retarget(entry: SpdEntry, templates: readonly Template[], kmAddress: KmAddress | undefined): void {
+    this.#unbindReqids(entry);
     entry.policy = { ...entry.policy, templates };
+    this.#bindReqids(entry);
     entry.template = templates[0];
     entry.kmAddress = kmAddress;
     this.generation++;
@@ -145,15 +161,58 @@ export class Spd {
 
   remove(entry: SpdEntry): void {
     this.#byId.delete(entry.policy.id);
-    const list = this.#ordered[entry.policy.direction];
-    list.splice(list.indexOf(entry), 1);
+    const { direction } = entry.policy;
+    const list = this.#ordered[direction];
+    list.splice(placeIn(list, entry), 1);
+    this.#index[direction].remove(entry);
+    this.#unbindReqids(entry);
+    this.#deadlines.delete(entry);
     this.generation++;
+  }
+
+  /** SAs of this reqid have come, gone or changed. */
+  touch(reqid: number): void {
+    for (const entry of this.#byReqid.get(reqid) ?? []) entry.stamp++;
+    if (reqid !== 0) for (const entry of this.#byReqid.get(0) ?? []) entry.stamp++;
+  }
+
+  /** When the next entry goes by itself (`mono`); and those that are due, which the caller removes. */
+  get nextExpiry(): number {
+    return this.#deadlines.next;
+  }
+
+  expired(mono: number): SpdEntry | undefined {
+    return this.#deadlines.take(mono);
   }
 
   /** The first entry of the direction that matches, without any cache. */
   match(direction: PolicyDirection, packet: IpPacket): SpdEntry | undefined {
-    const list = this.#ordered[direction];
-    for (let i = 0; i < list.length; i++) if (list[i]!.matches(packet)) return list[i];
-    return undefined;
+    return this.#index[direction].match(packet);
+  }
+
+  /** The first that matches and demands these SAs and no others. */
+  matchFor(sas: readonly Sa[], direction: PolicyDirection, packet: IpPacket): SpdEntry | undefined {
+    return this.#index[direction].match(packet, (entry) => entry.asksForAll(sas));
+  }
+
+  /** Entries that look-ups have matched so far. */
+  get candidates(): number {
+    return this.#index.inbound.candidates + this.#index.outbound.candidates + this.#index.forward.candidates;
+  }
+
+  #bindReqids(entry: SpdEntry): void {
+    for (const { reqid } of entry.policy.templates) {
+      const entries = this.#byReqid.get(reqid);
+      if (entries === undefined) this.#byReqid.set(reqid, new Set([entry]));
+      else entries.add(entry);
+    }
+  }
+
+  #unbindReqids(entry: SpdEntry): void {
+    for (const { reqid } of entry.policy.templates) {
+      const entries = this.#byReqid.get(reqid);
+      entries?.delete(entry);
+      if (entries?.size === 0) this.#byReqid.delete(reqid);
+    }
   }
 }

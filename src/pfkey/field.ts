@@ -6,6 +6,7 @@ import { SadbError } from './sadb.ts';
 
 const AF_INET = 2;
 const AF_INET6 = 10;
+const TWO_32 = 0x1_0000_0000;
 
 /** One extension's octets, header included; reads are inside of it because each layout states its minimum. */
 export class Field {
@@ -37,8 +38,7 @@ export class Field {
     return this.view.getUint32(at, false);
   }
   u64(at: number): number {
-    const value = this.view.getBigUint64(at, true);
-    return value > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : Number(value);
+    return Math.min(Number.MAX_SAFE_INTEGER, this.u32(at + 4) * TWO_32 + this.u32(at));
   }
 
   refuse(message: string, at = 0): never {
@@ -62,7 +62,8 @@ export interface Layout<T> {
 }
 
 export function setU64(view: DataView, at: number, value: number): void {
-  view.setBigUint64(at, BigInt(Math.trunc(value)), true);
+  view.setUint32(at, Math.trunc(value) % TWO_32, true);
+  view.setUint32(at + 4, Math.trunc(value / TWO_32), true);
 }
 
 /** A sockaddr of Linux and the octets that it takes: 16 or 28. */

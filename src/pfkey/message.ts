@@ -37,11 +37,13 @@ const MAPPING_ORDER: readonly SadbExtension[] = ['sa', 'source', 'nattSourcePort
 const ALL = Object.keys(SADB_EXT) as readonly SadbExtension[];
 
 /** The order of extensions that Linux writes for a verb; what a row does not name follows by number. */
-function orderOf(type: SadbType): readonly SadbExtension[] {
-  if (type === 'X_NAT_T_NEW_MAPPING') return [...MAPPING_ORDER, ...ALL];
-  if (type === 'ACQUIRE' || type === 'X_MIGRATE' || type.startsWith('X_SPD')) return [...POLICY_ORDER, ...ALL];
-  return [...SA_ORDER, ...ALL];
+function orderOf(type: SadbType): readonly number[] {
+  if (type === 'X_NAT_T_NEW_MAPPING') return ORDERS.mapping;
+  return type === 'ACQUIRE' || type === 'X_MIGRATE' || type.startsWith('X_SPD') ? ORDERS.policy : ORDERS.sa;
 }
+
+const numbersOf = (names: readonly SadbExtension[]) => [...new Set([...names, ...ALL])].map((name) => SADB_EXT[name]);
+const ORDERS = { sa: numbersOf(SA_ORDER), policy: numbersOf(POLICY_ORDER), mapping: numbersOf(MAPPING_ORDER) };
 
 /**
  * One message from exactly its octets, checked in the order in which Linux checks. Throws SadbError, whose errno is the one
@@ -107,7 +109,7 @@ export function writeSadb(message: SadbMessage): Uint8Array {
     parts.push(padded);
   };
   for (const number of message.order) put(number);
-  for (const name of orderOf(message.type)) put(SADB_EXT[name]);
+  for (const number of orderOf(message.type)) put(number);
   for (const { number } of [...unknown]) put(number);
   const bytes = cat(...parts);
   if (bytes.length > 0xffff * 8) throw new Fault(`a PF_KEY message has at most 524280 octets, not ${bytes.length}`);

@@ -1,13 +1,14 @@
 /**
  * `npm run bench -- [WHICH ...] [--rounds N] [--peers charon,tanuki] [--patience SECONDS] [--json FILE]`: `throughput` needs two namespaces and is
- * what runs without a name; `evp` and `engine` (`--free`: without a real cipher) are micro-benchmarks without I/O. Nothing here passes or fails by a
+ * what runs without a name; `evp`, `engine` and `scale` (`--free`: without a real cipher)
+ * are micro-benchmarks without I/O. Nothing here passes or fails by a
  * time. See docs/performance.md.
  */
 import { spawnSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 
 const LAB = ['throughput'];
-const ALONE = ['evp', 'engine'];
+const ALONE = ['evp', 'engine', 'scale'];
 
 /** Each option is an environment variable of the benchmarks. */
 const OPTIONS = {
@@ -32,7 +33,7 @@ for (const [name, variable] of Object.entries(OPTIONS)) if (values[name] !== und
 const run = (argv) => spawnSync(process.execPath, argv, { stdio: 'inherit', env }).status ?? 1;
 const failed = which.filter((name) =>
   ALONE.includes(name)
-    ? run([`test/bench/${name}.mjs`, ...(values.free ? ['--free'] : [])]) !== 0
+    ? run(['--expose-gc', `test/bench/${name}.mjs`, ...(values.free ? ['--free'] : [])]) !== 0
     : run(['node_modules/vitest/vitest.mjs', 'run', '--config', 'test/bench/vitest.config.ts', `${name}.bench`]) !== 0,
 );
 process.exitCode = failed.length === 0 ? 0 : 1;

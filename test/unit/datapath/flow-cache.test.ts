@@ -55,3 +55,17 @@ test('a set has two places; the third flow takes that of the oldest, and invalid
   cache.invalidate();
   expect([a, b, c].map((flow) => cache.find(flow!, 0))).toEqual([undefined, undefined, undefined]);
 });
+
+test('flows that keep taking each other\u2019s places make it grow, up to 65,536 and no further', () => {
+  const cache = new FlowCache<number>(2);
+  const view = new IpPacket(udpPacket(NOTHING, V4));
+  view.read(0, 28);
+  for (let round = 0; round < 3; round++) {
+    for (let flow = 0; flow < 200_000; flow++) {
+      view.source0 = flow;
+      if (cache.find(view, 0) === undefined) cache.remember(view, 0, flow);
+      if (flow % 1000 === 0) expect(cache.find(view, 0)).toBe(flow);
+    }
+  }
+  expect(cache.capacity).toBe(65_536);
+});
