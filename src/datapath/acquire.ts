@@ -2,7 +2,6 @@
 
 import type { Template } from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
-import { IpAddress } from '../net/address.ts';
 import { IpPacket } from '../net/ip-packet.ts';
 import { DROP, type Drops } from './drops.ts';
 import type { AcquireTrigger, EffectRing } from './effects.ts';
@@ -233,14 +232,13 @@ export class Acquires {
     const bytes = arena.slice(packet.at, packet.at + packet.bytes);
     const alone = new IpPacket(bytes);
     alone.read(0, bytes.length);
-    const v4 = packet.family === 4;
     const pending: Pending = {
       seq: ++this.#seq,
       entry,
       template,
       trigger: {
-        source: IpAddress.of(v4 ? bytes.subarray(12, 16) : bytes.subarray(8, 24)),
-        destination: IpAddress.of(v4 ? bytes.subarray(16, 20) : bytes.subarray(24, 40)),
+        source: alone.sourceAddress(),
+        destination: alone.destinationAddress(),
         protocol: packet.protocol,
         sourcePort: Math.max(0, packet.sourcePort),
         destinationPort: Math.max(0, packet.destinationPort),

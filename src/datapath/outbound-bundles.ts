@@ -10,13 +10,32 @@ import { ICV_ROOM } from './ah.ts';
 import type { Core } from './core.ts';
 import { DROP } from './drops.ts';
 import { MAX_PACKET } from './ip-header.ts';
-import { ipv6HeadersBeforeAh, nextHeaderAt } from './mutable-fields.ts';
+import { ipv6HeadersBeforeAh, nextHeaderAt, toIcvInput } from './mutable-fields.ts';
 import type { Sa } from './sad.ts';
 import { OUTPUT } from './slots.ts';
 
 /** Most that one SA puts before a packet (an IPv6 header and AH, or ESP with its IV) and behind it (ESP's padding, trailer and ICV). */
 const FRONT = 160;
 const TAIL = 96;
+
+/**
+ * Whether the headers of the packet in `bytes` allow what the SAs do to it, innermost first: AH and ESP in transport mode go behind them, and AH
+ * authenticates them as they will arrive (RFC 4302 §3.1, §3.3.3). Once it is in a tunnel they are of no matter.
+ */
+export function headersRefusal(bundle: readonly Sa[], bytes: Uint8Array, packet: IpPacket): number {
+  for (const { tunnel, parameters } of bundle) {
+    if (tunnel) return DROP.none;
+    if (packet.fragment) return DROP.notForTransport;
+    const { at } = packet;
+    const headerBytes = packet.family === 4 ? packet.headerBytes : ipv6HeadersBeforeAh(bytes, at, at + packet.headerBytes);
+    if (headerBytes < 0) return DROP.notForTransport;
+    if (parameters.protocol !== 'ah') continue;
+    const headers = bytes.slice(at, at + headerBytes);
+    headers[nextHeaderAt(headers, 0, headerBytes)] = PROTOCOL.ah;
+    if (!toIcvInput(headers, 0, headerBytes, true)) return DROP.notForTransport;
+  }
+  return DROP.none;
+}
 
 export class OutboundBundles {
   readonly #core: Core;

@@ -7,7 +7,7 @@ import { PROTOCOL } from '../net/transport.ts';
 import type { Core } from './core.ts';
 import { chooseSas, decideOutbound, findBundle, isForTransport, type OutboundDecision } from './decisions.ts';
 import { DROP } from './drops.ts';
-import { OutboundBundles } from './outbound-bundles.ts';
+import { headersRefusal, OutboundBundles } from './outbound-bundles.ts';
 import type { Sa } from './sad.ts';
 import { completeChecksum, Segmenter } from './segment.ts';
 import { FRAME_FLAG, GSO, OUTPUT, type Slots } from './slots.ts';
@@ -88,6 +88,8 @@ export class Outbound {
     if (bundle.some((sa) => !this.#core.usable(sa, segments))) return this.take(slots, slot, now);
     entry.hits += segments;
     entry.lastHit = now.wall;
+    const refusal = headersRefusal(bundle, this.#core.arena, this.#packet);
+    if (refusal !== DROP.none) return this.#drop(slots, slot, refusal);
     this.#train = NONE;
     if (isWhole && !this.#finishChecksum(slots, slot)) return this.#drop(slots, slot, DROP.badFrame);
     for (let i = 0; i < segments; i++) {

@@ -138,7 +138,7 @@ function policyStatus({ policy, hits, lastHit }: SpdEntry): PolicyStatus {
 }
 
 /** `c0ffee01`: eight digits, as other tools print it. */
-function showSpi(spi: number): string {
+export function showSpi(spi: number): string {
   return spi.toString(16).padStart(8, '0');
 }
 

@@ -95,3 +95,9 @@ export function showPolicySelector(selector: PolicySelector): string {
   const protocol = selector.protocol === 0 ? '' : ` proto ${selector.protocol}`;
   return `${showPrefix(selector.source)}${port(selector.sourcePort)} -> ${showPrefix(selector.destination)}${port(selector.destinationPort)}${protocol}`;
 }
+
+/** `esp/tunnel/192.0.2.1-192.0.2.2/unique:1`, as setkey(8) writes a request. */
+export function showTemplate({ protocol, mode, endpoints, level, reqid }: Template): string {
+  const ends = endpoints === undefined ? '' : `${endpoints.source}-${endpoints.destination}`;
+  return `${protocol}/${mode}/${ends}/${level}${reqid === 0 ? '' : `:${reqid}`}`;
+}

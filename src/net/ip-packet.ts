@@ -1,5 +1,6 @@
 /** A view of one IPv4 or IPv6 packet in an arena: one length check, the headers walked once, then plain numbers (RFC 791, RFC 8200 §4). */
 
+import { IpAddress } from './address.ts';
 import { destinationPortOf, NO_PORT, PROTOCOL, sourcePortOf } from './transport.ts';
 
 export const IPV4 = {
@@ -75,6 +76,20 @@ export class IpPacket {
       this.destinationPort = destinationPortOf(this.#bytes, this.protocol, transportAt, transportBytes);
     }
     return true;
+  }
+
+  /** As objects, for what is rare. */
+  sourceAddress(): IpAddress {
+    return this.#addressAt(this.family === 4 ? IPV4.source : IPV6.source);
+  }
+
+  destinationAddress(): IpAddress {
+    return this.#addressAt(this.family === 4 ? IPV4.destination : IPV6.destination);
+  }
+
+  #addressAt(offset: number): IpAddress {
+    const at = this.at + offset;
+    return IpAddress.of(this.#bytes.slice(at, at + (this.family === 4 ? 4 : 16)));
   }
 
   #readIpv4(at: number, available: number): boolean {
