@@ -132,6 +132,7 @@ function compileInterface(
       addresses: valuesOf(datapath.addresses),
       cipher: datapath.cipher,
       dialect: datapath.dialect,
+      ahPadding: datapath.ah_padding,
     },
     limits: {
       halfOpenSas: limits.half_open_sas,

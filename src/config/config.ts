@@ -55,6 +55,8 @@ export interface DatapathConfig {
   readonly addresses: readonly string[];
   readonly cipher: 'auto' | 'openssl' | 'noble';
   readonly dialect: 'tanuki' | 'linux-strict';
+  /** How AH is padded in IPv4. */
+  readonly ahPadding: 'rfc' | 'linux';
 }
 
 /** Bounds, each with a default. */

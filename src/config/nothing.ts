@@ -20,6 +20,7 @@ export const NOTHING: Config = {
       addresses: [],
       cipher: 'auto',
       dialect: 'tanuki',
+      ahPadding: 'rfc',
     },
     limits: { halfOpenSas: 0, cookieThreshold: 0, ikeSas: 0, childSasPerIkeSa: 0, heldPacketsPerPolicy: 0 },
   },

@@ -136,6 +136,7 @@ function interfaceLines(host: InterfaceConfig): Line[] {
       list('addresses', datapath.addresses, quote),
       `cipher ${datapath.cipher};`,
       `dialect ${datapath.dialect};`,
+      `ah_padding ${datapath.ahPadding};`,
     ]),
   ];
 }

@@ -55,6 +55,12 @@ export const DATAPATH = {
       by: ['datapath'],
       doc: 'Whether PF_KEY repeats the quirks of the Linux kernel.',
     }),
+    ah_padding: directive({
+      is: choice(['rfc', 'linux']),
+      default: 'rfc',
+      by: ['datapath'],
+      doc: 'AH of IPv4 with SHA-2: the least padding (RFC 4302 §3.3.3.2.1), or up to eight octets, which Linux wants unless its SA has `align4`.',
+    }),
   },
 } as const;
 

@@ -49,6 +49,7 @@ export function assemble(options: AssemblyOptions, clients: ClientDoor): Assembl
     coalesce,
     unmatched,
     heldPackets: limits.heldPacketsPerPolicy,
+    ahAlignment: datapath.ahPadding === 'linux' ? 8 : 4,
     ...(options.outputs === undefined ? {} : { outputs: options.outputs }),
     ...(options.outputBytes === undefined ? {} : { outputBytes: options.outputBytes }),
   });

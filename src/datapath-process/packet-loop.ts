@@ -17,6 +17,7 @@ import {
   VNET_HDR_BYTES,
   writeIovec,
 } from '../runtime/native/index.ts';
+import { AhReceiver } from './ah-receiver.ts';
 import type { NativeMemory } from './packet-memory.ts';
 import type { Sender, Sockets } from './sender.ts';
 
@@ -54,6 +55,7 @@ export class PacketLoop {
   readonly #events: LoopEvents;
   readonly #poll: PollTable;
   readonly #inbox: MessageTable;
+  readonly #ahInbox: AhReceiver;
   readonly #sources: readonly Source[];
   readonly #encapPort: number;
   readonly #iovecsAt: number;
@@ -83,17 +85,19 @@ export class PacketLoop {
     this.#encapPort = encapPort;
     this.#headerBytes = tun.offloads.header ? VNET_HDR_BYTES : 0;
     this.#iovecsAt = arena.reserve(MAX_PIECES * IOVEC_BYTES);
-    this.#poll = new PollTable(libc, arena, 5 + others.length);
+    this.#poll = new PollTable(libc, arena, 7 + others.length);
     this.#others = others.map((fd) => this.#poll.add(fd));
     this.#tunIndex = this.#poll.add(tun.fd);
     this.#inbox = new MessageTable(libc, arena, BATCH);
     for (let slot = 0; slot < BATCH; slot++) this.#inbox.buffer(slot, engine.inputs.buffer[slot]!, PACKET_ROOM);
+    this.#ahInbox = new AhReceiver(memory, engine, BATCH);
     this.#sources = ([4, 6] as const).flatMap((family) => {
-      const { udp, raw } = sockets[family];
+      const { udp, raw, ah } = sockets[family];
       const source = (fd: number, kind: number): Source => ({ fd, family, kind, pollIndex: this.#poll.add(fd) });
       return [
         ...(udp === undefined ? [] : [source(udp.fd, INPUT.udp)]),
         ...(raw === undefined ? [] : [source(raw.fd, family === 4 ? INPUT.rawWithHeader : INPUT.raw)]),
+        ...(ah === undefined ? [] : [source(ah.fd, INPUT.ah)]),
       ];
     });
   }
@@ -104,7 +108,9 @@ export class PacketLoop {
     this.#poll.wait(milliseconds);
     for (let i = 0; i < this.#sources.length; i++) {
       const source = this.#sources[i]!;
-      if (this.#poll.events(source.pollIndex) !== 0) this.#receive(source);
+      if (this.#poll.events(source.pollIndex) === 0) continue;
+      if (source.kind === INPUT.ah && source.family === 6) this.#receiveAh(source.fd);
+      else this.#receive(source);
     }
     if ((this.#poll.events(this.#tunIndex) & POLLIN) !== 0) this.#readDevice();
   }
@@ -190,15 +196,26 @@ export class PacketLoop {
         if (inbox.truncated(slot)) this.drops.truncated++;
         inputs.takePacket(slot, kind, inbox.length(slot), inbox.segmentBytes[slot]);
         inputs.trafficClass[slot] = inbox.trafficClass[slot]!;
-        if (kind !== INPUT.rawWithHeader) this.#noteAddresses(slot, family);
+        if (kind !== INPUT.rawWithHeader && kind !== INPUT.ah) this.#noteAddresses(slot, family);
       }
-      const now = this.now();
-      for (let done = 0; done < received; ) {
-        done += this.#engine.unprotectBatch(done, received - done, now);
-        this.#carryOut();
-      }
+      this.#unprotect(received);
       if (received < BATCH) return;
     }
+  }
+
+  #unprotect(count: number): void {
+    const now = this.now();
+    for (let done = 0; done < count; ) {
+      done += this.#engine.unprotectBatch(done, count - done, now);
+      this.#carryOut();
+    }
+  }
+
+  /** AH over IPv6: rare, and it needs its headers put together. */
+  #receiveAh(fd: number): void {
+    const received = this.#ahInbox.receive(fd);
+    if (received < 0) this.drops.receiveFailed++;
+    if (received > 0) this.#unprotect(received);
   }
 
   #noteAddresses(slot: number, family: Family): void {

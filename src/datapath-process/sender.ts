@@ -27,6 +27,8 @@ const NO_LIMIT = 0x10000;
 export interface FamilySockets {
   readonly udp: OpenSocket | undefined;
   readonly raw: OpenSocket | undefined;
+  /** Receives AH; what is sent of it leaves as whole packets. */
+  readonly ah: OpenSocket | undefined;
   /** Sends whole IP packets. */
   readonly whole: OpenSocket | undefined;
 }

@@ -29,6 +29,7 @@ const DATAPATH: Checks<DatapathSettings['datapath']> = {
   addresses: listOf(address),
   cipher: oneOf('auto', 'openssl', 'noble'),
   dialect: oneOf('tanuki', 'linux-strict'),
+  ahPadding: oneOf('rfc', 'linux'),
 };
 const LIMITS: Checks<DatapathSettings['limits']> = {
   halfOpenSas: count,

@@ -1,9 +1,10 @@
-/** The worker's sockets: UDP encapsulation, raw ESP, and whole packets for what is bypassed; IPv4 and IPv6, all with the suite's mark. */
+/** The worker's sockets: UDP encapsulation, raw ESP and AH, and whole packets for what is bypassed; IPv4 and IPv6, all with the suite's mark. */
 
 import { SystemError } from '../errors.ts';
 import type { Family } from '../net/address.ts';
 import {
   close,
+  IPPROTO_AH,
   IPPROTO_ESP,
   IPPROTO_RAW,
   type Libc,
@@ -26,8 +27,8 @@ export function openSockets(libc: Libc, settings: DatapathSettings, problems: st
 }
 
 export function closeSockets(libc: Libc, sockets: Sockets): void {
-  for (const { udp, raw, whole } of [sockets[4], sockets[6]]) {
-    for (const socket of [udp, raw, whole]) if (socket !== undefined) close(libc, socket.fd);
+  for (const { udp, raw, ah, whole } of [sockets[4], sockets[6]]) {
+    for (const socket of [udp, raw, ah, whole]) if (socket !== undefined) close(libc, socket.fd);
   }
 }
 
@@ -54,6 +55,7 @@ function openFamily(libc: Libc, family: Family, { datapath }: DatapathSettings, 
   return {
     udp: attempt(() => openUdp(libc, { ...options, port: datapath.encapPort, coalesce: true })),
     raw: attempt(() => openRaw(libc, IPPROTO_ESP, options)),
+    ah: attempt(() => openRaw(libc, IPPROTO_AH, { ...options, extensionHeaders: true })),
     whole: attempt(() => openRaw(libc, IPPROTO_RAW, { family, mark: MARK, sendBufferBytes: BUFFER_BYTES })),
   };
 }

@@ -14,7 +14,7 @@ const PAD_1 = 0;
 /** RFC 8200 §4.2: the option's data may change on the way. */
 const MAY_CHANGE = 0x20;
 /** RFC 6275 §6.3. */
-export const HOME_ADDRESS = 0xc9;
+const HOME_ADDRESS = 0xc9;
 const ADDRESS_BYTES = 16;
 /** RFC 2460 §4.4, and RFC 6275 §6.4: one home address. */
 const ROUTE_TYPE_0 = 0;
@@ -130,7 +130,7 @@ export function ipv6HeadersBeforeAh(bytes: Uint8Array, at: number, end: number):
     if (!isOptions && nextHeader !== PROTOCOL.hopByHop && nextHeader !== PROTOCOL.routing) return -1;
     const length = 8 + 8 * bytes[header + 1]!;
     if (header + length > end) return -1;
-    if (isOptions && routed && !hasHomeAddress(bytes, header + 2, header + length)) break;
+    if (isOptions && routed && homeAddressAt(bytes, header + 2, header + length) < 0) break;
     routed ||= nextHeader === PROTOCOL.routing;
     nextHeader = bytes[header]!;
     header += length;
@@ -138,11 +138,19 @@ export function ipv6HeadersBeforeAh(bytes: Uint8Array, at: number, end: number):
   return header - at;
 }
 
-function hasHomeAddress(bytes: Uint8Array, from: number, end: number): boolean {
-  for (let option = from; option < end; option += bytes[option] === PAD_1 ? 1 : 2 + (bytes[option + 1] ?? 0)) {
-    if (bytes[option] === HOME_ADDRESS) return true;
+/** Where the home address lies among the options of a header from `from` to `end`; -1: there is none. */
+function homeAddressAt(bytes: Uint8Array, from: number, end: number): number {
+  for (let option = from; option + 2 <= end; option += bytes[option] === PAD_1 ? 1 : 2 + bytes[option + 1]!) {
+    if (bytes[option] !== HOME_ADDRESS || bytes[option + 1] !== ADDRESS_BYTES) continue;
+    return option + 2 + ADDRESS_BYTES <= end ? option + 2 : -1;
   }
-  return false;
+  return -1;
+}
+
+/** Undoes what a kernel does to a packet with a home address before it hands it on: the source of the packet at `at` and that address change places. */
+export function swapHomeAddress(bytes: Uint8Array, at: number, header: number): void {
+  const address = homeAddressAt(bytes, header + 2, header + 8 + 8 * bytes[header + 1]!);
+  if (address >= 0) swap(bytes, at + IPV6.source, address);
 }
 
 /** Where the number of the header behind those of `headerBytes` octets is written. The headers have been walked before. */

@@ -152,6 +152,7 @@ export function settingsOf(node: NodeSetting): IkedSettings {
         addresses: [],
         cipher: 'auto',
         dialect: 'tanuki',
+        ahPadding: 'rfc',
       },
       limits: {
         halfOpenSas: 100,

@@ -52,7 +52,7 @@ export { credentialsOf, hasCapability, missingCapability } from './credentials.t
 export type { Door } from './door.ts';
 export { EvpCipher } from './evp.ts';
 export { close, type Libc, libc as libcDoor, systemError } from './libc.ts';
-export { IOVEC_BYTES, MessageTable, writeIovec } from './messages.ts';
+export { CMSGHDR_BYTES, IOVEC_BYTES, MessageTable, writeIovec } from './messages.ts';
 export { NetlinkSocket } from './netlink.ts';
 export { createEventFd, drain, kick, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, PollTable } from './poll.ts';
 export * from './sockets.ts';

@@ -31,10 +31,11 @@ const FLAGS = 48;
 const MSG_LEN = 56;
 
 /** struct cmsghdr: `len (8) | level (4) | type (4)`, then the data; each starts at a multiple of 8. */
-const CMSGHDR_BYTES = 16;
+export const CMSGHDR_BYTES = 16;
 const CONTROL_BYTES = 160;
 
 const MSG_DONTWAIT = 0x40;
+const MSG_CTRUNC = 0x08;
 const MSG_TRUNC = 0x20;
 
 /** struct iovec: `base (8) | length (8)`. */
@@ -70,10 +71,14 @@ export class MessageTable {
   readonly #iovecs: number;
   readonly #controls: number;
   readonly #perMessage: number;
+  readonly #controlBytes: number;
   #sends = false;
 
-  /** `iovecsPerMessage`: into how many pieces one message may be scattered (at most 1024, UIO_MAXIOV). */
-  constructor(libc: Libc, arena: Arena, count: number, iovecsPerMessage = 1) {
+  /**
+   * `iovecsPerMessage`: into how many pieces one message may be scattered (at most 1024, UIO_MAXIOV). `controlBytes`: room for each message's
+   * control data, a multiple of 8.
+   */
+  constructor(libc: Libc, arena: Arena, count: number, iovecsPerMessage = 1, controlBytes = CONTROL_BYTES) {
     this.count = count;
     this.segmentBytes = new Int32Array(count);
     this.trafficClass = new Int32Array(count);
@@ -82,15 +87,16 @@ export class MessageTable {
     this.#libc = libc;
     this.#arena = arena;
     this.#perMessage = iovecsPerMessage;
+    this.#controlBytes = controlBytes;
     this.#headers = arena.reserve(count * MMSGHDR_BYTES, 64);
     this.#names = arena.reserve(count * SOCKADDR_BYTES);
     this.#iovecs = arena.reserve(count * iovecsPerMessage * IOVEC_BYTES);
-    this.#controls = arena.reserve(count * CONTROL_BYTES);
+    this.#controls = arena.reserve(count * controlBytes);
     for (let slot = 0; slot < count; slot++) {
       const header = this.#headers + slot * MMSGHDR_BYTES;
       arena.setPointer(header + NAME, this.nameAt(slot));
       arena.setPointer(header + IOV, this.#iovecs + slot * iovecsPerMessage * IOVEC_BYTES);
-      arena.setPointer(header + CONTROL, this.#controls + slot * CONTROL_BYTES);
+      arena.setPointer(header + CONTROL, this.#controls + slot * this.#controlBytes);
     }
   }
 
@@ -112,7 +118,7 @@ export class MessageTable {
     for (let slot = 0; slot < max; slot++) {
       const word = (this.#headers + slot * MMSGHDR_BYTES) >>> 2;
       u32[word + (NAME_LENGTH >>> 2)] = SOCKADDR_BYTES;
-      u32[word + (CONTROL_LENGTH >>> 2)] = CONTROL_BYTES;
+      u32[word + (CONTROL_LENGTH >>> 2)] = this.#controlBytes;
     }
     const received = this.#libc.recvmmsg(fd, this.#arena.base + this.#headers, max, MSG_DONTWAIT, 0);
     if (received < 0) return this.#failure();
@@ -128,6 +134,20 @@ export class MessageTable {
   /** Whether the message received was longer than its buffer. */
   truncated(slot: number): boolean {
     return (this.#arena.u32[(this.#headers + slot * MMSGHDR_BYTES + FLAGS) >>> 2]! & MSG_TRUNC) !== 0;
+  }
+
+  /** Arena offset of what the kernel told about the message received: struct cmsghdr and data, again and again, up to `controlEnd`. */
+  controlAt(slot: number): number {
+    return this.#controls + slot * this.#controlBytes;
+  }
+
+  controlEnd(slot: number): number {
+    return this.controlAt(slot) + this.#arena.u32[(this.#headers + slot * MMSGHDR_BYTES + CONTROL_LENGTH) >>> 2]!;
+  }
+
+  /** Whether there was more to tell than `controlBytes` hold. */
+  controlTruncated(slot: number): boolean {
+    return (this.#arena.u32[(this.#headers + slot * MMSGHDR_BYTES + FLAGS) >>> 2]! & MSG_CTRUNC) !== 0;
   }
 
   /** Begins a message to the sockaddr of `toBytes` octets at `toAt` (`writeSockaddr`), without pieces and control data. */
@@ -162,7 +182,7 @@ export class MessageTable {
    */
   control(slot: number, family: 4 | 6, segmentBytes: number, trafficClass: number, sourceAt: number): void {
     const { u32, bytes } = this.#arena;
-    const start = this.#controls + slot * CONTROL_BYTES;
+    const start = this.controlAt(slot);
     let at = start;
     if (segmentBytes > 0) {
       this.#cmsg(at, 2, IPPROTO_UDP, UDP_SEGMENT);
@@ -218,8 +238,8 @@ export class MessageTable {
     this.trafficClass[slot] = 0;
     this.localAt[slot] = -1;
     this.interfaceIndex[slot] = 0;
-    let at = this.#controls + slot * CONTROL_BYTES;
-    const end = at + u32[(this.#headers + slot * MMSGHDR_BYTES + CONTROL_LENGTH) >>> 2]!;
+    let at = this.controlAt(slot);
+    const end = this.controlEnd(slot);
     while (at + CMSGHDR_BYTES <= end) {
       const word = at >>> 2;
       const length = u32[word]!;

@@ -23,6 +23,11 @@ export const IPPROTO_RAW = 255;
 export const IP_TOS = 1;
 export const IP_PKTINFO = 8;
 export const IPV6_PKTINFO = 50;
+/** IPv6 extension headers and the hop limit of what was received (RFC 3542 §4, §7 to §9). */
+export const IPV6_HOPLIMIT = 52;
+export const IPV6_HOPOPTS = 54;
+export const IPV6_RTHDR = 57;
+export const IPV6_DSTOPTS = 59;
 export const IPV6_TCLASS = 67;
 export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;
@@ -43,6 +48,10 @@ const IP_FREEBIND = 15;
 const IPV6_MTU_DISCOVER = 23;
 const IPV6_V6ONLY = 26;
 const IPV6_RECVPKTINFO = 49;
+const IPV6_RECVHOPLIMIT = 51;
+const IPV6_RECVHOPOPTS = 53;
+const IPV6_RECVRTHDR = 56;
+const IPV6_RECVDSTOPTS = 58;
 const IPV6_RECVTCLASS = 66;
 const IPV6_FREEBIND = 78;
 
@@ -84,6 +93,8 @@ export interface SocketOptions {
   readonly packetInfo?: boolean;
   /** Tell TOS or traffic class of each packet received (ECN, RFC 6040). */
   readonly trafficClass?: boolean;
+  /** IPv6 only: tell the hop limit and the extension headers before the protocol of each packet received. */
+  readonly extensionHeaders?: boolean;
   /** UDP only: take runs of datagrams in one buffer (UDP_GRO), if the kernel can. */
   readonly coalesce?: boolean;
   readonly receiveBufferBytes?: number;
@@ -158,6 +169,10 @@ function applyOptions(libc: Libc, fd: number, options: SocketOptions, what: stri
   if (options.mark !== undefined) set(SOL_SOCKET, SO_MARK, options.mark, 'SO_MARK', 'marks need root or CAP_NET_ADMIN');
   if (options.packetInfo) set(level, v4 ? IP_PKTINFO : IPV6_RECVPKTINFO, 1, 'packet information');
   if (options.trafficClass) set(level, v4 ? IP_RECVTOS : IPV6_RECVTCLASS, 1, 'traffic class information');
+  if (options.extensionHeaders && !v4) {
+    for (const option of [IPV6_RECVHOPLIMIT, IPV6_RECVHOPOPTS, IPV6_RECVRTHDR, IPV6_RECVDSTOPTS])
+      set(level, option, 1, 'extension header information');
+  }
   if (options.mtuDiscover !== undefined) {
     set(
       level,

@@ -3,8 +3,9 @@ import { appendFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Secret } from '../../../src/bytes/secret.ts';
+import { encrKeymatBytes, INTEG } from '../../../src/crypto/transforms.ts';
 import type { DatapathSettings, DatapathStatus, PingResult } from '../../../src/datapath-process/ports.ts';
-import type { Policy } from '../../../src/ipsec/policy.ts';
+import type { Policy, Template } from '../../../src/ipsec/policy.ts';
 import type { SaParameters } from '../../../src/ipsec/sa.ts';
 import { IpAddress } from '../../../src/net/address.ts';
 import { parsePrefix } from '../../../src/net/prefix.ts';
@@ -26,6 +27,14 @@ export type StaticPair = {
   readonly inner: { readonly left: string; readonly right: string };
   readonly protocol?: number;
   readonly spi: number;
+  /** What protects; absent: ESP with AES-GCM-128. Keys are made of the SPI. */
+  readonly security?: Pick<SaParameters, 'protocol' | 'suite' | 'extendedSequence'>;
+};
+
+const ESP: Required<StaticPair>['security'] = {
+  protocol: 'esp',
+  suite: { encr: 'aes_gcm_16', keyBits: 128, integ: 'none' },
+  extendedSequence: false,
 };
 
 export const ENCAP_PORT = 4500;
@@ -41,6 +50,7 @@ export function settings(overrides: Partial<DatapathSettings['datapath']> = {}):
       addresses: [],
       cipher: 'auto',
       dialect: 'tanuki',
+      ahPadding: 'rfc',
       ...overrides,
     },
     limits: { halfOpenSas: 100, cookieThreshold: 50, ikeSas: 1000, childSasPerIkeSa: 10, heldPacketsPerPolicy: 16 },
@@ -130,14 +140,21 @@ export class DatapathNode {
 
   /** SAs and policies of a pair, from this side of it. */
   async install(pair: StaticPair, side: 'left' | 'right'): Promise<void> {
+    await this.installBundle([pair], side);
+  }
+
+  /** The same for several SAs for one packet, innermost first; the first says which traffic it is about. */
+  async installBundle(pairs: readonly StaticPair[], side: Side): Promise<void> {
     const other = side === 'left' ? 'right' : 'left';
-    await this.request(saToAdd(saOf(pair, side, other)));
-    // The SPI of an inbound SA is allotted here: so the datapath knows which way it goes.
-    const inbound = saOf(pair, other, side);
-    await this.request(saToGetspi(inbound, { min: inbound.spi, max: inbound.spi }));
-    await this.request(saToUpdate(inbound));
-    await this.request(policyToSpdAdd(policyOf(pair, side, other, 'outbound')));
-    await this.request(policyToSpdAdd(policyOf(pair, other, side, 'inbound')));
+    for (const pair of pairs) {
+      await this.request(saToAdd(saOf(pair, side, other)));
+      // The SPI of an inbound SA is allotted here: so the datapath knows which way it goes.
+      const inbound = saOf(pair, other, side);
+      await this.request(saToGetspi(inbound, { min: inbound.spi, max: inbound.spi }));
+      await this.request(saToUpdate(inbound));
+    }
+    await this.request(policyToSpdAdd(policyOf(pairs, side, other, 'outbound')));
+    await this.request(policyToSpdAdd(policyOf(pairs, other, side, 'inbound')));
   }
 
   async stop(): Promise<void> {
@@ -148,21 +165,20 @@ export class DatapathNode {
 
 type Side = 'left' | 'right';
 
-function saOf({ mode, encapsulated, outer, spi }: StaticPair, from: Side, to: Side): SaParameters {
+export function saOf({ mode, encapsulated, outer, spi, security = ESP }: StaticPair, from: Side, to: Side): SaParameters {
   const source = IpAddress.parse(outer[from])!;
   const destination = IpAddress.parse(outer[to])!;
   const number = from === 'left' ? spi : spi + 1;
   const end = (address: IpAddress) => ({ address, port: ENCAP_PORT });
+  const { encr, keyBits, integ } = security.suite;
   return {
     spi: number,
-    protocol: 'esp',
+    ...security,
     mode,
     source,
     destination,
-    suite: { encr: 'aes_gcm_16', keyBits: 128, integ: 'none' },
-    encrKey: new Secret(new Uint8Array(20).fill(number & 0xff)),
-    integKey: undefined,
-    extendedSequence: false,
+    encrKey: new Secret(new Uint8Array(encrKeymatBytes(encr, keyBits)!).fill(number & 0xff)),
+    integKey: integ === 'none' ? undefined : new Secret(new Uint8Array(INTEG[integ].keyBytes).fill(number & 0xff)),
     replayWindow: 1024,
     reqid: spi,
     encapsulation: encapsulated ? { source: end(source), destination: end(destination) } : undefined,
@@ -171,10 +187,13 @@ function saOf({ mode, encapsulated, outer, spi }: StaticPair, from: Side, to: Si
   };
 }
 
-function policyOf(pair: StaticPair, from: Side, to: Side, direction: 'inbound' | 'outbound'): Policy {
-  const { mode, outer, inner, protocol = 0, spi } = pair;
-  const endpoints =
-    mode === 'tunnel' ? { source: IpAddress.parse(outer[from])!, destination: IpAddress.parse(outer[to])! } : undefined;
+function policyOf(pairs: readonly StaticPair[], from: Side, to: Side, direction: 'inbound' | 'outbound'): Policy {
+  const { inner, protocol = 0 } = pairs[0]!;
+  const templates = pairs.map(({ mode, outer, spi, security = ESP }): Template => {
+    const endpoints =
+      mode === 'tunnel' ? { source: IpAddress.parse(outer[from])!, destination: IpAddress.parse(outer[to])! } : undefined;
+    return { protocol: security.protocol, mode, level: 'unique', reqid: spi, endpoints };
+  });
   return {
     id: 0,
     selector: {
@@ -187,6 +206,6 @@ function policyOf(pair: StaticPair, from: Side, to: Side, direction: 'inbound' |
     direction,
     action: 'protect',
     priority: 1000,
-    templates: [{ protocol: 'esp', mode, level: 'unique', reqid: spi, endpoints }],
+    templates,
   };
 }

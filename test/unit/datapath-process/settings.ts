@@ -16,6 +16,7 @@ export function datapathSettings(
       addresses: ['10.1.0.1'],
       cipher: 'auto',
       dialect: 'tanuki',
+      ahPadding: 'rfc',
       ...datapath,
     },
     limits: { halfOpenSas: 100, cookieThreshold: 50, ikeSas: 1000, childSasPerIkeSa: 10, heldPacketsPerPolicy: 16 },
