@@ -6,8 +6,8 @@ import { defaultEngine } from '../../src/crypto/engine.ts';
 import { digest } from '../../src/crypto/hash.ts';
 import { HMAC_HASH } from '../../src/crypto/mac.ts';
 import { type Prf, prfOf } from '../../src/crypto/prf.ts';
-import type { UnauthenticatedName } from '../../src/crypto/primitives.ts';
-import { ENCR, type EncrName, encrKeyBytes, type KeName } from '../../src/crypto/transforms.ts';
+import { isUnauthenticated } from '../../src/crypto/primitives.ts';
+import { ENCR, type EncrName, type EncrRow, encrKeyBytes, type KeName } from '../../src/crypto/transforms.ts';
 import { Fault } from '../../src/errors.ts';
 import type { KeyedPrf } from '../../src/isakmp/keymat.ts';
 import type { MessageCipher } from './message.ts';
@@ -93,7 +93,8 @@ export function messageCipher(suite: IsakmpSuite, SKEYID_e: Secret): { readonly 
   if (octets === undefined || !('isakmp' in ENCR[suite.encr]))
     throw new Fault(`${suite.encr} with ${suite.keyBits} bits in phase 1`);
   const key = encryptionKey(prfOfSuite(suite), SKEYID_e, octets);
-  const blockCipher = defaultEngine.cipher(suite.encr as UnauthenticatedName, key.reveal());
+  const { primitive }: EncrRow = ENCR[suite.encr];
+  const blockCipher = isUnauthenticated(primitive) ? defaultEngine.cipher(primitive, key.reveal()) : undefined;
   if (blockCipher === undefined) throw new Fault(`the crypto engine ${defaultEngine.name} has no ${suite.encr}`);
   return { cipher: { blockBytes: ENCR[suite.encr].iv, encrypt: blockCipher.encrypt, decrypt: blockCipher.decrypt }, key };
 }

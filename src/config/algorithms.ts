@@ -31,7 +31,16 @@ const CIPHER_WORDS: Readonly<Record<string, { readonly name: EncrName; readonly 
   rijndael_cbc: { name: 'aes_cbc' },
   ...sized('aes', '_cbc', 'aes_cbc'),
   ...sized('aes', '_ctr', 'aes_ctr'),
+  ...sized('aes', '_gcm_8', 'aes_gcm_8'),
+  ...sized('aes', '_gcm_12', 'aes_gcm_12'),
   ...sized('aes', '_gcm_16', 'aes_gcm_16'),
+  ...sized('aes', '_ccm_8', 'aes_ccm_8'),
+  ...sized('aes', '_ccm_12', 'aes_ccm_12'),
+  ...sized('aes', '_ccm_16', 'aes_ccm_16'),
+  ...sized('aes', '_gcm_16_iiv', 'aes_gcm_16_iiv'),
+  ...sized('aes', '_ccm_8_iiv', 'aes_ccm_8_iiv'),
+  ...sized('null_auth_aes', '_gmac', 'null_auth_aes_gmac'),
+  ...sized('camellia', '_cbc', 'camellia_cbc'),
   null: { name: 'null_enc' },
 };
 const GROUP_WORDS: Readonly<Record<string, KeName>> = { curve25519: 'x25519', curve448: 'x448' };
@@ -46,7 +55,6 @@ const MAC_WORDS: Readonly<Record<string, string>> = {
 /** What racoon2's parser knew and Tanuki does not have. */
 const OLD_CIPHERS = [
   ...[
-    'des_cbc',
     'des_cbc_iv64',
     'des_cbc_iv32',
     '3idea_cbc',
@@ -57,7 +65,7 @@ const OLD_CIPHERS = [
     'blowfish_cbc',
     'twofish_cbc',
   ],
-  ...['aes_gcm_8', 'aes_gcm_12', 'aes_ccm_8', 'aes_ccm_12', 'aes_ccm_16', 'camellia_cbc', 'camellia_ctr'],
+  'camellia_ctr',
 ];
 const OLD_MACS = ['md5', 'hmac_md5', 'tiger', 'kpdk_md5', 'des_mac'];
 const OLD_GROUPS = ['modp768', 'ec2n155', 'ec2n185', 'modp1024_160', 'modp2048_224', 'modp2048_256'];
@@ -130,6 +138,16 @@ function warnWeak(cursor: Cursor, { word, at }: Element, row: { readonly weak: b
     );
 }
 
+/** What racoon2's files name for an IKE SA and RFC 8247 forbids is left out, so that such a file still works. */
+function tooWeak(cursor: Cursor, { word, at }: Element, instead: string): Known<never> {
+  cursor.reader.report.warning(
+    at,
+    `${quoted(word)} is not offered: it is too weak for an IKE SA (RFC 8247)`,
+    `it is for ${instead} only`,
+  );
+  return LEFT_OUT;
+}
+
 /** A key length where none belongs. */
 function noLength(cursor: Cursor, { word, at, bits }: Element): void {
   if (bits !== undefined) cursor.reader.report.warning(at, `a key length has no effect on ${quoted(word)}`, 'leave it out');
@@ -152,7 +170,7 @@ export const IN_IKEV1: {
   hash: namesWith(PRF, 'hashV1'),
   groups: namesWith(KE, 'groupV1'),
   espEncr: namesWith(ENCR, 'espV1'),
-  espAuth: namesWith(INTEG, 'authV1'),
+  espAuth: namesWith(INTEG, 'authV1').filter((name) => INTEG[name].esp),
 };
 
 /** Reports an algorithm that the protocol has no number for. */
@@ -174,9 +192,11 @@ export function cipher(of: 'ike' | 'ikev1' | 'esp'): Kind<Known<Cipher>> {
     const name = word?.name ?? (Object.hasOwn(ENCR, element.word) ? (element.word as EncrName) : undefined);
     if (name === undefined) return unknown(cursor, element, 'cipher', CIPHERS, OLD_CIPHERS);
     const row: EncrRow = ENCR[name];
+    if (of !== 'esp' && !row.ike && row.weak) return tooWeak(cursor, element, 'esp_enc_alg');
     if (of === 'ikev1' && row.isakmp === undefined) return missing(cursor, element, 'ciphers', IN_IKEV1.encr);
     if (of === 'ike' && !row.ike) {
-      report.error(element.at, `${quoted(element.word)} must not protect an IKE SA (RFC 7296 §5)`, 'it is for esp_enc_alg only');
+      const rfc = row.iv === 0 && row.icv > 0 ? 'RFC 8750 §7' : 'RFC 7296 §5';
+      report.error(element.at, `${quoted(element.word)} must not protect an IKE SA (${rfc})`, 'it is for esp_enc_alg only');
       return undefined;
     }
     const keyBits = element.bits ?? word?.bits ?? row.defaultBits;
@@ -187,8 +207,12 @@ export function cipher(of: 'ike' | 'ikev1' | 'esp'): Kind<Known<Cipher>> {
       return undefined;
     }
     warnWeak(cursor, element, row);
-    if (name === 'null_enc')
-      report.warning(element.at, '`null_enc` authenticates but does not hide anything', 'anyone on the way can read the traffic');
+    if (row.primitive === 'null' || row.primitive === 'aes_gmac')
+      report.warning(
+        element.at,
+        `\`${name}\` authenticates but does not hide anything`,
+        'anyone on the way can read the traffic',
+      );
     return { name, keyBits };
   });
 }
@@ -199,18 +223,24 @@ function macName(word: string, cursor: Cursor, at: Span): string {
   return mac ?? word;
 }
 
-/** Integrity algorithms; with `none` also `non_auth`. */
-export function integrity(none: false): Kind<Known<IntegName>>;
-export function integrity(none: true): Kind<Known<IntegName | 'none'>>;
-export function integrity(none: boolean): Kind<Known<IntegName | 'none'>> {
+/** Integrity algorithms of an IKE SA, of AH, or of ESP, which may have `non_auth`. */
+export function integrity(of: 'ike' | 'ah'): Kind<Known<IntegName>>;
+export function integrity(of: 'esp'): Kind<Known<IntegName | 'none'>>;
+export function integrity(of: 'ike' | 'ah' | 'esp'): Kind<Known<IntegName | 'none'>> {
   return kind('MAC', (cursor) => {
     const element = elementAt(cursor, 'an integrity algorithm');
     if (element === undefined) return undefined;
-    if (none && element.word === 'non_auth') return 'none';
+    if (of === 'esp' && element.word === 'non_auth') return 'none';
     const name = macName(element.word, cursor, element.at);
     if (!Object.hasOwn(INTEG, name)) return unknown(cursor, element, 'integrity algorithm', Object.keys(INTEG), OLD_MACS);
     noLength(cursor, element);
     const row: IntegRow = INTEG[name as IntegName];
+    if (of === 'ike' && !row.ike && row.weak) return tooWeak(cursor, element, 'esp_auth_alg and ah_auth_alg');
+    if (of !== 'ah' && !row.esp) {
+      const instead = of === 'esp' ? 'write null_auth_aes_gmac into esp_enc_alg (RFC 4543 §3)' : 'it is for ah_auth_alg only';
+      cursor.reader.report.error(element.at, `${quoted(element.word)} is for AH only`, instead);
+      return undefined;
+    }
     warnWeak(cursor, element, row);
     return name as IntegName;
   });

@@ -1,6 +1,6 @@
 /** `docs/config.md`, written from the schema: it is never edited by hand, and a test fails when it is out of date. */
 
-import { ENCR, INTEG, KE, PRF } from '../crypto/transforms.ts';
+import { ENCR, ENCR_NAMES, INTEG, INTEG_NAMES, KE, PRF } from '../crypto/transforms.ts';
 import { MESSAGE_TYPES } from '../net/message-types.ts';
 import { PROTOCOL } from '../net/transport.ts';
 import { MACROS } from './addresses.ts';
@@ -103,8 +103,8 @@ export function renderReference(): string {
   const named = (names: readonly string[]) => names.map((word) => `\`${word}\``).join(', ');
   return [
     HEAD,
-    `- Ciphers: ${weak(ENCR)}. A length in bits goes behind a comma (\`aes_cbc, 128\`) or into the word (\`aes128_cbc\`, \`aes256_gcm_16\`); racoon2's \`rijndael_cbc\` is \`aes_cbc\`.`,
-    `- Integrity: ${weak(INTEG)}, and \`non_auth\` for none.`,
+    `- Ciphers: ${weak(ENCR)}. A length in bits goes behind a comma (\`aes_cbc, 128\`) or into the word (\`aes128_cbc\`, \`aes256_gcm_16\`); racoon2's \`rijndael_cbc\` is \`aes_cbc\`. Not for an IKE SA: ${named(ENCR_NAMES.filter((name) => !ENCR[name].ike))}. \`…_iiv\` spares the IV in each packet (RFC 8750): offer the same cipher without it too, for peers that lack it.`,
+    `- Integrity: ${weak(INTEG)}, and \`non_auth\` for none. For AH only: ${named(INTEG_NAMES.filter((name) => !INTEG[name].esp))}; not for an IKE SA: \`hmac_md5\`.`,
     `- Pseudorandom functions: ${weak(PRF)}.`,
     `- Key exchange: ${weak(KE)}; or their IKEv2 numbers, ${words(KE).length} in all.`,
     `- IKEv1 has numbers for the ciphers ${named(IN_IKEV1.encr)}, the hashes ${named(IN_IKEV1.hash.map(hashWord))} and the groups ${named(IN_IKEV1.groups)} only.`,

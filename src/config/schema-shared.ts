@@ -74,7 +74,7 @@ export const SHARED = {
     doc: 'Ciphers of the IKE SA, best first.',
   }),
   kmp_hash_alg: directive({
-    is: listOf(integrity(false)),
+    is: listOf(integrity('ike')),
     default: '{ hmac_sha2_256; hmac_sha2_384; hmac_sha2_512; }',
     once: true,
     by: ['iked'],

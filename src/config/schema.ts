@@ -176,14 +176,14 @@ export const SA = {
       doc: 'Ciphers of ESP, best first.',
     }),
     esp_auth_alg: directive({
-      is: listOf(integrity(true)),
+      is: listOf(integrity('esp')),
       default: 'hmac_sha2_256',
       once: true,
       by: ['iked'],
       doc: 'Integrity algorithms of ESP, for ciphers that are no AEAD; `non_auth` is none.',
     }),
     ah_auth_alg: directive({
-      is: listOf(integrity(false)),
+      is: listOf(integrity('ah')),
       once: true,
       by: ['iked'],
       doc: 'Integrity algorithms of AH, which is not built yet.',

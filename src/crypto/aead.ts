@@ -2,9 +2,10 @@
 
 import { cat, equal, u32be } from '../bytes/bytes.ts';
 import { Fault } from '../errors.ts';
-import { type AeadName, defaultEngine, type Engine, type Unauthenticated, type UnauthenticatedName } from './engine.ts';
+import { defaultEngine, type Engine, type Unauthenticated } from './engine.ts';
 import { macOf } from './mac.ts';
-import { ENCR, type EncrName, encrKeyBytes, INTEG, type IntegName, suiteText } from './transforms.ts';
+import { isAead, isUnauthenticated } from './primitives.ts';
+import { ENCR, type EncrName, type EncrRow, encrKeyBytes, INTEG, type IntegName, suiteText } from './transforms.ts';
 
 /** The protection of one IKE SA's messages. Lengths are octets. */
 export interface IkeCipher {
@@ -36,16 +37,18 @@ export function ikeCipher(encr: EncrName, keyBits: number, integ: IntegName | 'n
   if (ENCR[encr].icv > 0 !== (integ === 'none')) {
     throw new Fault(`${what}: integrity is separate exactly where the cipher has none of its own (RFC 7296 §3.3)`);
   }
-  if (!ENCR[encr].ike) throw new Fault(`${what}: an IKE SA is always encrypted (RFC 7296 §5)`);
-  if (encr === 'aes_gcm_16' || encr === 'chacha20_poly1305') return combined(encr, keyBytes, engine);
-  return encryptThenMac(encr as UnauthenticatedName, keyBytes, integ as IntegName, engine);
+  if (!ENCR[encr].ike || (integ !== 'none' && !INTEG[integ].ike))
+    throw new Fault(`${what}: not for IKE SAs (${ENCR[encr].ike ? INTEG[integ as IntegName].rfc : ENCR[encr].rfc}, RFC 7296 §5)`);
+  return integ === 'none' ? combined(encr, keyBytes, engine) : encryptThenMac(encr, keyBytes, integ, engine);
 }
 
 /** RFC 5282 §3 to §5 and RFC 7634 §3: the nonce is salt | IV, the text needs no alignment. */
-function combined(encr: AeadName, keyBytes: number, engine: Engine): IkeCipher {
-  const { salt, iv: ivBytes, icv: icvBytes } = ENCR[encr];
+function combined(encr: EncrName, keyBytes: number, engine: Engine): IkeCipher {
+  const { primitive, salt, iv: ivBytes, icv: icvBytes }: EncrRow = ENCR[encr];
+  if (!isAead(primitive)) throw new Fault(`${encr} does not authenticate`);
   const encrKeyBytes = keyBytes + salt;
-  const keyed = (encrKey: Uint8Array) => engine.aead(encr, checked('encryption', encrKey, encrKeyBytes).subarray(0, keyBytes));
+  const keyed = (encrKey: Uint8Array) =>
+    engine.aead(primitive, checked('encryption', encrKey, encrKeyBytes).subarray(0, keyBytes), icvBytes);
   const nonce = (encrKey: Uint8Array, iv: Uint8Array) => cat(encrKey.subarray(keyBytes), iv);
   return {
     encrKeyBytes,
@@ -66,20 +69,21 @@ function combined(encr: AeadName, keyBytes: number, engine: Engine): IkeCipher {
 }
 
 /** RFC 7296 §3.14: encrypt, then authenticate the whole message up to the ICV. For CTR the counter block is that of RFC 5930 §2. */
-function encryptThenMac(encr: UnauthenticatedName, keyBytes: number, integ: IntegName, engine: Engine): IkeCipher {
-  const { salt, iv: ivBytes, block } = ENCR[encr];
+function encryptThenMac(encr: EncrName, keyBytes: number, integ: IntegName, engine: Engine): IkeCipher {
+  const { primitive, salt, iv: ivBytes, block }: EncrRow = ENCR[encr];
+  if (!isUnauthenticated(primitive)) throw new Fault(`${encr} does not encrypt`);
   const { keyBytes: integKeyBytes, icvBytes } = INTEG[integ];
   const encrKeyBytes = keyBytes + salt;
-  const blockBytes = encr === 'aes_ctr' ? 1 : block;
+  const blockBytes = primitive === 'aes_ctr' ? 1 : block;
   const create = (key: Uint8Array): Unauthenticated => {
-    const cipher = engine.cipher(encr, key);
+    const cipher = engine.cipher(primitive, key);
     if (cipher === undefined) throw new Fault(`the crypto engine ${engine.name} has no ${encr}: use the native one`);
     return cipher;
   };
   create(new Uint8Array(keyBytes)); // a cipher that is missing is missed now, not at the first message
   const keyed = (encrKey: Uint8Array) => create(checked('encryption', encrKey, encrKeyBytes).subarray(0, keyBytes));
   const firstBlock = (encrKey: Uint8Array, iv: Uint8Array) =>
-    encr === 'aes_ctr' ? cat(encrKey.subarray(keyBytes), iv, u32be(1)) : iv;
+    primitive === 'aes_ctr' ? cat(encrKey.subarray(keyBytes), iv, u32be(1)) : iv;
   return {
     encrKeyBytes,
     integKeyBytes,

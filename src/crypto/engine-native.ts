@@ -1,6 +1,7 @@
 /** The native engine, over node:crypto (OpenSSL): the one file of the pure folders that reaches into Node, and never for randomness. */
 
 import {
+  type CipherCCMTypes as CcmName,
   createCipheriv,
   createDecipheriv,
   createDiffieHellman,
@@ -28,10 +29,9 @@ import {
 import type { Aead, AeadName, Engine, HashName, PrivateValue, Unauthenticated, UnauthenticatedName } from './primitives.ts';
 import { KE, type KeName } from './transforms.ts';
 
-const HASH = { sha1: 'sha1', sha2_256: 'sha256', sha2_384: 'sha384', sha2_512: 'sha512' } as const;
+const HASH = { md5: 'md5', sha1: 'sha1', sha2_256: 'sha256', sha2_384: 'sha384', sha2_512: 'sha512' } as const;
 const CURVE = { ecp256: 'prime256v1', ecp384: 'secp384r1', ecp521: 'secp521r1' } as const;
 const MONTGOMERY = { x25519: 'X25519', x448: 'X448' } as const;
-const ICV = 16;
 const ZERO_IV = new Uint8Array(16);
 
 export const nativeEngine: Engine = {
@@ -50,11 +50,18 @@ export const nativeEngine: Engine = {
     const algorithm = `aes-${key.length * 8}-cbc`;
     return (blocks) => plain(createCipheriv(algorithm, key, ZERO_IV).setAutoPadding(false).update(blocks)).slice(-ZERO_IV.length);
   },
-  aead(name: AeadName, key): Aead {
-    return name === 'aes_gcm_16' ? gcm(key) : chacha20poly1305(key);
+  aead(name: AeadName, key, icvBytes): Aead {
+    switch (name) {
+      case 'aes_gcm':
+        return gcm(key, icvBytes);
+      case 'aes_ccm':
+        return withLength(`aes-${bits(key)}-ccm`, key, icvBytes);
+      case 'chacha20_poly1305':
+        return withLength('chacha20-poly1305', key, icvBytes);
+    }
   },
-  cipher(name: UnauthenticatedName, key): Unauthenticated {
-    const algorithm = name === '3des_cbc' ? 'des-ede3-cbc' : `aes-${key.length * 8}-${name === 'aes_cbc' ? 'cbc' : 'ctr'}`;
+  cipher(name: UnauthenticatedName, octets): Unauthenticated {
+    const [algorithm, key] = blockCipher(name, octets);
     return {
       encrypt: (iv, text) => plain(createCipheriv(algorithm, key, iv).setAutoPadding(false).update(text)),
       decrypt: (iv, text) => plain(createDecipheriv(algorithm, key, iv).setAutoPadding(false).update(text)),
@@ -71,52 +78,76 @@ function plain(bytes: Buffer): Uint8Array {
   return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-function gcm(key: Uint8Array): Aead {
-  const algorithm = key.length === 16 ? 'aes-128-gcm' : key.length === 24 ? 'aes-192-gcm' : 'aes-256-gcm';
+/** OpenSSL keeps single DES apart, but triple DES with one key three times is the same (RFC 2451 §2.1). */
+function blockCipher(name: UnauthenticatedName, key: Uint8Array): readonly [string, Uint8Array] {
+  switch (name) {
+    case 'aes_cbc':
+      return [`aes-${key.length * 8}-cbc`, key];
+    case 'aes_ctr':
+      return [`aes-${key.length * 8}-ctr`, key];
+    case 'camellia_cbc':
+      return [`camellia-${key.length * 8}-cbc`, key];
+    case '3des_cbc':
+      return ['des-ede3-cbc', key];
+    case 'des_cbc':
+      return ['des-ede3-cbc', cat(key, key, key)];
+  }
+}
+
+function bits(key: Uint8Array): 128 | 192 | 256 {
+  return key.length === 16 ? 128 : key.length === 24 ? 192 : 256;
+}
+
+function gcm(key: Uint8Array, icvBytes: number): Aead {
+  const algorithm = `aes-${bits(key)}-gcm` as const;
+  const options = { authTagLength: icvBytes };
   return {
     seal(nonce, aad, text) {
-      const cipher = createCipheriv(algorithm, key, nonce).setAAD(aad);
+      const cipher = createCipheriv(algorithm, key, nonce, options).setAAD(aad);
       const ciphertext = cipher.update(text);
       cipher.final();
       return cat(ciphertext, cipher.getAuthTag());
     },
     open(nonce, aad, sealed) {
-      const decipher = createDecipheriv(algorithm, key, nonce, { authTagLength: ICV }).setAAD(aad);
-      return verified(decipher.setAuthTag(sealed.subarray(-ICV)), sealed.subarray(0, -ICV));
+      const decipher = createDecipheriv(algorithm, key, nonce, options).setAAD(aad);
+      return verified(decipher.setAuthTag(sealed.subarray(-icvBytes)), sealed.subarray(0, -icvBytes));
     },
   };
 }
 
-function chacha20poly1305(key: Uint8Array): Aead {
+/** CCM, whose first block holds the length of the text, and ChaCha20-Poly1305, which node treats alike. */
+function withLength(algorithm: CcmName | 'chacha20-poly1305', key: Uint8Array, icvBytes: number): Aead {
+  // Node's types know each of the two alone.
+  const name = algorithm as 'chacha20-poly1305';
+  const options = { authTagLength: icvBytes };
   return {
     seal(nonce, aad, text) {
-      const cipher = createCipheriv('chacha20-poly1305', key, nonce, { authTagLength: ICV }).setAAD(aad, {
-        plaintextLength: text.length,
-      });
+      const cipher = createCipheriv(name, key, nonce, options).setAAD(aad, { plaintextLength: text.length });
       const ciphertext = cipher.update(text);
       cipher.final();
       return cat(ciphertext, cipher.getAuthTag());
     },
     open(nonce, aad, sealed) {
-      const text = sealed.subarray(0, -ICV);
-      const decipher = createDecipheriv('chacha20-poly1305', key, nonce, { authTagLength: ICV });
-      decipher.setAAD(aad, { plaintextLength: text.length });
-      return verified(decipher.setAuthTag(sealed.subarray(-ICV)), text);
+      const text = sealed.subarray(0, -icvBytes);
+      const decipher = createDecipheriv(name, key, nonce, options);
+      decipher.setAuthTag(sealed.subarray(-icvBytes)).setAAD(aad, { plaintextLength: text.length });
+      return verified(decipher, text);
     },
   };
 }
 
-/** `final` throws where the ICV is wrong; what was decrypted by then is wiped and never seen. */
+/** `final` (CCM: `update`) throws where the ICV is wrong; what was decrypted by then is wiped and never seen. */
 function verified(
   decipher: { update(data: Uint8Array): Buffer; final(): Buffer },
   ciphertext: Uint8Array,
 ): Uint8Array | undefined {
-  const text = plain(decipher.update(ciphertext));
+  let text: Uint8Array | undefined;
   try {
+    text = plain(decipher.update(ciphertext));
     decipher.final();
     return text;
   } catch {
-    text.fill(0);
+    text?.fill(0);
     return undefined;
   }
 }

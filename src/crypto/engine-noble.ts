@@ -6,9 +6,10 @@ import { x448 } from '@noble/curves/ed448.js';
 import { x25519 } from '@noble/curves/ed25519.js';
 import { p256, p384, p521 } from '@noble/curves/nist.js';
 import { hmac } from '@noble/hashes/hmac.js';
-import { sha1 } from '@noble/hashes/legacy.js';
+import { md5, sha1 } from '@noble/hashes/legacy.js';
 import { sha256, sha384, sha512 } from '@noble/hashes/sha2.js';
-import { cat } from '../bytes/bytes.ts';
+import { cat, equal, u32be } from '../bytes/bytes.ts';
+import { ccm } from './ccm.ts';
 import {
   type EcpName,
   isEcp,
@@ -23,7 +24,7 @@ import {
 import type { Aead, AeadName, Engine, HashName, PrivateValue, Unauthenticated, UnauthenticatedName } from './primitives.ts';
 import { KE, type KeName } from './transforms.ts';
 
-const HASH = { sha1, sha2_256: sha256, sha2_384: sha384, sha2_512: sha512 } as const;
+const HASH = { md5, sha1, sha2_256: sha256, sha2_384: sha384, sha2_512: sha512 } as const;
 const CURVE = { ecp256: p256, ecp384: p384, ecp521: p521 } as const;
 const MONTGOMERY = { x25519, x448 } as const;
 const ZERO_IV = new Uint8Array(16);
@@ -43,23 +44,25 @@ export const nobleEngine: Engine = {
   cbcMac(key) {
     return (blocks) => cbc(key, ZERO_IV, { disablePadding: true }).encrypt(blocks).slice(-ZERO_IV.length);
   },
-  aead(name, key): Aead {
-    const of = AEAD[name];
-    return {
-      seal: (nonce, aad, text) => of(key, nonce, aad).encrypt(text),
-      open: (nonce, aad, sealed) => refusing(() => of(key, nonce, aad).decrypt(sealed)),
-    };
+  aead(name: AeadName, key, icvBytes): Aead {
+    switch (name) {
+      case 'aes_ccm':
+        return ccm(nobleEngine.cbcMac(key), aesCtr(key), icvBytes);
+      case 'aes_gcm':
+        return icvBytes < WHOLE_ICV ? truncatedGcm(key, icvBytes) : whole((nonce, aad) => gcm(key, nonce, aad));
+      case 'chacha20_poly1305':
+        return whole((nonce, aad) => chacha20poly1305(key, nonce, aad));
+    }
   },
+  /** The library has neither Camellia nor DES. */
   cipher(name: UnauthenticatedName, key): Unauthenticated | undefined {
     switch (name) {
       case 'aes_cbc': {
         const of = (iv: Uint8Array) => cbc(key, iv, { disablePadding: true });
         return { encrypt: (iv, text) => of(iv).encrypt(text), decrypt: (iv, text) => of(iv).decrypt(text) };
       }
-      case 'aes_ctr': {
-        const crypt = (iv: Uint8Array, text: Uint8Array) => ctr(key, iv).encrypt(text);
-        return { encrypt: crypt, decrypt: crypt };
-      }
+      case 'aes_ctr':
+        return { encrypt: aesCtr(key), decrypt: aesCtr(key) };
       default:
         return undefined;
     }
@@ -70,14 +73,40 @@ export const nobleEngine: Engine = {
   },
 };
 
-const AEAD: Readonly<Record<AeadName, (key: Uint8Array, nonce: Uint8Array, aad: Uint8Array) => Cipher>> = {
-  aes_gcm_16: gcm,
-  chacha20_poly1305: chacha20poly1305,
-};
+const WHOLE_ICV = 16;
 
 interface Cipher {
   encrypt(text: Uint8Array): Uint8Array;
   decrypt(sealed: Uint8Array): Uint8Array;
+}
+
+function whole(of: (nonce: Uint8Array, aad: Uint8Array) => Cipher): Aead {
+  return {
+    seal: (nonce, aad, text) => of(nonce, aad).encrypt(text),
+    open: (nonce, aad, sealed) => refusing(() => of(nonce, aad).decrypt(sealed)),
+  };
+}
+
+/** The library checks ICVs of 16 octets only, so a shorter one is computed anew from the text (GCM encrypts with the counter from 2 on). */
+function truncatedGcm(key: Uint8Array, icvBytes: number): Aead {
+  const seal: Aead['seal'] = (nonce, aad, text) =>
+    gcm(key, nonce, aad)
+      .encrypt(text)
+      .subarray(0, text.length + icvBytes);
+  return {
+    seal,
+    open(nonce, aad, sealed) {
+      const end = sealed.length - icvBytes;
+      const text = aesCtr(key)(cat(nonce, u32be(2)), sealed.subarray(0, end));
+      if (equal(seal(nonce, aad, text).subarray(end), sealed.subarray(end))) return text;
+      text.fill(0);
+      return undefined;
+    },
+  };
+}
+
+function aesCtr(key: Uint8Array): (block: Uint8Array, text: Uint8Array) => Uint8Array {
+  return (block, text) => ctr(key, block).encrypt(text);
 }
 
 /** The library throws where an ICV is wrong or a shared value is zero; lengths were checked before. */

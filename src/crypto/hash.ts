@@ -3,7 +3,7 @@
 import { defaultEngine, type Engine, type HashName } from './engine.ts';
 
 /** Octets of each digest. */
-export const DIGEST_BYTES: Readonly<Record<HashName, number>> = { sha1: 20, sha2_256: 32, sha2_384: 48, sha2_512: 64 };
+export const DIGEST_BYTES: Readonly<Record<HashName, number>> = { md5: 16, sha1: 20, sha2_256: 32, sha2_384: 48, sha2_512: 64 };
 
 /** The digest of the concatenation of `data`. */
 export function digest(hash: HashName, data: Uint8Array | readonly Uint8Array[], engine: Engine = defaultEngine): Uint8Array {

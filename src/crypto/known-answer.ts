@@ -36,6 +36,40 @@ const ANSWERS: readonly (readonly [EncrName, number, IntegName | 'none', number,
   ['null_enc', 0, 'hmac_sha2_256', -1, '01060b10151a1f24292e33383d42474c51565b60656a6f74797e83888d92979c729611a32d217576d8026758ecf6e231'],
   ['null_enc', 0, 'aes_xcbc', 7, '01060b10151a1f24292e33383d42474c51565b60656a6f74797e83888d92979c9d705d726536d7b57ac90d1b'],
   ['3des_cbc', 0, 'hmac_sha1', -1, 'f8f9173ee2d7c8be2070cfde7e016c4998a2fd12c9056b656f13e8fa2f9c7b0fa6d5f755a48cd25fa09c95f4'],
+  ['aes_gcm_12', 128, 'none', -1, 'c0a3dccf8d5bf010bdebd3eb92403cfada0684a947e634023cbeef77f673eac2d1bc681e5df48a8b0ed87154'],
+  ['aes_gcm_12', 192, 'none', 7, '27e46f1d9895e4c0c19927ea28ab8228bd37bfdb9942f87f4ca6a39958e2e4edd434778cd9b0db8b35034b35'],
+  ['aes_gcm_12', 256, 'none', -1, 'b232392c967cf23fe6a31de996d49713e250db58d533aab07d75c24107cea938ba6d6b63bab46f4dd0d890d6'],
+  ['aes_gcm_8', 128, 'none', 7, 'c0a3dccf8d5bf010bdebd3eb92403cfada0684a947e634023cbeef77f673eac2946dbd2872e696a3'],
+  ['aes_gcm_8', 192, 'none', -1, '27e46f1d9895e4c0c19927ea28ab8228bd37bfdb9942f87f4ca6a39958e2e4ed7a6a7fc227bdad37'],
+  ['aes_gcm_8', 256, 'none', -1, 'b232392c967cf23fe6a31de996d49713e250db58d533aab07d75c24107cea938ba6d6b63bab46f4d'],
+  ['aes_ccm_16', 128, 'none', -1, '7169723e7d25eb94eb677f0b6ff409ea68af806700d9689a74d7055eb666a21c524e611fd4d1298c365b10321c4a31a0'],
+  ['aes_ccm_16', 192, 'none', 7, 'c06ff667285010eab5c9e78e5601eb2bc515b6b62d48e0f95bdf86053bf299bec2f13dd7113a5c0e33407aaba83ee4fc'],
+  ['aes_ccm_16', 256, 'none', -1, 'e0e98008764fe42a1fab0713122a4876a33fc4faa69605e387f3b8d7d28c1c9ddb1e4722b7a7d560fb91f278a170812f'],
+  ['aes_ccm_12', 128, 'none', 7, '7169723e7d25eb94eb677f0b6ff409ea68af806700d9689a74d7055eb666a21c8d8a0d35d10cde1d0e440310'],
+  ['aes_ccm_12', 192, 'none', -1, 'c06ff667285010eab5c9e78e5601eb2bc515b6b62d48e0f95bdf86053bf299be02720a32eb5231b80d9b7bb7'],
+  ['aes_ccm_12', 256, 'none', -1, 'e0e98008764fe42a1fab0713122a4876a33fc4faa69605e387f3b8d7d28c1c9d1c74b108305bf2f8ca0616de'],
+  ['aes_ccm_8', 128, 'none', -1, '7169723e7d25eb94eb677f0b6ff409ea68af806700d9689a74d7055eb666a21cc7f0b3e6fd580df2'],
+  ['aes_ccm_8', 192, 'none', -1, 'c06ff667285010eab5c9e78e5601eb2bc515b6b62d48e0f95bdf86053bf299bebc4c40f6928141ad'],
+  ['aes_ccm_8', 256, 'none', 7, 'e0e98008764fe42a1fab0713122a4876a33fc4faa69605e387f3b8d7d28c1c9d393f14374ae9975a'],
+  ['aes_gcm_16_iiv', 128, 'none', -1, '1228a732c4db747fe332d14b15da9305019a2fc2e49f2a0eecd7a1ecc5133151c3e4f63bf50f3760b8b9cbc4dce7fd12'],
+  ['aes_gcm_16_iiv', 192, 'none', 7, '6f0af4ae4aedcc77404bce445a0913904d010e3a7332e6d53d449e0deb4375b1b2068531ff90cbf3180e24aa4f5af699'],
+  ['aes_gcm_16_iiv', 256, 'none', 7, '9c17ae193748f2b4b6f2d2edf00e483a3bf11267d46d0ca27138e0b0a82271f206b74066ffec692b1f53f26925803888'],
+  ['aes_ccm_8_iiv', 128, 'none', -1, 'cf0efc0fbc515d2dd914ace37172267ab9df7b0b609926e3cca7e381cab1ce1bca8358148f83a13f'],
+  ['aes_ccm_8_iiv', 192, 'none', -1, '2d146c724876863b89a0760ffbda8817ea308ae441eae5582183baed1b59d060a9d3fa61267b4014'],
+  ['aes_ccm_8_iiv', 256, 'none', 7, '1910f8365a0035347eb35e6dd727a156dfcdc27ad223a7eeb2af667ee8dba9be85a61c18f0213d69'],
+  ['chacha20_poly1305_iiv', 0, 'none', -1, '566825363e2c1e8c9d8a4c6f8916925177e040c0b9e112c21712daeb776bb2048a3234004099c0ba49e7f4ff84d19e71'],
+  ['chacha20_poly1305_iiv', 0, 'none', 7, '4f90d4dda5cb7a818c82f502f17ba3b4920e89442debc90b79c7680ee84145d3094a315530a6229bef54779280c534ba'],
+  ['null_auth_aes_gmac', 128, 'none', -1, '01060b10151a1f24292e33383d42474c51565b60656a6f74797e83888d92979c220582ff7c5b1289df8865570653eb75'],
+  ['null_auth_aes_gmac', 192, 'none', 7, '01060b10151a1f24292e33383d42474c51565b60656a6f74797e83888d92979cf1a0ceb672983b206181654fa76ccdbf'],
+  ['null_auth_aes_gmac', 256, 'none', -1, '01060b10151a1f24292e33383d42474c51565b60656a6f74797e83888d92979ca5a38eff6e66e2e9876bbd1386c19bf0'],
+  ['camellia_cbc', 128, 'hmac_sha2_256', -1, '22fd5f7cc924457dc0a76444a056cfb1e5062d3a40200e02a199dacbdba859acde96b0d4c31ea7630a73f55249073f60'],
+  ['camellia_cbc', 192, 'hmac_sha1', 7, '15cf1d8e5d50023ec0a4bdcbe38d5c93b63c8c052a43e99ed0ea6a6f84e4eb48127306678f9c1b48ac55a045'],
+  ['camellia_cbc', 256, 'hmac_sha2_256', -1, '2e0153f45d3ca43ee7973e51ea2824c8f7ef52c30ca38e7e1eeaf7a8d23ab7641babea61774e513d358c7d82a898e340'],
+  ['des_cbc', 0, 'hmac_md5', -1, '7119b02eb8e3a618fd63770f2312d0195fe2c77f67cdfba52c251c52ea0c89387dca8f4838e5798425593d5c'],
+  ['aes_cbc', 128, 'hmac_md5', 7, '6d6db3da4118248fe4d8d0cb7c720f71e04a798960207e249e53539bbd8ba1721b38e5c1539427d1f0fdb428'],
+  ['null_enc', 0, 'aes_128_gmac', -1, '01060b10151a1f24292e33383d42474c51565b60656a6f74797e83888d92979c091623303d4a576408dfe11872e14c06e8c1cca8957088c1'],
+  ['null_enc', 0, 'aes_192_gmac', 7, '01060b10151a1f24292e33383d42474c51565b60656a6f74797e83888d92979c091623303d4a5764a3300aa1e89a2fb7eda2f3ecb3b2e17c'],
+  ['null_enc', 0, 'aes_256_gmac', -1, '01060b10151a1f24292e33383d42474c51565b60656a6f74797e83888d92979c091623303d4a57645a305cecf3dcc672715c00a9ccce6a3a'],
 ];
 
 /** Seals and opens each known packet that `cipher` supports in `arena` at `arenaOffset`; one sentence for each failure, none if all is well. */
@@ -71,10 +105,12 @@ function tryOne(
   const text = pattern(TEXT_BYTES, 5, 1);
   const textAt = at + HEADER.length + iv.length;
   const end = textAt + answer.length;
+  const ofIcv = pattern(suite.integ === 'none' ? 0 : INTEG[suite.integ].iv, 13, 9);
   const write = (content: Uint8Array) => {
     arena.set(HEADER, at);
     arena.set(iv, at + HEADER.length);
     arena.fill(0, textAt, end);
+    arena.set(ofIcv, textAt + TEXT_BYTES);
     arena.set(content, textAt);
   };
   const sealing = cipher.create(suite, 'seal', ...keys(suite));

@@ -1,12 +1,14 @@
-/** Message authentication: HMAC (RFC 2104), AES-XCBC-MAC (RFC 3566) and AES-CMAC (RFC 4493), and their truncated forms. */
+/** Message authentication: HMAC (RFC 2104), AES-XCBC-MAC (RFC 3566) and AES-CMAC (RFC 4493), and their truncated forms; AES-GMAC (RFC 4543). */
 
+import { cat, NONE } from '../bytes/bytes.ts';
 import { Fault } from '../errors.ts';
 import { defaultEngine, type Engine, type HashName } from './engine.ts';
-import { INTEG, type IntegName } from './transforms.ts';
+import { INTEG, type IntegName, integText } from './transforms.ts';
 
 const BLOCK = 16;
+const GMAC_SALT = 4;
 
-/** The hash function under each HMAC row of the tables. */
+/** The hash function under each HMAC that is a pseudorandom function too. */
 export const HMAC_HASH = {
   hmac_sha1: 'sha1',
   hmac_sha2_256: 'sha2_256',
@@ -16,7 +18,7 @@ export const HMAC_HASH = {
 
 /**
  * The integrity algorithm `integ` with its key: data in, an ICV of the row's `icvBytes` out. Throws Fault where the key has
- * another length than the row's: these keys come from KEYMAT.
+ * another length than the row's, since these keys come from KEYMAT, and for GMAC, which needs an IV.
  */
 export function macOf(
   integ: IntegName,
@@ -26,6 +28,10 @@ export function macOf(
   const { keyBytes, icvBytes } = INTEG[integ];
   if (key.length !== keyBytes) throw new Fault(`${integ} takes a key of ${keyBytes} octets, not ${key.length}`);
   switch (integ) {
+    case 'aes_128_gmac':
+    case 'aes_192_gmac':
+    case 'aes_256_gmac':
+      throw new Fault(`${integText(integ)} is for AH only, which gives it an IV (RFC 4543 §4)`);
     case 'aes_xcbc': {
       const mac = xcbc(key, engine);
       return (...data) => mac(...data).subarray(0, icvBytes);
@@ -35,10 +41,21 @@ export function macOf(
       return (...data) => mac(...data).subarray(0, icvBytes);
     }
     default: {
-      const hash = HMAC_HASH[integ];
+      const hash = integ === 'hmac_md5' ? 'md5' : HMAC_HASH[integ];
       return (...data) => engine.hmac(hash, key, ...data).subarray(0, icvBytes);
     }
   }
+}
+
+/** AES-GMAC, RFC 4543 §2: the tag of AES-GCM over authenticated data alone. `keymat` is key and salt; the nonce is salt | IV. */
+export function gmac(
+  keymat: Uint8Array,
+  engine: Engine = defaultEngine,
+): (iv: Uint8Array, ...data: readonly Uint8Array[]) => Uint8Array {
+  const keyBytes = keymat.length - GMAC_SALT;
+  const aead = engine.aead('aes_gcm', keymat.subarray(0, keyBytes), BLOCK);
+  const salt = keymat.subarray(keyBytes);
+  return (iv, ...data) => aead.seal(cat(salt, iv), cat(...data), NONE);
 }
 
 /** AES-XCBC-MAC-128 without truncation, RFC 3566 §4; the key has 16 octets. */

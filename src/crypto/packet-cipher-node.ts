@@ -1,4 +1,4 @@
-/** PacketCipher through node:crypto: what serves where OpenSSL cannot be called directly. Has 3DES, which noble lacks. */
+/** PacketCipher through node:crypto: what serves where OpenSSL cannot be called directly. Has Camellia and DES, which noble lacks. */
 
 import { nativeEngine } from './engine-native.ts';
 import type { PacketCipher } from './packet-cipher.ts';

@@ -3,7 +3,7 @@
 import type { Secret } from '../bytes/secret.ts';
 import type { EncrName, IntegName } from './transforms.ts';
 
-/** The algorithms of one ESP SA, RFC 4303 §3.2. A combined-mode cipher has `integ: 'none'`. */
+/** The algorithms of one ESP SA, RFC 4303 §3.2. A combined-mode cipher has `integ: 'none'`. An AH SA has `null_enc`, and the text is all but the first 8 octets. */
 export interface EspSuite {
   readonly encr: EncrName;
   /** Cipher key length without the salt; 0 where the cipher has one length only or none. */
@@ -14,7 +14,7 @@ export interface EspSuite {
 /**
  * Works in place on ESP packets in the host's one arena. A packet at offset `espAt` lies there as
  * `SPI (4) | sequence (4) | IV (row's iv) | text (textBytes: payload, padding, pad length, next header) | ICV (icv bytes)`.
- * The IV has been written by the caller. `sequenceHigh` is the high half of an extended sequence number, which is authenticated
+ * The IV has been written by the caller, also that of an integrity algorithm that has one, in front of its ICV (RFC 4543 §4: AH only). `sequenceHigh` is the high half of an extended sequence number, which is authenticated
  * but not sent (RFC 4303 §2.2.1), or -1 where the SA has 32-bit numbers.
  */
 export interface PacketCipher {

@@ -1,16 +1,29 @@
 /** What a crypto engine offers: the primitives that the rest of the folder is built of. */
 
-import type { KeName } from './transforms.ts';
+import type { EncrPrimitive, KeName } from './transforms.ts';
 
-export type HashName = 'sha1' | 'sha2_256' | 'sha2_384' | 'sha2_512';
-export type AeadName = 'aes_gcm_16' | 'chacha20_poly1305';
-export type UnauthenticatedName = 'aes_cbc' | 'aes_ctr' | '3des_cbc';
+export type HashName = 'md5' | 'sha1' | 'sha2_256' | 'sha2_384' | 'sha2_512';
+export type AeadName = Extract<EncrPrimitive, 'aes_gcm' | 'aes_ccm' | 'chacha20_poly1305'>;
+export type UnauthenticatedName = Extract<EncrPrimitive, `${string}_cbc` | 'aes_ctr'>;
 
-/** A combined-mode cipher with its key. Nonces have 12 octets, ICVs 16. */
+export function isAead(primitive: EncrPrimitive): primitive is AeadName {
+  return primitive === 'aes_gcm' || primitive === 'aes_ccm' || primitive === 'chacha20_poly1305';
+}
+
+export function isUnauthenticated(primitive: EncrPrimitive): primitive is UnauthenticatedName {
+  return primitive === 'aes_ctr' || isCbc(primitive);
+}
+
+/** Whether its IVs must be unpredictable (RFC 3602 §3) and its text whole blocks. */
+export function isCbc(primitive: EncrPrimitive): boolean {
+  return primitive.endsWith('_cbc');
+}
+
+/** A combined-mode cipher with its key and the length of its ICVs. Nonces have 12 octets, those of CCM 11 (RFC 4309 §4). */
 export interface Aead {
-  /** Ciphertext and ICV. */
+  /** Ciphertext and ICV. There is text, if only the length of its padding: node's CCM needs some. */
   seal(nonce: Uint8Array, aad: Uint8Array, text: Uint8Array): Uint8Array;
-  /** The text, or undefined where the ICV (compared in constant time) is wrong. `sealed` is at least 16 octets. */
+  /** The text, or undefined where the ICV (compared in constant time) is wrong. `sealed` is at least as long as an ICV. */
   open(nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array): Uint8Array | undefined;
 }
 
@@ -40,7 +53,8 @@ export interface Engine {
   hmac(hash: HashName, key: Uint8Array, ...data: readonly Uint8Array[]): Uint8Array;
   /** AES-CBC-MAC, which XCBC and CMAC are made of: the last block of AES-CBC over whole blocks, one at least, from a zero IV. */
   cbcMac(key: Uint8Array): (blocks: Uint8Array) => Uint8Array;
-  aead(name: AeadName, key: Uint8Array): Aead;
+  /** `icvBytes`: 8, 12 or 16; ChaCha20-Poly1305 has 16 only. */
+  aead(name: AeadName, key: Uint8Array, icvBytes: number): Aead;
   /** Undefined where this engine lacks the cipher. */
   cipher(name: UnauthenticatedName, key: Uint8Array): Unauthenticated | undefined;
   /** `secret` is the private value of the group: exponent, scalar in 1..n-1 or the octets of RFC 7748, big-endian where it is a number. */

@@ -1,7 +1,21 @@
 /** THE TABLE of algorithms: one row each, with its number in every protocol, its sizes and its RFC (IKEv2: RFC 7296 §3.3.2 and IANA). */
 
+/** What computes an encryption algorithm: the engines know these, and the table makes IPsec's algorithms of them. */
+export type EncrPrimitive =
+  | 'aes_gcm'
+  | 'aes_ccm'
+  | 'chacha20_poly1305'
+  | 'aes_gmac'
+  | 'aes_cbc'
+  | 'aes_ctr'
+  | 'camellia_cbc'
+  | 'des_cbc'
+  | '3des_cbc'
+  | 'null';
+
 /** One encryption algorithm. Numbers are absent where a protocol has none. */
 export interface EncrRow {
+  readonly primitive: EncrPrimitive;
   /** IKEv2 Transform Type 1. */
   readonly ikev2: number;
   /** IKEv1 phase 1 Encryption Algorithm (RFC 2409 appendix A). */
@@ -16,31 +30,45 @@ export interface EncrRow {
   readonly defaultBits: number;
   /** Whether a proposal carries the Key Length attribute (RFC 7296 §3.3.5): mandatory or forbidden, never optional. */
   readonly keyLength: boolean;
-  /** Octets behind the key in KEYMAT (salt of GCM and ChaCha20, nonce of CTR). */
+  /** Octets behind the key in KEYMAT (salt of GCM, CCM, GMAC and ChaCha20, nonce of CTR). */
   readonly salt: number;
-  /** Octets of explicit IV in a packet. */
+  /** Octets of explicit IV in a packet; none where a combined-mode cipher takes the sequence number for it (RFC 8750). */
   readonly iv: number;
   /** Octets that ESP's text is aligned to (RFC 4303 §2.4). */
   readonly block: number;
   /** Octets of ICV of a combined-mode algorithm; 0 where a separate integrity algorithm is needed. */
   readonly icv: number;
-  /** Whether an IKE SA may use it; NULL may not (RFC 7296 §5). */
+  /**
+   * Whether an IKE SA may use it. Not what does not encrypt (RFC 7296 §5), nor what takes its IV from ESP's sequence number (RFC 8750 §7), nor
+   * single DES (RFC 8247 §2.1).
+   */
   readonly ike: boolean;
   readonly rfc: string;
   /** Refused unless a policy names it. */
   readonly weak: boolean;
 }
 
-/** Transform Type 1, encryption. */
+/** Transform Type 1, encryption. PF_KEY 28 to 31 are ours: no dialect has numbers. */
 // biome-ignore format: a table
 export const ENCR = {
-  //                     IKEv2      ISAKMP     ESP in v1   PF_KEY    key sizes, bits                                   attribute         octets of …
-  aes_gcm_16:        { ikev2: 20,            espV1: 20, sadb: 20, bits: [128, 192, 256], defaultBits: 256, keyLength: true,  salt: 4, iv: 8,  block: 4,  icv: 16, ike: true,  rfc: 'RFC 4106, RFC 5282', weak: false },
-  chacha20_poly1305: { ikev2: 28,                       sadb: 28, bits: [256],           defaultBits: 256, keyLength: false, salt: 4, iv: 8,  block: 4,  icv: 16, ike: true,  rfc: 'RFC 7634',           weak: false },
-  aes_cbc:           { ikev2: 12, isakmp: 7, espV1: 12, sadb: 12, bits: [128, 192, 256], defaultBits: 256, keyLength: true,  salt: 0, iv: 16, block: 16, icv: 0,  ike: true,  rfc: 'RFC 3602',           weak: false },
-  aes_ctr:           { ikev2: 13,            espV1: 13, sadb: 13, bits: [128, 192, 256], defaultBits: 256, keyLength: true,  salt: 4, iv: 8,  block: 4,  icv: 0,  ike: true,  rfc: 'RFC 3686, RFC 5930', weak: false },
-  null_enc:          { ikev2: 11,            espV1: 11, sadb: 11, bits: [],              defaultBits: 0,   keyLength: false, salt: 0, iv: 0,  block: 4,  icv: 0,  ike: false, rfc: 'RFC 2410',           weak: false },
-  '3des_cbc':        { ikev2: 3,  isakmp: 5, espV1: 3,  sadb: 3,  bits: [192],           defaultBits: 192, keyLength: false, salt: 0, iv: 8,  block: 8,  icv: 0,  ike: true,  rfc: 'RFC 2451',           weak: true },
+  //                      computed by                       IKEv2      ISAKMP     ESP in v1  PF_KEY    key sizes, bits                          attribute          octets of …
+  aes_gcm_16:             { primitive: 'aes_gcm',           ikev2: 20,            espV1: 20, sadb: 20, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 4, iv: 8,  block: 4,  icv: 16, ike: true,  rfc: 'RFC 4106, RFC 5282',  weak: false },
+  chacha20_poly1305:      { primitive: 'chacha20_poly1305', ikev2: 28,                       sadb: 28, bits: [256],           defaultBits: 256, keyLength: false,  salt: 4, iv: 8,  block: 4,  icv: 16, ike: true,  rfc: 'RFC 7634',            weak: false },
+  aes_gcm_16_iiv:         { primitive: 'aes_gcm',           ikev2: 30,                       sadb: 30, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 4, iv: 0,  block: 4,  icv: 16, ike: false, rfc: 'RFC 8750',            weak: false },
+  chacha20_poly1305_iiv:  { primitive: 'chacha20_poly1305', ikev2: 31,                       sadb: 31, bits: [256],           defaultBits: 256, keyLength: false,  salt: 4, iv: 0,  block: 4,  icv: 16, ike: false, rfc: 'RFC 8750',            weak: false },
+  aes_ccm_16:             { primitive: 'aes_ccm',           ikev2: 16,            espV1: 16, sadb: 16, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 3, iv: 8,  block: 4,  icv: 16, ike: true,  rfc: 'RFC 4309, RFC 5282',  weak: false },
+  aes_gcm_12:             { primitive: 'aes_gcm',           ikev2: 19,            espV1: 19, sadb: 19, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 4, iv: 8,  block: 4,  icv: 12, ike: true,  rfc: 'RFC 4106, RFC 5282',  weak: false },
+  aes_ccm_12:             { primitive: 'aes_ccm',           ikev2: 15,            espV1: 15, sadb: 15, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 3, iv: 8,  block: 4,  icv: 12, ike: true,  rfc: 'RFC 4309, RFC 5282',  weak: false },
+  aes_gcm_8:              { primitive: 'aes_gcm',           ikev2: 18,            espV1: 18, sadb: 18, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 4, iv: 8,  block: 4,  icv: 8,  ike: true,  rfc: 'RFC 4106, RFC 5282',  weak: false },
+  aes_ccm_8:              { primitive: 'aes_ccm',           ikev2: 14,            espV1: 14, sadb: 14, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 3, iv: 8,  block: 4,  icv: 8,  ike: true,  rfc: 'RFC 4309, RFC 5282',  weak: false },
+  aes_ccm_8_iiv:          { primitive: 'aes_ccm',           ikev2: 29,                       sadb: 29, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 3, iv: 0,  block: 4,  icv: 8,  ike: false, rfc: 'RFC 8750',            weak: false },
+  aes_cbc:                { primitive: 'aes_cbc',           ikev2: 12, isakmp: 7, espV1: 12, sadb: 12, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 0, iv: 16, block: 16, icv: 0,  ike: true,  rfc: 'RFC 3602',            weak: false },
+  aes_ctr:                { primitive: 'aes_ctr',           ikev2: 13,            espV1: 13, sadb: 13, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 4, iv: 8,  block: 4,  icv: 0,  ike: true,  rfc: 'RFC 3686, RFC 5930',  weak: false },
+  camellia_cbc:           { primitive: 'camellia_cbc',      ikev2: 23, isakmp: 8, espV1: 22, sadb: 22, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 0, iv: 16, block: 16, icv: 0,  ike: true,  rfc: 'RFC 4312, RFC 5529',  weak: false },
+  null_auth_aes_gmac:     { primitive: 'aes_gmac',          ikev2: 21,            espV1: 23, sadb: 23, bits: [128, 192, 256], defaultBits: 256, keyLength: true,   salt: 4, iv: 8,  block: 4,  icv: 16, ike: false, rfc: 'RFC 4543',            weak: false },
+  null_enc:               { primitive: 'null',              ikev2: 11,            espV1: 11, sadb: 11, bits: [],              defaultBits: 0,   keyLength: false,  salt: 0, iv: 0,  block: 4,  icv: 0,  ike: false, rfc: 'RFC 2410',            weak: false },
+  '3des_cbc':             { primitive: '3des_cbc',          ikev2: 3,  isakmp: 5, espV1: 3,  sadb: 3,  bits: [192],           defaultBits: 192, keyLength: false,  salt: 0, iv: 8,  block: 8,  icv: 0,  ike: true,  rfc: 'RFC 2451',            weak: true },
+  des_cbc:                { primitive: 'des_cbc',           ikev2: 2,             espV1: 2,  sadb: 2,  bits: [64],            defaultBits: 64,  keyLength: false,  salt: 0, iv: 8,  block: 8,  icv: 0,  ike: false, rfc: 'RFC 2405',            weak: true },
 } as const satisfies Record<string, EncrRow>;
 
 export type EncrName = keyof typeof ENCR;
@@ -55,23 +83,35 @@ export interface IntegRow {
   readonly ahV1?: number;
   /** PF_KEY `SADB_AALG_*` / `SADB_X_AALG_*`. */
   readonly sadb: number;
+  /** With the salt of GMAC behind the key. */
   readonly keyBytes: number;
-  /** Octets of the (truncated) ICV. */
+  /** Octets of IV in front of the MAC, both of them in AH's ICV field (RFC 4543 §4). */
+  readonly iv: number;
+  /** Octets of the (truncated) ICV, IV included. */
   readonly icvBytes: number;
+  /** Whether an IKE SA may use it (RFC 8247 §2.3). */
+  readonly ike: boolean;
+  /** Whether ESP may; GMAC is an encryption algorithm there (RFC 4543 §3). */
+  readonly esp: boolean;
   readonly rfc: string;
+  /** Refused unless a policy names it. */
   readonly weak: boolean;
 }
 
-/** Transform Type 3, integrity. PF_KEY 254 (CMAC) is ours: no dialect has a number. */
+/** Transform Type 3, integrity. PF_KEY 254 (CMAC) is ours, 11 to 13 are FreeBSD's: Linux has no numbers. */
 // biome-ignore format: a table
 export const INTEG = {
-  //               IKEv2      IKEv1: attribute, AH   PF_KEY     octets of …
-  hmac_sha2_256: { ikev2: 12, authV1: 5, ahV1: 5, sadb: 5,   keyBytes: 32, icvBytes: 16, rfc: 'RFC 4868', weak: false },
-  hmac_sha2_384: { ikev2: 13, authV1: 6, ahV1: 6, sadb: 6,   keyBytes: 48, icvBytes: 24, rfc: 'RFC 4868', weak: false },
-  hmac_sha2_512: { ikev2: 14, authV1: 7, ahV1: 7, sadb: 7,   keyBytes: 64, icvBytes: 32, rfc: 'RFC 4868', weak: false },
-  hmac_sha1:     { ikev2: 2,  authV1: 2, ahV1: 3, sadb: 3,   keyBytes: 20, icvBytes: 12, rfc: 'RFC 2404', weak: false },
-  aes_xcbc:      { ikev2: 5,  authV1: 9, ahV1: 9, sadb: 9,   keyBytes: 16, icvBytes: 12, rfc: 'RFC 3566', weak: false },
-  aes_cmac:      { ikev2: 8,                      sadb: 254, keyBytes: 16, icvBytes: 12, rfc: 'RFC 4494', weak: false },
+  //               IKEv2      IKEv1: attribute, AH     PF_KEY     octets of …                       allowed in
+  hmac_sha2_256: { ikev2: 12, authV1: 5,  ahV1: 5,  sadb: 5,   keyBytes: 32, iv: 0, icvBytes: 16, ike: true,  esp: true,  rfc: 'RFC 4868', weak: false },
+  hmac_sha2_384: { ikev2: 13, authV1: 6,  ahV1: 6,  sadb: 6,   keyBytes: 48, iv: 0, icvBytes: 24, ike: true,  esp: true,  rfc: 'RFC 4868', weak: false },
+  hmac_sha2_512: { ikev2: 14, authV1: 7,  ahV1: 7,  sadb: 7,   keyBytes: 64, iv: 0, icvBytes: 32, ike: true,  esp: true,  rfc: 'RFC 4868', weak: false },
+  hmac_sha1:     { ikev2: 2,  authV1: 2,  ahV1: 3,  sadb: 3,   keyBytes: 20, iv: 0, icvBytes: 12, ike: true,  esp: true,  rfc: 'RFC 2404', weak: false },
+  aes_xcbc:      { ikev2: 5,  authV1: 9,  ahV1: 9,  sadb: 9,   keyBytes: 16, iv: 0, icvBytes: 12, ike: true,  esp: true,  rfc: 'RFC 3566', weak: false },
+  aes_cmac:      { ikev2: 8,                        sadb: 254, keyBytes: 16, iv: 0, icvBytes: 12, ike: true,  esp: true,  rfc: 'RFC 4494', weak: false },
+  aes_128_gmac:  { ikev2: 9,  authV1: 11, ahV1: 11, sadb: 11,  keyBytes: 20, iv: 8, icvBytes: 24, ike: false, esp: false, rfc: 'RFC 4543', weak: false },
+  aes_192_gmac:  { ikev2: 10, authV1: 12, ahV1: 12, sadb: 12,  keyBytes: 28, iv: 8, icvBytes: 24, ike: false, esp: false, rfc: 'RFC 4543', weak: false },
+  aes_256_gmac:  { ikev2: 11, authV1: 13, ahV1: 13, sadb: 13,  keyBytes: 36, iv: 8, icvBytes: 24, ike: false, esp: false, rfc: 'RFC 4543', weak: false },
+  hmac_md5:      { ikev2: 1,  authV1: 1,  ahV1: 2,  sadb: 2,   keyBytes: 16, iv: 0, icvBytes: 12, ike: false, esp: true,  rfc: 'RFC 2403', weak: true },
 } as const satisfies Record<string, IntegRow>;
 
 export type IntegName = keyof typeof INTEG;
@@ -219,6 +259,15 @@ export function encrKeyBytes(encr: EncrName, keyBits: number): number | undefine
   return row.bits.includes(keyBits) ? keyBits / 8 : undefined;
 }
 
+/**
+ * Whether the two together make an SA: separate integrity exactly where the cipher has none of its own, and one that is not for AH only, whose
+ * SAs have `null_enc` (RFC 4303 §3.2).
+ */
+export function isSuite(encr: EncrName, integ: IntegName | 'none'): boolean {
+  if (integ === 'none') return ENCR[encr].icv > 0;
+  return ENCR[encr].icv === 0 && (INTEG[integ].esp || encr === 'null_enc');
+}
+
 /** Octets that KEYMAT gives an encryption algorithm: key and salt. Undefined as `encrKeyBytes`. */
 export function encrKeymatBytes(encr: EncrName, keyBits: number): number | undefined {
   const key = encrKeyBytes(encr, keyBits);
@@ -231,9 +280,11 @@ export function encrText(encr: EncrName, keyBits: number): string {
   return ENCR[encr].keyLength ? `${encr.toUpperCase()}_${keyBits}` : encr.toUpperCase();
 }
 
-/** `HMAC_SHA2_256_128`: the algorithm and the bits of its ICV; `NONE` beside a combined-mode cipher. */
+/** `HMAC_SHA2_256_128`: the algorithm and the bits of its ICV; `AES_128_GMAC`, which is never cut; `NONE` beside a combined-mode cipher. */
 export function integText(integ: IntegName | 'none'): string {
-  return integ === 'none' ? 'NONE' : `${integ.toUpperCase()}_${INTEG[integ].icvBytes * 8}`;
+  if (integ === 'none') return 'NONE';
+  const { iv, icvBytes } = INTEG[integ];
+  return iv > 0 ? integ.toUpperCase() : `${integ.toUpperCase()}_${icvBytes * 8}`;
 }
 
 /** `PRF_HMAC_SHA2_256`. */

@@ -59,6 +59,7 @@ export class Ah {
     view.setInt32(ahAt + SPI, sa.spi | 0);
     view.setInt32(ahAt + SEQUENCE, sequence | 0);
     this.#bytes.fill(0, ahAt + ICV, ahAt + headerBytes);
+    if (sa.icvIvBytes > 0) this.#writeIv(sa, ahAt + ICV, sequence);
     const icvAt = this.#icv(sa, at, length, ahAt, sa.extended ? (sequence / TWO_32) >>> 0 : -1, scratchAt, true);
     if (icvAt < 0) return icvAt === UNREADABLE ? DROP.notForTransport : DROP.cipherFailed;
     this.#bytes.copyWithin(ahAt + ICV, icvAt, icvAt + sa.icvBytes);
@@ -105,10 +106,18 @@ export class Ah {
     const bytes = this.#bytes;
     bytes.copyWithin(scratchAt, at, at + length);
     const icvAt = scratchAt + (ahAt - at) + ICV;
+    // GMAC finds its IV where its ICV is to be.
+    bytes.copyWithin(scratchAt + length, icvAt, icvAt + sa.icvIvBytes);
     bytes.fill(0, icvAt, icvAt + sa.icvBytes);
     if (!toIcvInput(bytes, scratchAt, ahAt - at, homeAddress)) return UNREADABLE;
     if (!this.#cipher.seal(sa.sealHandle, scratchAt, length - NOT_TEXT, high)) return FAILED;
     return scratchAt + length;
+  }
+
+  /** RFC 4543 §3.1: never the same twice under a key; the sequence number, mixed with a number of the SA's own. */
+  #writeIv(sa: Sa, at: number, sequence: number): void {
+    this.#view.setInt32(at, ((sequence / TWO_32) | 0) ^ sa.ivHigh);
+    this.#view.setInt32(at + 4, (sequence | 0) ^ sa.ivLow);
   }
 }
 

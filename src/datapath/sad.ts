@@ -1,6 +1,7 @@
 /** The Security Association Database (RFC 4301 §4.4.2): SAs by SPI for what comes in, by policy template for what goes out. */
 
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
+import { isCbc } from '../crypto/primitives.ts';
 import { ENCR, INTEG } from '../crypto/transforms.ts';
 import { type Ends, hasEnds, type Template } from '../ipsec/policy.ts';
 import type { Mode, SaParameters, SaProtocol, Spi } from '../ipsec/sa.ts';
@@ -32,6 +33,8 @@ export class Sa {
   readonly encapsulated: boolean;
   readonly ivBytes: number;
   readonly icvBytes: number;
+  /** Octets of IV in an ICV of AH (RFC 4543 §4). */
+  readonly icvIvBytes: number;
   /** The text (payload, padding, trailer) is a multiple of this. */
   readonly align: number;
   readonly randomIv: boolean;
@@ -80,11 +83,12 @@ export class Sa {
     this.tunnel = parameters.mode === 'tunnel';
     this.extended = extendedSequence;
     this.encapsulated = parameters.encapsulation !== undefined;
-    const { iv, icv, block } = ENCR[suite.encr];
+    const { primitive, iv, icv, block } = ENCR[suite.encr];
     this.ivBytes = iv;
     this.icvBytes = suite.integ === 'none' ? icv : INTEG[suite.integ].icvBytes;
+    this.icvIvBytes = suite.integ === 'none' ? 0 : INTEG[suite.integ].iv;
     this.align = Math.max(4, block);
-    this.randomIv = suite.encr === 'aes_cbc' || suite.encr === '3des_cbc';
+    this.randomIv = isCbc(primitive);
     this.matcher = new SaMatcher(parameters.selectors);
     this.window = new ReplayWindow(parameters.replayWindow);
     this.lastSequence = extendedSequence ? Number.MAX_SAFE_INTEGER : TWO_32 - 1;

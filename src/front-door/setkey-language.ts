@@ -53,8 +53,19 @@ const ENCRYPTION: Readonly<Record<string, EncrName>> = {
   'rijndael-cbc': 'aes_cbc',
   'aes-ctr': 'aes_ctr',
   'aes-gcm-16': 'aes_gcm_16',
+  'aes-gcm-12': 'aes_gcm_12',
+  'aes-gcm-8': 'aes_gcm_8',
+  'aes-gcm-16-iiv': 'aes_gcm_16_iiv',
+  'aes-ccm-16': 'aes_ccm_16',
+  'aes-ccm-12': 'aes_ccm_12',
+  'aes-ccm-8': 'aes_ccm_8',
+  'aes-ccm-8-iiv': 'aes_ccm_8_iiv',
+  'null-aes-gmac': 'null_auth_aes_gmac',
+  'camellia-cbc': 'camellia_cbc',
   'chacha20-poly1305': 'chacha20_poly1305',
+  'chacha20-poly1305-iiv': 'chacha20_poly1305_iiv',
   '3des-cbc': '3des_cbc',
+  'des-cbc': 'des_cbc',
   null: 'null_enc',
 };
 const AUTHENTICATION: Readonly<Record<string, IntegName>> = {
@@ -67,6 +78,10 @@ const AUTHENTICATION: Readonly<Record<string, IntegName>> = {
   'hmac-sha2-512': 'hmac_sha2_512',
   'aes-xcbc-mac': 'aes_xcbc',
   'aes-cmac': 'aes_cmac',
+  'aes-128-gmac': 'aes_128_gmac',
+  'aes-192-gmac': 'aes_192_gmac',
+  'aes-256-gmac': 'aes_256_gmac',
+  'hmac-md5': 'hmac_md5',
 };
 
 function alone(type: 'X_SPDDUMP' | 'X_SPDFLUSH', words: Words): SadbMessage {

@@ -61,7 +61,7 @@ export const IPSEC_PROTOCOL = { esp: PROTOCOL.ESP, ah: PROTOCOL.AH } as const;
 /** Whether IKEv1 and KINK have numbers for the algorithms. */
 export function hasNumbers(protocol: 'esp' | 'ah', { encr, integ }: EspSuite): boolean {
   if (protocol === 'ah') return integ !== 'none' && rowOf(integ).ahV1 !== undefined;
-  return cipherRow(encr).espV1 !== undefined && (integ === 'none' || rowOf(integ).authV1 !== undefined);
+  return cipherRow(encr).espV1 !== undefined && (integ === 'none' || (rowOf(integ).esp && rowOf(integ).authV1 !== undefined));
 }
 
 /** Writes a transform. Throws Fault where `hasNumbers` is false. */
@@ -115,6 +115,7 @@ function suiteOf(protocol: number, id: number, numbers: ReadonlyMap<number, numb
   const encr = encrByEspV1(id);
   if (encr === undefined) return `ESP transform ${id} is unknown`;
   const row = cipherRow(encr);
+  if (integ !== 'none' && !rowOf(integ).esp) return `${integ} is for AH only`;
   if (row.icv > 0 && integ !== 'none') return `${encr} takes no authentication algorithm beside it`;
   if (encr === 'null_enc' && integ === 'none') return 'neither encryption nor authentication';
   if (!row.keyLength && keyBits !== undefined) return `${encr} takes no key length`;

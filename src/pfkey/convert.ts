@@ -196,6 +196,7 @@ function espSuite(sa: SadbSa, keyLength: number, keys: boolean): EspSuite {
   const integ = integOf(sa.auth);
   if (row.icv > 0 && integ !== 'none')
     throw refusal(`${encr} protects by itself: the authentication algorithm is 0, not ${sa.auth}`);
+  if (integ !== 'none' && !INTEG[integ].esp) throw refusal(`${integ} is for AH only: ESP has null_auth_aes_gmac (RFC 4543 §3)`);
   return { encr, keyBits: keys && row.keyLength ? bits : 0, integ };
 }
 

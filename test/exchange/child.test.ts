@@ -16,6 +16,35 @@ describe('suites', () => {
       esp: { encr: [{ name: 'aes_ctr', keyBits: 256 }], auth: ['aes_cmac'] },
     },
     {
+      ike: { encr: [{ name: 'aes_gcm_8', keyBits: 128 }], integ: [], prf: ['hmac_sha2_256'], ke: ['x25519'] },
+      esp: { encr: [{ name: 'aes_gcm_12', keyBits: 192 }], auth: [] },
+    },
+    {
+      ike: { encr: [{ name: 'aes_ccm_16', keyBits: 256 }], integ: [], prf: ['hmac_sha2_256'], ke: ['x25519'] },
+      esp: { encr: [{ name: 'aes_gcm_16_iiv', keyBits: 256 }], auth: ['none'] },
+    },
+    {
+      ike: { encr: [{ name: 'aes_ccm_12', keyBits: 192 }], integ: [], prf: ['hmac_sha2_256'], ke: ['x25519'] },
+      esp: { encr: [{ name: 'aes_ccm_8_iiv', keyBits: 128 }], auth: [] },
+    },
+    {
+      ike: {
+        encr: [{ name: 'camellia_cbc', keyBits: 256 }],
+        integ: ['hmac_sha2_256'],
+        prf: ['hmac_sha2_256'],
+        ke: ['x25519'],
+      },
+      esp: { encr: [{ name: 'camellia_cbc', keyBits: 128 }], auth: ['hmac_md5'] },
+    },
+    {
+      ike: { encr: [{ name: 'aes_gcm_12', keyBits: 256 }], integ: [], prf: ['hmac_sha2_256'], ke: ['x25519'] },
+      esp: { encr: [{ name: 'null_auth_aes_gmac', keyBits: 256 }], auth: ['hmac_sha2_256'] },
+    },
+    {
+      ike: { encr: [{ name: 'aes_ccm_8', keyBits: 128 }], integ: [], prf: ['hmac_sha2_256'], ke: ['x25519'] },
+      esp: { encr: [{ name: 'chacha20_poly1305_iiv', keyBits: 256 }], auth: [] },
+    },
+    {
       ike: { encr: [{ name: 'aes_gcm_16', keyBits: 256 }], integ: [], prf: ['hmac_sha2_512'], ke: ['ecp384'] },
       esp: { encr: [{ name: 'null_enc', keyBits: 0 }], auth: ['hmac_sha1'] },
     },
@@ -39,6 +68,17 @@ describe('suites', () => {
       expect(disagreements(a, b)).toEqual([]);
     });
   }
+
+  test('a peer without implicit IVs gets the same cipher with explicit ones (RFC 8750 §5)', () => {
+    const gcm = { name: 'aes_gcm_16', keyBits: 256 } as const;
+    const both = { encr: [{ name: 'aes_gcm_16_iiv', keyBits: 256 }, gcm], auth: [] } as const;
+    const { a, b } = pair({
+      a: { children: [{ local: LAN_A, peer: LAN_B, sas: [both] }] },
+      b: { children: [{ local: LAN_B, peer: LAN_A, sas: [{ encr: [gcm], auth: [] }] }] },
+    }).established();
+    expect(a.status().ikeSas[0]?.children[0]?.suite).toBe('AES_GCM_16_256');
+    expect(disagreements(a, b)).toEqual([]);
+  });
 
   test('AEADs and ciphers with separate integrity go into proposals of their own, in the order of the policy (§2.7)', () => {
     const mixed = {

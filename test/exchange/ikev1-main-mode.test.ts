@@ -55,6 +55,7 @@ describe('Main Mode', () => {
     ['modp3072', 'hmac_sha2_384', 'aes_cbc', 192],
     ['ecp521', 'hmac_sha2_512', 'aes_cbc', 256],
     ['modp1024', 'hmac_sha1', '3des_cbc', 192],
+    ['ecp256', 'hmac_sha2_256', 'camellia_cbc', 256],
   ] as const)('with %s, %s and %s of %i bits', (group, hash, name, keyBits) => {
     const ikev1 = { groups: [group], hash: [hash], encr: [{ name, keyBits }] };
     const { a, b, net } = pairV1({ a: { ikev1 }, b: { ikev1 } });

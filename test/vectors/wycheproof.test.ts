@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { cat, equal, hex } from '../../src/bytes/bytes.ts';
-import { cmac, type Engine, type HashName, KE, type KeName, type KeyShare, keyShare } from '../../src/crypto/index.ts';
+import { cmac, type Engine, gmac, type HashName, KE, type KeName, type KeyShare, keyShare } from '../../src/crypto/index.ts';
 import { PeerError } from '../../src/errors.ts';
 import { ABSENT, ENGINES, octets, shared, WHY } from './engines.ts';
 
@@ -47,7 +47,15 @@ function count({ chosen, of }: { chosen: readonly unknown[]; of: number }): stri
 
 const gcm = cases<AeadCase>('aes_gcm', ({ ivSize, tagSize }) => ivSize === 96 && tagSize === 128);
 const chacha = cases<AeadCase>('chacha20_poly1305', ({ ivSize, tagSize }) => ivSize === 96 && tagSize === 128);
+const ccms = cases<AeadCase>(
+  'aes_ccm',
+  ({ ivSize, tagSize }) => [88, 96, 104].includes(ivSize ?? 0) && [64, 96, 128].includes(tagSize ?? 0),
+);
+const ccm = { chosen: ccms.chosen.filter(({ ct }) => ct !== ''), of: ccms.of };
+const gmacs = cases<MacCase & { iv: string }>('aes_gmac', ({ ivSize, tagSize }) => ivSize === 96 && tagSize === 128);
 const cbc = cases<CbcCase>('aes_cbc_pkcs5');
+const camellia = cases<CbcCase>('camellia_cbc_pkcs5');
+const validCamellia = { chosen: camellia.chosen.filter((vector) => vector.result === 'valid'), of: camellia.of };
 const valid = { chosen: cbc.chosen.filter((vector) => vector.result === 'valid'), of: cbc.of };
 const cmacs = cases<MacCase>('aes_cmac', ({ keySize }) => [128, 192, 256].includes(keySize ?? 0));
 const HMACS: readonly (readonly [HashName, string])[] = [
@@ -59,29 +67,57 @@ const HMACS: readonly (readonly [HashName, string])[] = [
 
 describe.skipIf(ABSENT).each(ENGINES)('wycheproof on the %s engine', (_name, engine) => {
   test.each([
-    ['aes_gcm_16', gcm],
+    ['aes_gcm', gcm],
     ['chacha20_poly1305', chacha],
   ] as const)(`%s; the others have IVs we never use (gcm${count(gcm)}, chacha${count(chacha)})`, (name, { chosen }) => {
     expect(chosen.length).toBeGreaterThan(100);
     for (const { tcId, key, iv, aad, msg, ct, tag, result } of chosen) {
-      const aead = engine.aead(name, octets(key));
+      const aead = engine.aead(name, octets(key), 16);
       const opened = aead.open(octets(iv), octets(aad), octets(ct + tag));
       expect([tcId, opened === undefined ? 'refused' : hex(opened)]).toEqual([tcId, result === 'valid' ? msg : 'refused']);
       if (result === 'valid') expect([tcId, hex(aead.seal(octets(iv), octets(aad), octets(msg)))]).toEqual([tcId, ct + tag]);
     }
   });
 
-  test(`aes_cbc, with the padding put on here; the others have bad padding, which is not this layer's${count(valid)}`, () => {
-    expect(valid.chosen.length).toBeGreaterThan(30);
-    for (const { tcId, key, iv, msg, ct } of valid.chosen) {
-      const text = octets(msg);
-      const padding = 16 - (text.length % 16);
-      const padded = cat(text, new Uint8Array(padding).fill(padding));
-      const cipher = engine.cipher('aes_cbc', octets(key))!;
-      expect([tcId, hex(cipher.encrypt(octets(iv), padded))]).toEqual([tcId, ct]);
-      expect([tcId, hex(cipher.decrypt(octets(iv), octets(ct)))]).toEqual([tcId, hex(padded)]);
+  test(`aes_ccm; the others have no text, or nonces or ICVs far from IPsec's${count(ccm)}`, () => {
+    expect(ccm.chosen.length).toBeGreaterThan(200);
+    for (const { tcId, key, iv, aad, msg, ct, tag, result } of ccm.chosen) {
+      const aead = engine.aead('aes_ccm', octets(key), tag.length / 2);
+      const opened = aead.open(octets(iv), octets(aad), octets(ct + tag));
+      expect([tcId, opened === undefined ? 'refused' : hex(opened)]).toEqual([tcId, result === 'valid' ? msg : 'refused']);
+      if (result === 'valid') expect([tcId, hex(aead.seal(octets(iv), octets(aad), octets(msg)))]).toEqual([tcId, ct + tag]);
     }
   });
+
+  test(`aes_gmac; the others have nonces of other lengths${count(gmacs)}`, () => {
+    expect(gmacs.chosen.length).toBeGreaterThan(100);
+    for (const { tcId, key, iv, msg, tag, result } of gmacs.chosen) {
+      const computed = gmac(cat(octets(key), octets(iv.slice(0, 8))), engine)(octets(iv.slice(8)), octets(msg));
+      expect([tcId, hex(computed) === tag]).toEqual([tcId, result === 'valid']);
+    }
+  });
+
+  test.each([
+    ['aes_cbc', valid],
+    ['camellia_cbc', validCamellia],
+  ] as const)(
+    `%s, with the padding put on here; the others have bad padding, which is not this layer's (aes${count(valid)}, camellia${count(validCamellia)})`,
+    (primitive, { chosen }) => {
+      expect(chosen.length).toBeGreaterThan(30);
+      for (const { tcId, key, iv, msg, ct } of chosen) {
+        const text = octets(msg);
+        const padding = 16 - (text.length % 16);
+        const padded = cat(text, new Uint8Array(padding).fill(padding));
+        const cipher = engine.cipher(primitive, octets(key));
+        if (cipher === undefined) {
+          expect([engine.name, primitive]).toEqual(['noble', 'camellia_cbc']);
+          return;
+        }
+        expect([tcId, hex(cipher.encrypt(octets(iv), padded))]).toEqual([tcId, ct]);
+        expect([tcId, hex(cipher.decrypt(octets(iv), octets(ct)))]).toEqual([tcId, hex(padded)]);
+      }
+    },
+  );
 
   test(`aes_cmac; the others have keys that are no AES key${count(cmacs)}`, () => {
     expect(cmacs.chosen.length).toBeGreaterThan(100);

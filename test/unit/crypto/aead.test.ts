@@ -16,6 +16,11 @@ import { ENGINES, octets } from '../../vectors/engines.ts';
 const SUITES: readonly (readonly [EncrName, number, IntegName | 'none'])[] = [
   ['aes_gcm_16', 128, 'none'],
   ['aes_gcm_16', 256, 'none'],
+  ['aes_gcm_12', 192, 'none'],
+  ['aes_gcm_8', 128, 'none'],
+  ['aes_ccm_16', 256, 'none'],
+  ['aes_ccm_12', 192, 'none'],
+  ['aes_ccm_8', 128, 'none'],
   ['chacha20_poly1305', 0, 'none'],
   ['aes_cbc', 128, 'hmac_sha1'],
   ['aes_cbc', 256, 'hmac_sha2_256'],
@@ -81,14 +86,19 @@ describe('pairs that no checked proposal holds', () => {
     ['aes_cbc', 128, 'none', 'integrity is separate'],
     ['aes_cbc', 0, 'hmac_sha1', 'no key of 0 bits'],
     ['aes_gcm_16', 512, 'none', 'no key of 512 bits'],
-    ['null_enc', 0, 'hmac_sha1', 'always encrypted'],
+    ['null_enc', 0, 'hmac_sha1', 'not for IKE SAs (RFC 2410'],
+    ['null_auth_aes_gmac', 128, 'none', 'not for IKE SAs (RFC 4543'],
+    ['aes_gcm_16_iiv', 256, 'none', 'not for IKE SAs (RFC 8750'],
+    ['des_cbc', 0, 'hmac_sha1', 'not for IKE SAs (RFC 2405'],
+    ['aes_cbc', 128, 'hmac_md5', 'not for IKE SAs (RFC 2403'],
   ] as const)('%s %d %s: %s', (encr, bits, integ, reason) => {
     expect(() => ikeCipher(encr, bits, integ)).toThrow(Fault);
     expect(() => ikeCipher(encr, bits, integ)).toThrow(reason);
   });
 
-  test('3DES on the engine that lacks it', () => {
+  test('Camellia and 3DES on the engine that lacks them', () => {
     expect(() => ikeCipher('3des_cbc', 0, 'hmac_sha1', nobleEngine)).toThrow('has no 3des_cbc');
+    expect(() => ikeCipher('camellia_cbc', 256, 'hmac_sha1', nobleEngine)).toThrow('has no camellia_cbc');
   });
 });
 

@@ -39,7 +39,15 @@ describe('the table of transforms', () => {
   test('has the IANA numbers of IKEv2 (RFC 7296 §3.3.2 and its registry)', () => {
     const numbers = (table: object) => Object.fromEntries(Object.entries(table).map(([name, row]) => [name, row.ikev2]));
     expect(numbers(ENCR)).toEqual({
-      aes_gcm_16: 20,
+      ...{ aes_gcm_8: 18, aes_gcm_12: 19, aes_gcm_16: 20, aes_ccm_8: 14, aes_ccm_12: 15, aes_ccm_16: 16 },
+      ...{
+        aes_ccm_8_iiv: 29,
+        aes_gcm_16_iiv: 30,
+        chacha20_poly1305_iiv: 31,
+        null_auth_aes_gmac: 21,
+        camellia_cbc: 23,
+        des_cbc: 2,
+      },
       chacha20_poly1305: 28,
       aes_cbc: 12,
       aes_ctr: 13,
@@ -53,6 +61,7 @@ describe('the table of transforms', () => {
       hmac_sha1: 2,
       aes_xcbc: 5,
       aes_cmac: 8,
+      ...{ aes_128_gmac: 9, aes_192_gmac: 10, aes_256_gmac: 11, hmac_md5: 1 },
     });
     expect(numbers(PRF)).toEqual({
       hmac_sha2_256: 5,
@@ -94,7 +103,7 @@ describe('the table of transforms', () => {
   });
 
   test('a number without a row, or of another column, finds nothing', () => {
-    expect([encrByIkev2(0), encrByIkev2(19), encrByIsakmp(12), encrByEspV1(28), integByIkev2(1), integBySadb(251)]).toEqual(
+    expect([encrByIkev2(0), encrByIkev2(24), encrByIsakmp(12), encrByEspV1(28), integByIkev2(4), integBySadb(251)]).toEqual(
       new Array(6).fill(undefined),
     );
     expect([prfByIkev2(1), keByIkev2(22), keByIkev2(1), keByGroupV1(31), esnByIkev2(2)]).toEqual(new Array(5).fill(undefined));
@@ -130,7 +139,7 @@ describe('the table of transforms', () => {
     const weak = [ENCR, INTEG, PRF, KE].flatMap((table) =>
       Object.entries(table).flatMap(([name, row]) => (row.weak ? [name] : [])),
     );
-    expect(weak).toEqual(['3des_cbc', 'modp1536', 'modp1024']);
+    expect(weak).toEqual(['3des_cbc', 'des_cbc', 'hmac_md5', 'modp1536', 'modp1024']);
   });
 
   test('names as people write them', () => {
@@ -144,6 +153,7 @@ describe('the table of transforms', () => {
       'HMAC_SHA1_96',
       'NONE',
     ]);
+    expect([encrText('null_auth_aes_gmac', 128), integText('aes_256_gmac')]).toEqual(['NULL_AUTH_AES_GMAC_128', 'AES_256_GMAC']);
     expect([prfText('aes_xcbc'), keText('modp2048')]).toEqual(['PRF_AES_XCBC', 'MODP2048']);
     expect([suiteText('aes_gcm_16', 128, 'none'), suiteText('aes_cbc', 192, 'hmac_sha2_384')]).toEqual([
       'AES_GCM_16_128',

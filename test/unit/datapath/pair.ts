@@ -176,6 +176,12 @@ export const SUITES: readonly EspSuite[] = [
   { encr: 'aes_ctr', keyBits: 256, integ: 'aes_cmac' },
   { encr: 'aes_cbc', keyBits: 128, integ: 'aes_xcbc' },
   { encr: 'null_enc', keyBits: 0, integ: 'hmac_sha2_256' },
+  { encr: 'aes_gcm_8', keyBits: 128, integ: 'none' },
+  { encr: 'aes_ccm_12', keyBits: 192, integ: 'none' },
+  { encr: 'aes_gcm_16_iiv', keyBits: 256, integ: 'none' },
+  { encr: 'aes_ccm_8_iiv', keyBits: 128, integ: 'none' },
+  { encr: 'chacha20_poly1305_iiv', keyBits: 256, integ: 'none' },
+  { encr: 'null_auth_aes_gmac', keyBits: 256, integ: 'none' },
 ];
 
 export const GCM: EspSuite = SUITES[0]!;
