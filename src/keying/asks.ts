@@ -1,5 +1,6 @@
 /** The questions a key daemon has for the datapath, and what their answers are for: PF_KEY requests about SPIs and SAs. Alone knows how each is put. */
 
+import { type Ends, sameEnds } from '../ipsec/policy.ts';
 import type { Mode, SaParameters } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import type { Endpoint, Path } from '../net/address.ts';
@@ -7,7 +8,7 @@ import { PfkeyClient, type PfkeyClientInput } from '../pfkey/client.ts';
 import { addToSa, saIdTo, saToAdd, saToGetspi, saToUpdate } from '../pfkey/convert.ts';
 import { type SadbMessage, sadb } from '../pfkey/message.ts';
 import { errnoName, OPT_IN_ALL, SADB_SATYPE } from '../pfkey/registry.ts';
-import { between, endsOf, type PairEnds, sameEnds } from './ends.ts';
+import { between } from './ends.ts';
 import type { SaPair } from './sa-pair.ts';
 
 /** SPIs that we let the datapath choose from; 0 to 255 are reserved (RFC 4303 §2.1). */
@@ -60,7 +61,7 @@ interface Drain {
 export class Asks<S extends Asker, P extends SaPair> {
   readonly #client: PfkeyClient<Purpose<S, P>>;
   readonly #emit: (output: { readonly kind: 'pfkey'; readonly message: SadbMessage }) => void;
-  /** Inbound SAs of replaced children, until what is on its way has arrived. */
+  /** SAs that were replaced, until what is on its way has arrived. */
   #drains: Drain[] = [];
   /** Where SPIs were given out that no SA was installed under yet. */
   readonly #larval = new Map<number, Path>();
@@ -109,15 +110,12 @@ export class Asks<S extends Asker, P extends SaPair> {
     return this.remove({ spi, protocol: 'esp', source: path.remote.address, destination: path.local.address }, 0, now);
   }
 
-  /** Larval SAs, and inbound ones that drain, between these ends are between others now. */
-  relocate(from: PairEnds, to: PairEnds): void {
+  /** Larval SAs, and those that are about to go, which were between these ends are between others now. */
+  relocate(from: Ends, to: Ends): void {
     for (const [spi, path] of this.#larval)
-      if (sameEnds(endsOf(path.local, path.remote), from)) this.#larval.set(spi, between(path, to));
-    this.#drains = this.#drains.map((drain) =>
-      drain.sa.destination.equals(from.local) && drain.sa.source.equals(from.remote)
-        ? { ...drain, sa: { ...drain.sa, source: to.remote, destination: to.local } }
-        : drain,
-    );
+      if (sameEnds({ source: path.remote.address, destination: path.local.address }, from))
+        this.#larval.set(spi, between(path, { local: to.destination, remote: to.source }));
+    this.#drains = this.#drains.map((drain) => (sameEnds(drain.sa, from) ? { ...drain, sa: { ...drain.sa, ...to } } : drain));
   }
 
   /** UPDATE of the larval inbound SA, and ADD of the outbound one. */

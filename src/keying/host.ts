@@ -1,5 +1,6 @@
 /** What the parts that all key daemons share need of the machine that owns them. */
 
+import type { Ends } from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress } from '../net/address.ts';
 import type { ChildPolicy } from './child-policy.ts';
@@ -31,7 +32,7 @@ export interface KeyHost {
   readonly policies: { readonly all: readonly ChildPolicy[]; child(selector: string): ChildPolicy | undefined };
   readonly asks: {
     refuseAcquire(seq: number, satype: number, errno: number, now: Instant): void;
-    relocate(from: PairEnds, to: PairEnds): void;
+    relocate(from: Ends, to: Ends): void;
   };
   readonly failures: Failures;
   readonly replies: Replies;

@@ -141,7 +141,7 @@ export class Migrations {
     const { asks, adoption } = this.#host;
     const seen = ({ local, remote }: PairEnds) =>
       outbound ? { source: local, destination: remote } : { source: remote, destination: local };
-    if (!outbound) asks.relocate(from, to);
+    asks.relocate(seen(from), seen(to));
     adoption.relocate(policy, seen(from), seen(to));
     const is = (address: IpAddress, end: 'local' | 'remote') => address.equals(from[end]) || address.equals(to[end]);
     for (const pair of this.#host.pairs()) {

@@ -47,6 +47,23 @@ test('a pair that goes before the messages that install it are written installs 
   expect(child.agreed.inbound.encr.reveal()[0]).toBe(0);
 });
 
+test('SAs of either direction that are about to go are deleted by the name that they have by then', () => {
+  const messages: SadbMessage[] = [];
+  const asks = new Asks(1, ({ message }) => messages.push(message));
+  asks.hear({ kind: 'connected' }, NOW);
+  const [here, ...places] = ['192.0.2.1', '192.0.2.2', '192.0.2.3', '192.0.2.4'].map((text) => IpAddress.parse(text)!);
+  const ends = (outbound: boolean, there: IpAddress) =>
+    outbound ? { source: here!, destination: there } : { source: there, destination: here! };
+  for (const outbound of [true, false]) {
+    asks.remove({ spi: outbound ? 0x1001 : 0x2002, protocol: 'esp', ...ends(outbound, places[0]!) }, 5000, NOW);
+    for (const i of [0, 1]) asks.relocate(ends(outbound, places[i]!), ends(outbound, places[i + 1]!));
+  }
+  asks.passTime({ mono: 5000, wall: 5000 });
+  const deleted = messages.filter(({ type }) => type === 'DELETE');
+  expect(deleted.map(({ destination }) => `${destination!.address}`)).toEqual(['192.0.2.4', '192.0.2.1']);
+  expect(deleted.map(({ source }) => `${source!.address}`)).toEqual(['192.0.2.1', '192.0.2.4']);
+});
+
 test('the keys in a message are forgotten once the datapath has answered', () => {
   const messages: SadbMessage[] = [];
   const asks = new Asks(1, ({ message }) => messages.push(message));
