@@ -13,6 +13,7 @@ import { ping } from './front-door/ping.ts';
 import { withProgress } from './front-door/progress.ts';
 import { setkey } from './front-door/setkey.ts';
 import { showStatus, statusOf } from './front-door/status.ts';
+import { showTrace, trace } from './front-door/trace.ts';
 import { up } from './front-door/up.ts';
 import { defaultRunDir } from './runtime/run-dir.ts';
 
@@ -128,6 +129,29 @@ program
     process.exitCode = await ping({ address, ...o });
   });
 
+program
+  .command('trace <source> <destination> [protocol] [port]')
+  .description('what the datapath would do with a packet, which is not sent: policy, SA, every step, drop reason')
+  .option('-s, --source-port <n>', 'port at the source', port)
+  .option('-l, --octets <n>', 'length of the IP packet', port)
+  .option('-i, --inbound', 'a packet that comes in: in clear, and through each SA that could carry it')
+  .addOption(runDirOption)
+  .addOption(jsonOption)
+  .action(
+    async (
+      source: string,
+      destination: string,
+      protocol: string | undefined,
+      portText: string | undefined,
+      o: Common & { sourcePort?: number; octets?: number; inbound?: boolean },
+    ) => {
+      const { runDir, sourcePort, octets } = o;
+      const inbound = o.inbound === true;
+      const result = await trace({ runDir, source, destination, protocol, port: portText, sourcePort, octets, inbound });
+      print(o, result, showTrace(result));
+    },
+  );
+
 for (const [name, what] of [
   ['initiate', 'negotiate now what a selector, policy or remote names'],
   ['terminate', 'delete the SAs that a selector, policy, remote or IKE SA names'],
@@ -202,6 +226,11 @@ function seconds(text: string): number {
   if (!Number.isFinite(value) || value <= 0 || value > 86_400)
     throw new InvalidArgumentError('expected seconds, more than 0 and at most 86400.');
   return value;
+}
+
+function port(text: string): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new InvalidArgumentError('expected a whole number, 0 to 65535.');
+  return Number(text);
 }
 
 function whole(text: string): number {

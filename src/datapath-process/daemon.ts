@@ -12,8 +12,9 @@ import { type Daemon, type DaemonOptions, type Shell, shell } from '../runtime/s
 import type { Channel, ChannelEvents } from '../runtime/unix-socket.ts';
 import type { EngineHost, HostEvents } from './engine-host.ts';
 import { closedDoors, startEngineHost } from './hosts.ts';
-import type { DatapathSettings, DatapathStatus, PingResult } from './ports.ts';
+import type { DatapathSettings, DatapathStatus, PingResult, TraceResult } from './ports.ts';
 import { readSettings } from './settings.ts';
+import { readTrace } from './trace-request.ts';
 
 /** Starts the datapath. Throws ConfigError where the run directory is of no use. */
 export async function startDatapath(options: DaemonOptions): Promise<Daemon> {
@@ -68,8 +69,10 @@ class DatapathDaemon implements Daemon {
       }
       case 'ping':
         return this.#ping(request);
+      case 'trace':
+        return this.#trace(request);
       default:
-        throw new Error(`unknown verb "${request.verb}"; expected status, configure, ping or events`);
+        throw new Error(`unknown verb "${request.verb}"; expected status, configure, ping, trace or events`);
     }
   }
 
@@ -178,6 +181,12 @@ class DatapathDaemon implements Daemon {
         if (this.#encap === channel) this.#encap = undefined;
       },
     };
+  }
+
+  async #trace(request: ControlRequest): Promise<TraceResult> {
+    const asked = readTrace(request);
+    if (this.#host === undefined) throw new Error('the datapath has no device yet; see: tanuki status');
+    return this.#host.trace(asked);
   }
 
   async #ping({ address, source, sequence, timeoutMs }: ControlRequest): Promise<PingResult> {

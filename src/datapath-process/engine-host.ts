@@ -3,7 +3,7 @@
 import type { Event } from '../event.ts';
 import type { Path } from '../net/address.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
-import type { DatapathPolicyStatus, DatapathSaStatus, DatapathStatus, PingResult } from './ports.ts';
+import type { DatapathPolicyStatus, DatapathSaStatus, DatapathStatus, PingResult, TraceResult } from './ports.ts';
 
 export interface PingRequest {
   readonly address: string;
@@ -11,6 +11,11 @@ export interface PingRequest {
   readonly source: string;
   readonly sequence: number;
   readonly timeoutMs: number;
+}
+
+export interface TraceRequest {
+  readonly packet: Uint8Array;
+  readonly direction: 'outbound' | 'inbound';
 }
 
 export interface EngineStatus {
@@ -29,6 +34,8 @@ export interface EngineHost {
   /** Sends a NAT keepalive (RFC 3948 §2.3). */
   sendKeepalive(path: Path): void;
   ping(request: PingRequest): Promise<PingResult>;
+  /** What would be done with a packet, which is not sent. */
+  trace(request: TraceRequest): Promise<TraceResult>;
   status(): Promise<EngineStatus>;
   /** This host's addresses have changed: the encapsulation port is served at these, SAs and packets go on. Resolves with what could not be opened. */
   serveAt(addresses: readonly string[]): Promise<readonly string[]>;

@@ -45,6 +45,7 @@ async function memoryHost(
     arena: memory.bytes,
     control,
     snapshot,
+    trace: engine.trace.bind(engine),
     now: clock(memory.boottime),
     events,
     kind,

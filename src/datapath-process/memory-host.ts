@@ -19,9 +19,10 @@ import {
   KEEPALIVE_OCTET,
   NON_ESP_MARKER,
   type PingRequest,
+  type TraceRequest,
 } from './engine-host.ts';
 import { Pinger } from './pinger.ts';
-import type { DatapathSettings, PingResult } from './ports.ts';
+import type { DatapathSettings, PingResult, TraceResult } from './ports.ts';
 
 export interface MemoryHostOptions {
   readonly settings: DatapathSettings;
@@ -29,6 +30,7 @@ export interface MemoryHostOptions {
   readonly arena: Uint8Array;
   readonly control: ControlPlane;
   readonly snapshot: () => Omit<EngineStatus, 'device' | 'clients'>;
+  readonly trace: (packet: Uint8Array, direction: TraceRequest['direction']) => TraceResult;
   readonly now: () => Instant;
   readonly events: HostEvents;
   /** The one that the pings of this run begin with. */
@@ -138,6 +140,10 @@ class MemoryHost implements EngineHost {
           ? { kind, name: '', mtu: 0, offloads: [] }
           : { kind, name: settings.datapath.name, mtu: DEVICE_MTU, offloads: [] },
     };
+  }
+
+  async trace({ packet, direction }: TraceRequest): Promise<TraceResult> {
+    return this.#options.trace(packet, direction);
   }
 
   async stop(): Promise<void> {

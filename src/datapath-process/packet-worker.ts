@@ -131,6 +131,11 @@ class PacketWorker {
       case 'status':
         this.#tell({ kind: 'status', id: message.id, status: this.#status() });
         return;
+      case 'trace': {
+        const { packet, direction } = message.request;
+        this.#tell({ kind: 'traced', id: message.id, result: this.#assembly.engine.trace(packet, direction) });
+        return;
+      }
       case 'stop':
         this.#stopping = true;
     }

@@ -1,5 +1,7 @@
 /** What the datapath's process is told and tells: plain JSON over its control.sock. */
 
+import type { Explanation } from '../datapath/explain.ts';
+
 /** The verb `configure`, sent by spmd before it puts the policies, and again when they change. */
 export type { DatapathSettings } from '../config/datapath-settings.ts';
 
@@ -7,6 +9,9 @@ export type { DatapathSettings } from '../config/datapath-settings.ts';
 export type PingResult =
   | { readonly answered: true; readonly source: string; readonly rttMs: number }
   | { readonly answered: false; readonly source: string; readonly why: string };
+
+/** The result of the verb `trace`: one packet outbound; inbound in clear, and through each SA that could carry it. */
+export type TraceResult = readonly Explanation[];
 
 export interface DatapathSaStatus {
   /** Hexadecimal, eight digits. */

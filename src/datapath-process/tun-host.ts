@@ -8,8 +8,8 @@ import type { Path } from '../net/address.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
 import { EncapFramer, writeEncapFrame } from '../runtime/encap-frame.ts';
 import { close, createEventFd, kick, type Libc, libcDoor } from '../runtime/native/index.ts';
-import type { EngineHost, EngineStatus, HostEvents, PingRequest } from './engine-host.ts';
-import type { DatapathSettings, PingResult } from './ports.ts';
+import type { EngineHost, EngineStatus, HostEvents, PingRequest, TraceRequest } from './engine-host.ts';
+import type { DatapathSettings, PingResult, TraceResult } from './ports.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './worker-messages.ts';
 
 /** Beside this file, compiled: a worker cannot be TypeScript on Node 20. */
@@ -36,6 +36,7 @@ class TunHost implements EngineHost {
   readonly #framer = new EncapFramer();
   readonly #pings = new Map<number, { resolve: (result: PingResult) => void; reject: (error: Error) => void }>();
   readonly #statuses = new Map<number, { resolve: (status: EngineStatus) => void; reject: (error: Error) => void }>();
+  readonly #traces = new Map<number, { resolve: (result: TraceResult) => void; reject: (error: Error) => void }>();
   readonly #exited: Promise<void>;
   #nextId = 1;
   #state: 'starting' | 'running' | 'stopping' | 'ended' = 'starting';
@@ -104,6 +105,14 @@ class TunHost implements EngineHost {
     });
   }
 
+  trace(request: TraceRequest): Promise<TraceResult> {
+    return new Promise((resolve, reject) => {
+      const id = this.#nextId++;
+      this.#traces.set(id, { resolve, reject });
+      this.#tell({ kind: 'trace', id, request });
+    });
+  }
+
   /** The worker's sockets are bound to no address. */
   async serveAt(): Promise<readonly string[]> {
     return [];
@@ -155,14 +164,20 @@ class TunHost implements EngineHost {
         this.#statuses.get(message.id)?.resolve(message.status);
         this.#statuses.delete(message.id);
         return;
+      case 'traced':
+        this.#traces.get(message.id)?.resolve(message.result);
+        this.#traces.delete(message.id);
+        return;
       case 'stopped':
     }
   }
 
   #abandon(why: string): void {
-    for (const { reject } of [...this.#pings.values(), ...this.#statuses.values()]) reject(new Error(why));
+    for (const { reject } of [...this.#pings.values(), ...this.#statuses.values(), ...this.#traces.values()])
+      reject(new Error(why));
     this.#pings.clear();
     this.#statuses.clear();
+    this.#traces.clear();
   }
 
   /** Packets are not protected any more: the process ends, and is started anew by who supervises it. */

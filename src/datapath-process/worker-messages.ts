@@ -2,8 +2,8 @@
 
 import type { Event } from '../event.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
-import type { EngineStatus, PingRequest } from './engine-host.ts';
-import type { DatapathSettings, PingResult } from './ports.ts';
+import type { EngineStatus, PingRequest, TraceRequest } from './engine-host.ts';
+import type { DatapathSettings, PingResult, TraceResult } from './ports.ts';
 
 /** What a worker is started with. */
 export interface WorkerStart {
@@ -21,6 +21,7 @@ export type ToWorker =
   | { readonly kind: 'ike-taken'; readonly count: number }
   | { readonly kind: 'ping'; readonly id: number; readonly request: PingRequest }
   | { readonly kind: 'status'; readonly id: number }
+  | { readonly kind: 'trace'; readonly id: number; readonly request: TraceRequest }
   | { readonly kind: 'stop' };
 
 export type FromWorker =
@@ -35,4 +36,5 @@ export type FromWorker =
   /** The request was none: it names no address, or there is no source for it. */
   | { readonly kind: 'no-ping'; readonly id: number; readonly why: string }
   | { readonly kind: 'status'; readonly id: number; readonly status: EngineStatus }
+  | { readonly kind: 'traced'; readonly id: number; readonly result: TraceResult }
   | { readonly kind: 'stopped' };

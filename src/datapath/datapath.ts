@@ -12,6 +12,7 @@ import type { AhAlignment } from './ah.ts';
 import { Core, FORMER_ENDS_GRACE } from './core.ts';
 import { DROP, type Drops } from './drops.ts';
 import type { Effect } from './effects.ts';
+import { type Explanation, trace } from './explain.ts';
 import { Inbound } from './inbound.ts';
 import type { MigratePlan } from './migrate-plan.ts';
 import { Outbound } from './outbound.ts';
@@ -175,6 +176,11 @@ export class Datapath implements PacketEngine {
 
   wakeAt(): number | undefined {
     return this.core.wakeAt();
+  }
+
+  /** What would be done with a packet, which is not sent. */
+  trace(packet: Uint8Array, direction: Explanation['direction']): readonly Explanation[] {
+    return trace(this.core, packet, direction);
   }
 
   /** Everything that `status` shows, as plain data. */

@@ -102,6 +102,29 @@ export function explainInbound(core: Core, bytes: Uint8Array, through: readonly 
   return told.ends('delivered', 'it may pass');
 }
 
+/** SAs that one trace tells of. */
+const MOST_SAS = 16;
+
+/**
+ * What `tanuki trace` shows: what is done to the packet on its way out; or, inbound, in clear and through each SA that could carry it, those that deliver
+ * it first.
+ */
+export function trace(core: Core, bytes: Uint8Array, direction: Explanation['direction']): readonly Explanation[] {
+  if (direction === 'outbound') return [explainOutbound(core, bytes)];
+  const packet = new IpPacket(bytes);
+  const carriers = packet.read(0, bytes.length) ? [...core.sad.all].filter((sa) => couldCarry(sa, packet)) : [];
+  const through = carriers.map((sa) => explainInbound(core, bytes, [sa]));
+  const [delivered, refused] = [true, false].map((is) => through.filter(({ fate }) => (fate === 'delivered') === is));
+  return [explainInbound(core, bytes, []), ...delivered!, ...refused!].slice(0, MOST_SAS + 1);
+}
+
+/** In transport mode the packet has the SA's own ends. */
+function couldCarry(sa: Sa, packet: IpPacket): boolean {
+  const { source, destination } = sa.parameters;
+  if (sa.direction === 'outbound' || !sa.matcher.matches(packet)) return false;
+  return sa.tunnel || (source.equals(packet.sourceAddress()) && destination.equals(packet.destinationAddress()));
+}
+
 /** RFC 4301 §5.1 step 3c: there is no SA. */
 function explainWait(core: Core, told: Telling, entry: SpdEntry, spent: ReadonlySet<Sa>): Explanation {
   const { packet } = told;

@@ -21,6 +21,7 @@ describe('nothing runs', () => {
     const outcome = await tanuki('ping', '10.2.0.1', '-c', '-3');
     expect(outcome.code).toBe(EXIT.usage);
     expect(outcome.stderr).toContain('expected a whole number');
+    expect((await tanuki('trace', '10.1.0.1', '10.2.0.1', 'nosuch')).code).toBe(EXIT.usage);
   });
 
   test('no daemon answers: 3, and how to start one', async () => {
@@ -123,6 +124,11 @@ describe('--single-process and --confirm', () => {
           async () => (await tanuki('confirm', '--run-dir', place.a.runDir)).code === EXIT.ok,
         );
         await connected([place.a, place.b]);
+        const traced = await tanuki('trace', '10.1.0.1', '10.2.0.1', 'udp', '53', '--json', '--run-dir', place.a.runDir);
+        expect(JSON.parse(traced.stdout)).toMatchObject([
+          { fate: 'protected', policy: { action: 'protect' }, sas: [{ mode: 'tunnel' }] },
+        ]);
+        expect((await tanuki('trace', '10.1.0.1', 'nowhere', '--run-dir', place.a.runDir)).code).toBe(EXIT.refused);
         await until('the time is over after which it would go down', 10_000, () => Date.now() - began > 3_500);
         expect((await status(place.a)).childSas).toHaveLength(1);
         again.process.kill('SIGHUP');
