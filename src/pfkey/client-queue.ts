@@ -1,7 +1,5 @@
 /** What waits for one PF_KEY client: bounded, with expiries of the same SA folded into one. */
 
-import { type SadbMessage, writeSadb } from './message.ts';
-
 interface Entry {
   octets: Uint8Array;
   /** A dump answers its own client and does not count towards the limit. */
@@ -31,11 +29,9 @@ export class ClientQueue {
     return this.#dumping > 0;
   }
 
-  /** False: it does not fit, and the client must go. `sa` names the SA that the message is about, or is empty. */
-  push(message: SadbMessage, sa: string, dump: boolean): boolean {
-    const octets = writeSadb(message);
-    const expired = message.type === 'EXPIRE' ? sa : '';
-    const earlier = this.#expiries.get(expired);
+  /** False: it does not fit, and the client must go. `expired` names the SA whose expiry the message says, or is empty. */
+  push(octets: Uint8Array, expired: string, dump: boolean): boolean {
+    const earlier = expired === '' ? undefined : this.#expiries.get(expired);
     const change = octets.length - (earlier?.octets.length ?? 0);
     if (!dump && this.#waiting + change > this.#limit) return false;
     if (dump) this.#dumping++;

@@ -5,7 +5,7 @@ import { Secret } from '../bytes/secret.ts';
 import { Fault } from '../errors.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import { IpAddress } from '../net/address.ts';
-import { build, Field, type Layout, readSockaddr, setU64, writeSockaddr } from './field.ts';
+import { build, Field, fresh, type Layout, readSockaddr, setU64, writeSockaddr } from './field.ts';
 import { SADB_EXT, type SadbExtension } from './registry.ts';
 import type {
   SadbAddress,
@@ -27,7 +27,7 @@ const address: Layout<SadbAddress> = {
   read(field) {
     const { endpoint, length } = readSockaddr(field, 8);
     const expected = Math.ceil((8 + length) / 8) * 8;
-    if (field.bytes.length !== expected) field.refuse(`has ${field.bytes.length} octets, not ${expected}`);
+    if (field.length !== expected) field.refuse(`has ${field.length} octets, not ${expected}`);
     const prefixLength = field.u8(5);
     const bits = endpoint.address.family === 4 ? 32 : 128;
     if (prefixLength > bits) field.refuse(`prefix length is ${prefixLength}, more than ${bits}`, 5);
@@ -59,8 +59,8 @@ const key: Layout<SadbKey> = {
   read(field) {
     const bits = field.u16(4);
     const length = Math.ceil(bits / 8);
-    if (8 + length > field.bytes.length) field.refuse(`${bits} bits do not fit into ${field.bytes.length - 8} octets`, 4);
-    return { bits, key: new Secret(field.bytes.slice(8, 8 + length)) };
+    if (8 + length > field.length) field.refuse(`${bits} bits do not fit into ${field.length - 8} octets`, 4);
+    return { bits, key: new Secret(field.slice(8, 8 + length)) };
   },
   write({ bits, key: secret }) {
     return build(8 + secret.length, (view, bytes) => {
@@ -73,8 +73,9 @@ const key: Layout<SadbKey> = {
 const identity: Layout<SadbIdentity> = {
   minimum: 16,
   read(field) {
-    const end = field.bytes.indexOf(0, 16);
-    return { type: field.u16(4), id: field.u64(8), name: field.bytes.slice(16, end < 0 ? field.bytes.length : end) };
+    const text = field.slice(16);
+    const end = text.indexOf(0);
+    return { type: field.u16(4), id: field.u64(8), name: end < 0 ? text : text.slice(0, end) };
   },
   write({ type, id, name }) {
     return build(16 + (name.length === 0 ? 0 : name.length + 1), (view, bytes) => {
@@ -89,7 +90,7 @@ const supported: Layout<readonly SadbAlgorithm[]> = {
   minimum: 8,
   read(field) {
     const algorithms: SadbAlgorithm[] = [];
-    for (let at = 8; at < field.bytes.length; at += ALGORITHM) {
+    for (let at = 8; at < field.length; at += ALGORITHM) {
       algorithms.push({ id: field.u8(at), ivBytes: field.u8(at + 1), minBits: field.u16(at + 2), maxBits: field.u16(at + 4) });
     }
     return algorithms;
@@ -148,10 +149,10 @@ function writeComb(view: DataView, at: number, comb: SadbComb): void {
 /** A request whose length is not its true one is refused: taken as "no request", an ipsec policy would become a bypass. */
 function readRequests(field: Field): SadbIpsecRequest[] {
   const requests: SadbIpsecRequest[] = [];
-  for (let at = 16; at < field.bytes.length; ) {
-    if (field.bytes.length - at < IPSEC_REQUEST) field.refuse('octets are left over behind the last request', at);
+  for (let at = 16; at < field.length; ) {
+    if (field.length - at < IPSEC_REQUEST) field.refuse('octets are left over behind the last request', at);
     const length = field.u16(at);
-    if (length < IPSEC_REQUEST || at + length > field.bytes.length) field.refuse(`a request says ${length} octets`, at);
+    if (length < IPSEC_REQUEST || at + length > field.length) field.refuse(`a request says ${length} octets`, at);
     let addresses: SadbIpsecRequest['addresses'];
     if (length > IPSEC_REQUEST) {
       const source = readSockaddr(field, at + IPSEC_REQUEST);
@@ -187,8 +188,8 @@ function writeRequest({ protocol, mode, level, reqid, addresses }: SadbIpsecRequ
 
 /** A selector as RFC 7296 §3.13.1 lays it out, with the family (4 or 6) in the place of the type. */
 function writeSelector(ts: TrafficSelector): Uint8Array {
-  const bytes = new Uint8Array(8 + 2 * ts.start.bytes.length);
-  const view = new DataView(bytes.buffer);
+  const bytes = fresh(8 + 2 * ts.start.bytes.length);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   bytes.set([ts.start.family, ts.protocol]);
   view.setUint16(4, ts.startPort, false);
   view.setUint16(6, ts.endPort, false);
@@ -201,17 +202,17 @@ function readSelectors(field: Field, from: number, count: number): { selectors: 
   const selectors: TrafficSelector[] = [];
   let at = from;
   for (let i = 0; i < count; i++) {
-    if (at + 16 > field.bytes.length) field.refuse(`selector ${i + 1} of ${count} is cut off`, at);
+    if (at + 16 > field.length) field.refuse(`selector ${i + 1} of ${count} is cut off`, at);
     const family = field.u8(at);
     if (family !== 4 && family !== 6) field.refuse(`selector family is ${family}, not 4 or 6`, at);
     const octets = family === 4 ? 4 : 16;
-    if (at + 8 + 2 * octets > field.bytes.length) field.refuse(`selector ${i + 1} of ${count} is cut off`, at);
+    if (at + 8 + 2 * octets > field.length) field.refuse(`selector ${i + 1} of ${count} is cut off`, at);
     selectors.push({
       protocol: field.u8(at + 1),
       startPort: field.be16(at + 4),
       endPort: field.be16(at + 6),
-      start: IpAddress.of(field.bytes.subarray(at + 8, at + 8 + octets)),
-      end: IpAddress.of(field.bytes.subarray(at + 8 + octets, at + 8 + 2 * octets)),
+      start: IpAddress.of(field.slice(at + 8, at + 8 + octets)),
+      end: IpAddress.of(field.slice(at + 8 + octets, at + 8 + 2 * octets)),
     });
     at += 8 + 2 * octets;
   }
@@ -234,7 +235,7 @@ const number32: Layout<number> = {
 
 const opaque: Layout<Uint8Array> = {
   minimum: 8,
-  read: (field) => field.bytes.slice(4),
+  read: (field) => field.slice(4),
   write: (body) => build(4 + body.length, (_, bytes) => bytes.set(body, 4)),
 };
 
@@ -265,10 +266,9 @@ const LAYOUTS: Layouts = {
   proposal: {
     minimum: 8,
     read(field) {
-      if ((field.bytes.length - 8) % COMB !== 0)
-        field.refuse(`${field.bytes.length - 8} octets are not whole combinations of ${COMB}`, 8);
+      if ((field.length - 8) % COMB !== 0) field.refuse(`${field.length - 8} octets are not whole combinations of ${COMB}`, 8);
       const combs: SadbComb[] = [];
-      for (let at = 8; at < field.bytes.length; at += COMB) combs.push(readComb(field, at));
+      for (let at = 8; at < field.length; at += COMB) combs.push(readComb(field, at));
       return { replay: field.u8(4), combs };
     },
     write: ({ replay, combs }) =>
@@ -325,9 +325,8 @@ const LAYOUTS: Layouts = {
     minimum: 8,
     read(field) {
       const length = field.u16(6);
-      if (Math.ceil((8 + length) / 8) * 8 !== field.bytes.length)
-        field.refuse(`a context of ${length} octets does not fill it`, 6);
-      return { algorithm: field.u8(4), doi: field.u8(5), context: field.bytes.slice(8, 8 + length) };
+      if (Math.ceil((8 + length) / 8) * 8 !== field.length) field.refuse(`a context of ${length} octets does not fill it`, 6);
+      return { algorithm: field.u8(4), doi: field.u8(5), context: field.slice(8, 8 + length) };
     },
     write: ({ algorithm, doi, context }) =>
       build(8 + context.length, (view, bytes) => {
@@ -354,8 +353,8 @@ const LAYOUTS: Layouts = {
       const [sourceBits, destinationBits] = [field.u8(38), field.u8(39)];
       if (sourceBits >= 128 || destinationBits >= 128) field.refuse('a prefix length is 128 or more', 38);
       return {
-        source: field.bytes.slice(4, 20),
-        destination: field.bytes.slice(20, 36),
+        source: field.slice(4, 20),
+        destination: field.slice(20, 36),
         family: field.u16(36),
         sourceBits,
         destinationBits,
@@ -384,8 +383,8 @@ const LAYOUTS: Layouts = {
     minimum: 8,
     read(field) {
       const length = field.u32(4);
-      if (length > field.bytes.length - 8) field.refuse(`says ${length} octets, but ${field.bytes.length - 8} are there`, 4);
-      return field.bytes.slice(8, 8 + length);
+      if (length > field.length - 8) field.refuse(`says ${length} octets, but ${field.length - 8} are there`, 4);
+      return field.slice(8, 8 + length);
     },
     write: (packet) =>
       build(8 + packet.length, (view, bytes) => {
@@ -398,8 +397,9 @@ const LAYOUTS: Layouts = {
   interfaceBinding: {
     minimum: 24,
     read(field) {
-      const end = field.bytes.subarray(8, 24).indexOf(0);
-      return { index: field.u32(4), name: String.fromCharCode(...field.bytes.subarray(8, end < 0 ? 24 : 8 + end)) };
+      const text = field.slice(8, 24);
+      const end = text.indexOf(0);
+      return { index: field.u32(4), name: String.fromCharCode(...(end < 0 ? text : text.subarray(0, end))) };
     },
     write({ index, name }) {
       if (name.length > 16 || /[^\u0001-\u00ff]/.test(name)) throw new Fault(`an interface name has at most 16 octets: ${name}`);
@@ -432,7 +432,7 @@ const LAYOUTS: Layouts = {
     read(field) {
       const source = readSelectors(field, 8, field.u16(4));
       const destination = readSelectors(field, source.end, field.u16(6));
-      if (destination.end !== field.bytes.length) field.refuse('octets are left over behind the last selector', destination.end);
+      if (destination.end !== field.length) field.refuse('octets are left over behind the last selector', destination.end);
       return { source: source.selectors, destination: destination.selectors };
     },
     write({ source, destination }) {
@@ -447,11 +447,11 @@ const LAYOUTS: Layouts = {
   optIn: number32,
 };
 
-/** The value of one extension from its octets, header included. `at` is where it begins in its message. Throws SadbError (EINVAL). */
-export function readExtension(name: SadbExtension, bytes: Uint8Array, at: number): unknown {
+/** The value of one extension from the `length` octets at `at` of its message, header included. Throws SadbError (EINVAL). */
+export function readExtension(name: SadbExtension, bytes: Uint8Array, view: DataView, at: number, length: number): unknown {
   const layout = LAYOUTS[name];
-  const field = new Field(name, bytes, at);
-  if (bytes.length < layout.minimum) field.refuse(`has ${bytes.length} octets, not ${layout.minimum}`);
+  const field = new Field(name, bytes, view, at, length);
+  if (length < layout.minimum) field.refuse(`has ${length} octets, not ${layout.minimum}`);
   return layout.read(field);
 }
 
@@ -459,7 +459,7 @@ export function readExtension(name: SadbExtension, bytes: Uint8Array, at: number
 export function writeExtension<Name extends SadbExtension>(name: Name, value: NonNullable<SadbExtensions[Name]>): Uint8Array {
   const layout: Layout<NonNullable<SadbExtensions[Name]>> = LAYOUTS[name];
   const bytes = layout.write(value);
-  const view = new DataView(bytes.buffer);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   if (bytes.length > 0xffff * 8) throw new Fault(`${name} has ${bytes.length} octets, more than an extension can`);
   view.setUint16(0, bytes.length / 8, true);
   view.setUint16(2, SADB_EXT[name], true);

@@ -36,14 +36,22 @@ const POLICY_ORDER: readonly SadbExtension[] = [
 const MAPPING_ORDER: readonly SadbExtension[] = ['sa', 'source', 'nattSourcePort', 'destination', 'nattDestinationPort'];
 const ALL = Object.keys(SADB_EXT) as readonly SadbExtension[];
 
-/** The order of extensions that Linux writes for a verb; what a row does not name follows by number. */
-function orderOf(type: SadbType): readonly number[] {
-  if (type === 'X_NAT_T_NEW_MAPPING') return ORDERS.mapping;
-  return type === 'ACQUIRE' || type === 'X_MIGRATE' || type.startsWith('X_SPD') ? ORDERS.policy : ORDERS.sa;
+/** The order of extensions that Linux writes for a verb: each one's rank; what a row does not name follows by number. */
+function ranksOf(type: SadbType): Ranks {
+  if (type === 'X_NAT_T_NEW_MAPPING') return RANKS.mapping;
+  return type === 'ACQUIRE' || type === 'X_MIGRATE' || type.startsWith('X_SPD') ? RANKS.policy : RANKS.sa;
 }
 
-const numbersOf = (names: readonly SadbExtension[]) => [...new Set([...names, ...ALL])].map((name) => SADB_EXT[name]);
-const ORDERS = { sa: numbersOf(SA_ORDER), policy: numbersOf(POLICY_ORDER), mapping: numbersOf(MAPPING_ORDER) };
+type Ranks = ReadonlyMap<string, number>;
+const rank = (names: readonly SadbExtension[]): Ranks => new Map([...new Set([...names, ...ALL])].map((name, i) => [name, i]));
+const RANKS = { sa: rank(SA_ORDER), policy: rank(POLICY_ORDER), mapping: rank(MAPPING_ORDER) };
+
+/** The extensions that a message has, in that order. */
+function present(message: SadbMessage): SadbExtension[] {
+  const ranks = ranksOf(message.type);
+  const names = Object.keys(message).filter((name) => ranks.has(name) && message[name as SadbExtension] !== undefined);
+  return (names as SadbExtension[]).sort((a, b) => ranks.get(a)! - ranks.get(b)!);
+}
 
 /**
  * One message from exactly its octets, checked in the order in which Linux checks. Throws SadbError, whose errno is the one
@@ -54,9 +62,19 @@ export function readSadb(bytes: Uint8Array, dialect: Dialect = 'tanuki'): SadbMe
   if (words * 8 !== bytes.length) {
     throw new SadbError(ERRNO.EMSGSIZE, `the header says ${words} words, but ${bytes.length} octets came`, 4, true);
   }
-  const extensions: Record<string, unknown> = {};
   const unknown: UnknownExtension[] = [];
   const order: number[] = [];
+  const extensions: Record<string, unknown> = {};
+  const header = {
+    type,
+    errno: bytes[2]!,
+    satype: bytes[3]!,
+    seq: view.getUint32(8, true),
+    pid: view.getUint32(12, true),
+    reserved: view.getUint16(6, true),
+    unknown,
+    order,
+  };
   for (let at = SADB_HEADER; at < bytes.length; ) {
     if (bytes.length - at < 4)
       throw new SadbError(ERRNO.EINVAL, `${bytes.length - at} octets are left, too few for an extension`, at);
@@ -69,21 +87,11 @@ export function readSadb(bytes: Uint8Array, dialect: Dialect = 'tanuki'): SadbMe
     const name = dialect === 'linux-strict' && number >= SADB_EXT_PRIVATE ? undefined : extensionByNumber(number);
     if (name === undefined) unknown.push({ number, body: bytes.slice(at + 4, at + length) });
     else if (Object.hasOwn(extensions, name)) throw new SadbError(ERRNO.EINVAL, `extension ${name} comes twice`, at);
-    else extensions[name] = readExtension(name, bytes.subarray(at, at + length), at);
+    else extensions[name] = readExtension(name, bytes, view, at, length);
     order.push(number);
     at += length;
   }
-  return {
-    ...(extensions as SadbExtensions),
-    type,
-    errno: bytes[2]!,
-    satype: bytes[3]!,
-    seq: view.getUint32(8, true),
-    pid: view.getUint32(12, true),
-    reserved: view.getUint16(6, true),
-    unknown,
-    order,
-  };
+  return Object.assign(header, extensions as SadbExtensions);
 }
 
 /** A message as octets: extensions in `order` where there is one, and what it does not name in the order of the verb. */
@@ -109,7 +117,7 @@ export function writeSadb(message: SadbMessage): Uint8Array {
     parts.push(padded);
   };
   for (const number of message.order) put(number);
-  for (const number of orderOf(message.type)) put(number);
+  for (const name of present(message)) put(SADB_EXT[name]);
   for (const { number } of [...unknown]) put(number);
   const bytes = cat(...parts);
   if (bytes.length > 0xffff * 8) throw new Fault(`a PF_KEY message has at most 524280 octets, not ${bytes.length}`);

@@ -5,7 +5,17 @@ import type { Event } from '../event.ts';
 import type { Instant, Machine } from '../machine.ts';
 import type { IpAddress } from '../net/address.ts';
 import { ClientQueue } from './client-queue.ts';
-import { type Dialect, errorReply, readSadb, SadbError, SadbFramer, type SadbMessage, sadb, sadbError } from './message.ts';
+import {
+  type Dialect,
+  errorReply,
+  readSadb,
+  SadbError,
+  SadbFramer,
+  type SadbMessage,
+  sadb,
+  sadbError,
+  writeSadb,
+} from './message.ts';
 import {
   ERRNO,
   errnoName,
@@ -279,11 +289,15 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
     if (message.type === 'EXPIRE' && message.sa?.state === 3) this.#owners.delete(saName(message));
   }
 
-  /** To all; a promiscuous client gets a second copy. */
+  /** To all, encoded once for all who may see the same; a promiscuous client gets a second copy. */
   #broadcast(message: SadbMessage, outputs: PfkeyServerOutput[]): void {
+    const encoded = new Map<number, Uint8Array>();
     for (const client of this.#clients.values()) {
-      if (client.promiscuous) this.#deliver(client, message, outputs);
-      this.#deliver(client, message, outputs);
+      const view = 2 * client.optIn + (this.#maySeeKeys(client, message) ? 1 : 0);
+      const octets = encoded.get(view) ?? writeSadb(this.#visible(client, message));
+      encoded.set(view, octets);
+      if (client.promiscuous) this.#deliver(client, message, outputs, false, octets);
+      this.#deliver(client, message, outputs, false, octets);
     }
   }
 
@@ -303,9 +317,10 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
     });
   }
 
-  #deliver(client: Client, message: SadbMessage, outputs: PfkeyServerOutput[], dump = false): void {
+  #deliver(client: Client, message: SadbMessage, outputs: PfkeyServerOutput[], dump = false, encoded?: Uint8Array): void {
     if (!this.#clients.has(client.id)) return;
-    const fits = client.queue.push(this.#visible(client, message), saName(message), dump);
+    const octets = encoded ?? writeSadb(this.#visible(client, message));
+    const fits = client.queue.push(octets, message.type === 'EXPIRE' ? saName(message) : '', dump);
     if (!fits) this.#close(client, `${this.#queueLimit} octets wait for it`, outputs);
     else this.#drain(client, 0, outputs);
   }
@@ -326,7 +341,8 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
   #visible(client: Client, message: SadbMessage): SadbMessage {
     const visible: { -readonly [Member in keyof SadbMessage]: SadbMessage[Member] } = { ...message };
     for (const name of PRIVATE) {
-      if (name !== 'optIn' && (client.optIn & optInBit(SADB_EXT[name])) === 0) visible[name] = undefined;
+      if (visible[name] === undefined || name === 'optIn') continue;
+      if ((client.optIn & optInBit(SADB_EXT[name])) === 0) visible[name] = undefined;
     }
     if (message.type !== 'X_MIGRATE' && (client.optIn & OPT_IN_KMADDRESS) === 0) visible.kmAddress = undefined;
     if ((message.keyAuth ?? message.keyEncrypt) !== undefined && !this.#maySeeKeys(client, message)) {
