@@ -3,6 +3,7 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
+export const AH_SCRIPT = fileURLToPath(new URL('../scapy-ah.py', import.meta.url));
 const SCRIPT = fileURLToPath(new URL('../scapy-esp.py', import.meta.url));
 
 export type ScapyCipher = 'NULL' | 'AES-CBC' | 'AES-CTR' | 'AES-GCM' | 'AES-CCM' | 'CHACHA20-POLY1305' | '3DES';
@@ -33,6 +34,19 @@ export type SealRequest = ScapySa & {
   readonly outer?: { src: string; dst: string; ttl?: number; tos?: number; id?: number; df?: boolean };
   readonly udp?: { source: number; destination: number };
   readonly packet: Uint8Array;
+};
+
+/** One SA of AH and packets for it. `seq` is that of the first; `outer` is for tunnel mode. */
+export type AhRequest = {
+  readonly mode: 'tunnel' | 'transport';
+  readonly spi: number;
+  readonly auth: ScapyAuth;
+  readonly authKey: Uint8Array;
+  readonly esn: boolean;
+  readonly esnHigh: number;
+  readonly outer: { readonly src: string; readonly dst: string };
+  readonly seq: number;
+  readonly packets: readonly Uint8Array[];
 };
 
 export type OpenRequest = ScapySa & { readonly esnHigh?: number; readonly packet: Uint8Array };
@@ -67,8 +81,8 @@ export class ScapyOracle {
   #ended: Error | undefined;
   #id = 0;
 
-  constructor(python: string) {
-    this.#child = spawn(python, [SCRIPT], { stdio: ['pipe', 'pipe', 'inherit'] });
+  constructor(python: string, script = SCRIPT) {
+    this.#child = spawn(python, [script], { stdio: ['pipe', 'pipe', 'inherit'] });
     createInterface({ input: this.#child.stdout! }).on('line', (line) => this.#waiting.shift()?.resolve(line));
     const end = (why: string) => {
       this.#ended = new Error(`the scapy oracle ended: ${why}`);
@@ -87,6 +101,17 @@ export class ScapyOracle {
   /** The packet inside an outer packet, or why scapy refuses it. */
   async open(request: OpenRequest): Promise<Opened> {
     return (await this.#ask('open', request)) as Opened;
+  }
+
+  /** AH around, or out of, many packets at once; the oracle was made with `AH_SCRIPT`. A string says why scapy refuses a packet. */
+  async ah(op: 'seal' | 'open', request: AhRequest): Promise<readonly (Uint8Array | string)[]> {
+    const reply = (await this.#ask(op, { ...request, packets: request.packets.map(hex) })) as {
+      ok: boolean;
+      message?: string;
+      packets: (string | { error: string })[];
+    };
+    if (!reply.ok) throw new Error(`scapy: ${reply.message}`);
+    return reply.packets.map((packet) => (typeof packet === 'string' ? unhex(packet) : packet.error));
   }
 
   async close(): Promise<void> {
