@@ -7,7 +7,7 @@ import type { Mode } from '../src/ipsec/sa.ts';
 import { Acquires } from '../src/keying/acquires.ts';
 import { Adoption } from '../src/keying/adoption.ts';
 import { Asks, type Heard } from '../src/keying/asks.ts';
-import type { ChildPolicy } from '../src/keying/child-policy.ts';
+import { type ChildPolicy, protocolOf } from '../src/keying/child-policy.ts';
 import { Complaints } from '../src/keying/complaints.ts';
 import { endsOf, type PairEnds, sameEnds } from '../src/keying/ends.ts';
 import type { Details } from '../src/keying/events.ts';
@@ -297,7 +297,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
 
   askSpi(sa: KeySa, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void {
     const path = this.pathOfPair(sa, policy, mode);
-    this.heard(this.asks.spi(sa, role, { mode, reqid: policy.reqid, path }, this.now));
+    this.heard(this.asks.spi(sa, role, { protocol: protocolOf(policy.policy), mode, reqid: policy.reqid, path }, this.now));
   }
 
   releaseSpi(spi: number): void {

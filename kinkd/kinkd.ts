@@ -7,7 +7,7 @@ import type { Mode } from '../src/ipsec/sa.ts';
 import { Acquires } from '../src/keying/acquires.ts';
 import { Adoption } from '../src/keying/adoption.ts';
 import { Asks, type Heard } from '../src/keying/asks.ts';
-import type { ChildPolicy } from '../src/keying/child-policy.ts';
+import { type ChildPolicy, protocolOf } from '../src/keying/child-policy.ts';
 import { Complaints } from '../src/keying/complaints.ts';
 import type { Demand } from '../src/keying/demands.ts';
 import type { PairEnds } from '../src/keying/ends.ts';
@@ -344,7 +344,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
 
   askSpi(asker: Transaction | Answer, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void {
     const path = this.pathOfPair(policy, mode, asker.path);
-    this.#heard(this.asks.spi(asker, role, { mode, reqid: policy.reqid, path }, this.now));
+    this.#heard(this.asks.spi(asker, role, { protocol: protocolOf(policy.policy), mode, reqid: policy.reqid, path }, this.now));
   }
 
   releaseSpi(spi: number): void {

@@ -4,8 +4,8 @@ import { readU32be, u32be } from '../../src/bytes/bytes.ts';
 import type { Ikev2Config, IpsecConfig } from '../../src/config/config.ts';
 import { ENCR, ESN, INTEG, KE, type KeName } from '../../src/crypto/transforms.ts';
 import { Fault } from '../../src/errors.ts';
-import type { Proposal, Transform } from '../../src/ipsec/proposal.ts';
-import type { ChildPolicy } from '../../src/keying/child-policy.ts';
+import { PROTOCOL_ID, type Proposal, type Transform } from '../../src/ipsec/proposal.ts';
+import { type ChildPolicy, protocolOf } from '../../src/keying/child-policy.ts';
 import { type Agreement, SaPair } from '../../src/keying/sa-pair.ts';
 import type { Nonces } from './collisions.ts';
 import type { IkeSa } from './ike-sa.ts';
@@ -41,10 +41,13 @@ export class ChildSa extends SaPair<ChildAgreement> {
   }
 }
 
-/** The `ipsec` alternatives whose every SA this build can negotiate, with their ESP section. */
-function espOf(ipsec: IpsecConfig) {
+/**
+ * The one SA of an `ipsec` section, where it can be negotiated under the policy: a proposal of IKEv2 is of one protocol (RFC 7296 §3.3), so
+ * that AH and ESP together would be two children, which the RFC has no way to bind.
+ */
+function saOf(ipsec: IpsecConfig, protocol: 'esp' | 'ah') {
   const [only, ...more] = ipsec.sas;
-  return only?.protocol === 'esp' && more.length === 0 ? only : undefined;
+  return only?.protocol === protocol && more.length === 0 ? only : undefined;
 }
 
 /** How a KE transform is to appear in a child's proposals. */
@@ -64,34 +67,39 @@ export function childProposals(
   const proposals: Proposal[] = [];
   const ipsecs: IpsecConfig[] = [];
   const groups = keTransforms(ikev2, pfs, first);
+  const protocol = protocolOf(policy.policy);
   for (const ipsec of policy.policy.ipsec) {
-    const esp = espOf(ipsec);
-    if (esp === undefined) continue;
+    const offered = saOf(ipsec, protocol);
+    if (offered === undefined) continue;
     const esn: Transform[] = (ipsec.extendedSequence ? [ESN.esn, ESN.no_esn] : [ESN.no_esn]).map(({ ikev2: id }) => ({
       type: 'ESN',
       id,
     }));
-    const integ = esp.auth.map((name): Transform => ({ type: 'INTEG', id: name === 'none' ? 0 : INTEG[name].ikev2 }));
-    const add = (ciphers: typeof esp.encr, integrity: readonly Transform[]) => {
-      if (ciphers.length === 0) return;
+    const integ = offered.auth.map((name): Transform => ({ type: 'INTEG', id: name === 'none' ? 0 : INTEG[name].ikev2 }));
+    const add = (ciphers: typeof offered.encr, integrity: readonly Transform[]) => {
+      if (ciphers.length === 0 && protocol === 'esp') return;
       const encr = ciphers.map(({ name, keyBits }) => encrTransform(name, keyBits));
       proposals.push({
         number: proposals.length + 1,
-        protocol: 'esp',
+        protocol,
         spi,
         transforms: [...encr, ...integrity, ...groups, ...esn],
       });
       ipsecs.push(ipsec);
     };
-    const combined = (cipher: (typeof esp.encr)[number]) => ENCR[cipher.name].icv > 0;
+    if (protocol === 'ah') {
+      add([], integ);
+      continue;
+    }
+    const combined = (cipher: (typeof offered.encr)[number]) => ENCR[cipher.name].icv > 0;
     const separate = () =>
       add(
-        esp.encr.filter((cipher) => !combined(cipher)),
+        offered.encr.filter((cipher) => !combined(cipher)),
         integ,
       );
-    const firstCombined = esp.encr[0] !== undefined && combined(esp.encr[0]);
+    const firstCombined = offered.encr[0] !== undefined && combined(offered.encr[0]);
     if (!firstCombined) separate();
-    add(esp.encr.filter(combined), []);
+    add(offered.encr.filter(combined), []);
     if (firstCombined) separate();
   }
   return { proposals, ipsecs };
@@ -123,7 +131,7 @@ export function ipsecOf(chosen: Proposal, { proposals, ipsecs }: ReturnType<type
     );
   const at = proposals.findIndex(holds);
   const ipsec = ipsecs[at];
-  if (ipsec === undefined) throw new Fault('a chosen ESP proposal is none of ours');
+  if (ipsec === undefined) throw new Fault('a chosen proposal is none of ours');
   return ipsec;
 }
 
@@ -133,4 +141,9 @@ export function spiBytes(spi: number): Uint8Array {
 
 export function spiOf(bytes: Uint8Array): number {
   return bytes.length === 4 ? readU32be(bytes) : 0;
+}
+
+/** The number of a child's protocol in Delete and Notify payloads. */
+export function protocolId({ protocol }: ChildSa): number {
+  return PROTOCOL_ID[protocol];
 }

@@ -21,6 +21,7 @@ import {
   childProposals,
   ipsecOf,
   type PerfectForwardSecrecy,
+  protocolId,
   spiBytes,
   spiOf,
 } from './child-sa.ts';
@@ -34,7 +35,7 @@ import { proposalsText } from './ladder.ts';
 import { EXCHANGE, find, type Message, type OpenedMessage } from './message.ts';
 import { checkNarrowed, proposedSelectors, singlePair } from './narrowing.ts';
 import { explainNotify, findError, findNotify, isNotifyName, notify, notifyName, notifyNumber } from './notify.ts';
-import { type Payload, type PayloadOf, PROTOCOL } from './payloads.ts';
+import type { Payload, PayloadOf } from './payloads.ts';
 import { concludeRekeyed, createAnew, retryLater } from './rekey-child.ts';
 
 /** A responder that made a new SA for an old one sends on the old until the peer shows that it is ready, at most this long (§2.8). Milliseconds. */
@@ -124,7 +125,7 @@ export function requestChild(sa: IkeSa, task: ChildSent['task'], spi: number): R
   const Ni = host.random(ikev2.nonceBytes);
   const [first, ...selectors] = splitBefore(offer.payloads, 'TSi');
   const payloads: Payload[] = [
-    ...(old === undefined ? [] : [notify('REKEY_SA', undefined, { protocol: PROTOCOL.ESP, spi: spiBytes(old.spiIn) })]),
+    ...(old === undefined ? [] : [notify('REKEY_SA', undefined, { protocol: protocolId(old), spi: spiBytes(old.spiIn) })]),
     ...first!,
     { type: 'Nonce', data: Ni },
     ...(share === undefined ? [] : [{ type: 'KE', group: KE[share.group].ikev2, data: share.publicValue } as const]),
@@ -175,7 +176,7 @@ function rekeyedChild(sa: IkeSa, rekey: PayloadOf<'Notify'> | undefined): ChildS
   if (rekey === undefined) return undefined;
   const { protocol, spi } = rekey;
   const child =
-    protocol === PROTOCOL.ESP && spi.length === 4 ? sa.children.find((known) => known.spiOut === spiOf(spi)) : undefined;
+    spi.length === 4 ? sa.children.find((known) => known.spiOut === spiOf(spi) && protocolId(known) === protocol) : undefined;
   if (child !== undefined) return child;
   const making = sa.current?.task.kind;
   const moving = sa.host.table
@@ -266,7 +267,9 @@ export function makeChild(
 }
 
 function enter(sa: IkeSa, agreed: ChildAgreement): ChildSa {
-  const child = new ChildSa(agreed, sa, sa.nat !== 'none' && sa.path.encapsulated, sa.host.now.mono, sa.host.random(1)[0]! / 255);
+  // AH covers the addresses that a NAT changes, and is never in UDP (RFC 3948 §1).
+  const encapsulated = sa.nat !== 'none' && sa.path.encapsulated && agreed.proposal.protocol === 'esp';
+  const child = new ChildSa(agreed, sa, encapsulated, sa.host.now.mono, sa.host.random(1)[0]! / 255);
   sa.children.push(child);
   sa.timers.clear('grace');
   return child;

@@ -1,7 +1,7 @@
 /** INFORMATIONAL, both roles: deletes, liveness, notifications (RFC 7296 §1.4, §1.4.1, §2.4, §2.25). */
 
 import { showIdentity } from '../auth/identity.ts';
-import { type ChildSa, spiBytes, spiOf } from './child-sa.ts';
+import { type ChildSa, protocolId, spiBytes, spiOf } from './child-sa.ts';
 import { closeIkeSa, dropChild } from './endings.ts';
 import type { Committed, Requested } from './exchanges.ts';
 import type { IkeSa, Task } from './ike-sa.ts';
@@ -38,9 +38,7 @@ function payloadsOf(sa: IkeSa, task: Task): Payload[] | undefined {
   switch (task.kind) {
     case 'delete-child': {
       const left = task.children.filter((child) => child.state !== 'gone');
-      return left.length === 0
-        ? undefined
-        : [{ type: 'Delete', protocol: PROTOCOL.ESP, spis: left.map((child) => spiBytes(child.spiIn)) }];
+      return left.length === 0 ? undefined : deletesOf(left);
     }
     case 'delete-ike':
       if (sa.state.name === 'established') sa.state = { name: 'closing' };
@@ -58,8 +56,10 @@ export function concludeInformational(sa: IkeSa, { task }: InformationalSent): v
 
 export function planInformational(sa: IkeSa, { payloads }: OpenedMessage): InformationalPlan {
   const deletes = all(payloads, 'Delete');
-  const spis = deletes.filter(({ protocol }) => protocol === PROTOCOL.ESP).flatMap((payload) => payload.spis.map(spiOf));
-  const children = sa.children.filter((child) => spis.includes(child.spiOut));
+  const children = sa.children.filter((child) =>
+    deletes.some(({ protocol, spis }) => protocol === protocolId(child) && spis.some((spi) => spiOf(spi) === child.spiOut)),
+  );
+  const spis = deletes.filter(({ protocol }) => protocol !== PROTOCOL.IKE).flatMap((payload) => payload.spis.map(spiOf));
   const errors = all(payloads, 'Notify').filter((payload) => isErrorNotify(payload.notify));
   const fatal = errors.find((error) => ENDS.includes(notifyName(error.notify)));
   for (const error of errors)
@@ -100,13 +100,20 @@ export function commitInformational(
   }
   const sent = sa.current?.sent;
   if (sent?.for === 'child' && sent.deleted.length < MOST_UNKNOWN) sent.deleted.push(...unknown);
-  const spis: Uint8Array[] = [];
+  const answered = children.filter((child) => !deleting(sa, child));
   for (const child of children) {
-    if (!deleting(sa, child)) spis.push(spiBytes(child.spiIn));
     switchOver(child);
     dropChild(child, 'the peer deleted it', false);
   }
-  return { payloads: spis.length === 0 ? [] : [{ type: 'Delete', protocol: PROTOCOL.ESP, spis }] };
+  return { payloads: deletesOf(answered) };
+}
+
+/** A Delete payload for each protocol that the children have (§3.11). */
+function deletesOf(children: readonly ChildSa[]): Payload[] {
+  return [PROTOCOL.ESP, PROTOCOL.AH].flatMap((protocol): Payload[] => {
+    const spis = children.filter((child) => protocolId(child) === protocol).map((child) => spiBytes(child.spiIn));
+    return spis.length === 0 ? [] : [{ type: 'Delete', protocol, spis }];
+  });
 }
 
 /** Whether our own DELETE for the child has left and is not answered. */

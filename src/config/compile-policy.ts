@@ -228,7 +228,6 @@ export class PolicyCompiler {
       report.warning(at('replay_window'), 'without a window, packets that an attacker repeats are accepted', 'leave it out');
     const sas: SaConfig[] = [];
     const protocols = new Set<string>();
-    let left: string | undefined;
     for (const { value: saName, at: where } of values.sa_index ?? [{ value: BUILT_IN, at: place }]) {
       const found =
         values.sa_index === undefined ? this.sections.sas.get(saName) : resolve(saName, this.sections.sas, 'sa', where, report);
@@ -245,18 +244,17 @@ export class PolicyCompiler {
           'alternatives are separate `ipsec` sections',
         );
       protocols.add(sa.protocol);
-      if (sa.protocol === 'esp') sas.push(sa);
-      else if (sa.protocol === 'ah') left = sa.protocol;
+      if (sa.protocol !== 'ipcomp') sas.push(sa);
     }
-    if (left !== undefined) {
+    if (sas.length > 1) {
       report.warning(
         section?.at ?? place,
-        `${quoted(name)} is not offered: ${left} is not built yet`,
+        `${quoted(name)} is not offered: no key exchange here negotiates AH and ESP for one packet (RFC 7296 §3.3 has one protocol a proposal)`,
         'offer ESP alone, which authenticates too',
       );
       return undefined;
     }
-    if (!protocols.has('esp')) {
+    if (!protocols.has('esp') && !protocols.has('ah')) {
       report.warning(section?.at ?? place, `${quoted(name)} is not offered: nothing in it protects`, 'offer ESP');
       return undefined;
     }
@@ -294,12 +292,14 @@ export class PolicyCompiler {
         if (own(word)) report.warning(at(word), `${quoted(word)} has no effect in an SA of ${protocol}`, 'leave it out');
       }
     }
-    if (protocol !== 'esp') {
-      report.warning(at('sa_protocol'), `${quoted(protocol)} has no effect yet`, 'ESP is built');
-      const auth =
-        protocol === 'ah' && values.ah_auth_alg !== undefined
-          ? offered(values.ah_auth_alg, 'ah_auth_alg', at('ah_auth_alg'), report)
-          : [];
+    if (protocol === 'ipcomp') {
+      report.warning(at('sa_protocol'), `${quoted(protocol)} has no effect yet`, 'ESP and AH are built');
+      return { name, protocol, encr: [], auth: [] };
+    }
+    if (protocol === 'ah') {
+      if (values.ah_auth_alg === undefined)
+        report.error(at('sa_protocol'), 'an SA of AH needs `ah_auth_alg`', 'write ah_auth_alg { hmac_sha2_256; };');
+      const auth = values.ah_auth_alg === undefined ? [] : offered(values.ah_auth_alg, 'ah_auth_alg', at('ah_auth_alg'), report);
       return { name, protocol, encr: [], auth };
     }
     const encr = offered(values.esp_enc_alg, 'esp_enc_alg', at('esp_enc_alg'), report);

@@ -83,7 +83,7 @@ for every daemon alike. Lists replace, they never merge.
 - A Kerberos principal names its realm, or \`kerberos { realm }\` does. What a KINK peer may ask for follows from the policies that name its remote.
 - What no selector matches passes, unless \`default { policy { action discard; }; };\` says otherwise.
 - UDP port 4500 is the datapath's: an entry for it in \`ike\` is not needed and left out.
-- What is not built yet is accepted with a warning and has no effect; an \`ipsec\` with AH is not offered, and a policy that offers nothing else drops its traffic.
+- What is not built yet is accepted with a warning and has no effect; an \`ipsec\` of AH and ESP together is not offered, since no key exchange here can say so, and a policy that offers nothing else drops its traffic.
 
 ## Algorithms
 `;

@@ -186,7 +186,7 @@ export const SA = {
       is: listOf(integrity('ah')),
       once: true,
       by: ['iked'],
-      doc: 'Integrity algorithms of AH, which is not built yet.',
+      doc: 'Integrity algorithms of AH, by IKEv2 only.',
     }),
     ipcomp_alg: directive({
       is: listOf(choice(['oui', 'deflate', 'lzs'])),

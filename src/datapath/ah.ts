@@ -11,6 +11,8 @@ const PAYLOAD_LENGTH = 1;
 const SPI = 4;
 const SEQUENCE = 8;
 const ICV = 12;
+/** Octets of IV that an ICV may begin with. */
+const IV = 8;
 
 const TWO_32 = 0x1_0000_0000;
 /** `PacketCipher` counts its text from behind SPI and sequence number, which for a bare MAC are its first octets like any others. */
@@ -60,7 +62,11 @@ export class Ah {
     view.setInt32(ahAt + SEQUENCE, sequence | 0);
     this.#bytes.fill(0, ahAt + ICV, ahAt + headerBytes);
     if (sa.icvIvBytes > 0) this.#writeIv(sa, ahAt + ICV, sequence);
-    const icvAt = this.#icv(sa, at, length, ahAt, sa.extended ? (sequence / TWO_32) >>> 0 : -1, scratchAt, true);
+    const high = (sequence / TWO_32) | 0;
+    // An algorithm with an IV finds it in front of its ICV (RFC 4543 §4); another writes over it.
+    view.setInt32(scratchAt + length, high ^ sa.ivHigh);
+    view.setInt32(scratchAt + length + 4, sequence ^ sa.ivLow);
+    const icvAt = this.#icv(sa, at, length, ahAt, sa.extended ? high >>> 0 : -1, scratchAt, true);
     if (icvAt < 0) return icvAt === UNREADABLE ? DROP.notForTransport : DROP.cipherFailed;
     this.#bytes.copyWithin(ahAt + ICV, icvAt, icvAt + sa.icvBytes);
     return DROP.none;
@@ -86,6 +92,7 @@ export class Ah {
     const low = this.#view.getUint32(ahAt + SEQUENCE);
     const sequence = sa.extended ? sa.window.extend(low) : low;
     if (!sa.window.fresh(sequence)) return DROP.replayed;
+    bytes.copyWithin(scratchAt + length, ahAt + ICV, ahAt + ICV + IV);
     const icvAt = this.#icv(sa, at, length, ahAt, sa.extended ? Math.floor(sequence / TWO_32) : -1, scratchAt, homeAddress);
     if (icvAt < 0) return icvAt === UNREADABLE ? DROP.malformed : DROP.cipherFailed;
     let difference = 0;

@@ -21,6 +21,7 @@ export interface Asker {
 
 /** The SA that an SPI is for. */
 export interface SpiWish {
+  readonly protocol: 'esp' | 'ah';
   readonly mode: Mode;
   readonly reqid: number;
   /** Where its pair is to end. */
@@ -30,7 +31,7 @@ export interface SpiWish {
 /** What a PF_KEY request is for. */
 type Purpose<S extends Asker, P extends SaPair> =
   /** An SPI for what a negotiation is about to request (`request`) or to answer (`response`). */
-  | { readonly for: 'spi'; readonly sa: S; readonly role: 'request' | 'response'; readonly path: Path }
+  | { readonly for: 'spi'; readonly sa: S; readonly role: 'request' | 'response'; readonly wish: SpiWish }
   /** `sent` holds the keys until the datapath has them. */
   | { readonly for: 'install'; readonly child: P; readonly direction: 'inbound' | 'outbound'; readonly sent: SaParameters }
   | { readonly for: 'life'; readonly sa: S; readonly child: P }
@@ -64,7 +65,7 @@ export class Asks<S extends Asker, P extends SaPair> {
   /** SAs that were replaced, until what is on its way has arrived. */
   #drains: Drain[] = [];
   /** Where SPIs were given out that no SA was installed under yet. */
-  readonly #larval = new Map<number, Path>();
+  readonly #larval = new Map<number, SpiWish>();
 
   constructor(pid: number, emit: (output: { readonly kind: 'pfkey'; readonly message: SadbMessage }) => void) {
     this.#client = new PfkeyClient<Purpose<S, P>>({ pid, register: [SADB_SATYPE.ESP], optIn: OPT_IN_ALL });
@@ -94,34 +95,38 @@ export class Asks<S extends Asker, P extends SaPair> {
   }
 
   /** GETSPI for the SA that is to bring the peer's packets to us. */
-  spi(sa: S, role: 'request' | 'response', { mode, reqid, path }: SpiWish, now: Instant): Heard<S, P>[] {
+  spi(sa: S, role: 'request' | 'response', wish: SpiWish, now: Instant): Heard<S, P>[] {
+    const { protocol, mode, reqid, path } = wish;
     const request = saToGetspi(
-      { protocol: 'esp', mode, reqid, source: path.remote.address, destination: path.local.address },
+      { protocol, mode, reqid, source: path.remote.address, destination: path.local.address },
       SPI_RANGE,
     );
-    return this.#ask(request, { for: 'spi', sa, role, path }, now);
+    return this.#ask(request, { for: 'spi', sa, role, wish }, now);
   }
 
   /** Gives an SPI back that no SA was made of. */
   release(spi: number, now: Instant): Heard<S, P>[] {
-    const path = this.#larval.get(spi);
-    if (path === undefined) return [];
+    const wish = this.#larval.get(spi);
+    if (wish === undefined) return [];
+    const { protocol, path } = wish;
     this.#larval.delete(spi);
-    return this.remove({ spi, protocol: 'esp', source: path.remote.address, destination: path.local.address }, 0, now);
+    return this.remove({ spi, protocol, source: path.remote.address, destination: path.local.address }, 0, now);
   }
 
   /** Larval SAs, and those that are about to go, which were between these ends are between others now. */
   relocate(from: Ends, to: Ends): void {
-    for (const [spi, path] of this.#larval)
-      if (sameEnds({ source: path.remote.address, destination: path.local.address }, from))
-        this.#larval.set(spi, between(path, { local: to.destination, remote: to.source }));
+    for (const [spi, wish] of this.#larval) {
+      const { local, remote } = wish.path;
+      if (!sameEnds({ source: remote.address, destination: local.address }, from)) continue;
+      this.#larval.set(spi, { ...wish, path: between(wish.path, { local: to.destination, remote: to.source }) });
+    }
     this.#drains = this.#drains.map((drain) => (sameEnds(drain.sa, from) ? { ...drain, sa: { ...drain.sa, ...to } } : drain));
   }
 
   /** UPDATE of the larval inbound SA, and ADD of the outbound one. */
   install(child: P, outbound: boolean, now: Instant): Heard<S, P>[] {
     child.pending += outbound ? 2 : 1;
-    const larval = this.#larval.get(child.spiIn);
+    const larval = this.#larval.get(child.spiIn)?.path;
     this.#larval.delete(child.spiIn);
     // Its policy has moved, and word of the inbound SA's own movement is still to come: until then it has its old name.
     if (larval !== undefined)
@@ -167,7 +172,7 @@ export class Asks<S extends Asker, P extends SaPair> {
   /** GET of a child's inbound SA, for its counters. */
   countInbound(sa: S, child: P, now: Instant): Heard<S, P>[] {
     const { path } = child;
-    const id = { spi: child.spiIn, protocol: 'esp', destination: path.local.address } as const;
+    const id = { spi: child.spiIn, protocol: child.protocol, destination: path.local.address } as const;
     return this.#ask(saIdTo('GET', id, path.remote.address), { for: 'life', sa, child }, now);
   }
 
@@ -221,7 +226,7 @@ export class Asks<S extends Asker, P extends SaPair> {
     switch (purpose.for) {
       case 'spi': {
         const spi = errno === 0 ? reply?.sa?.spi : undefined;
-        if (spi !== undefined) this.#larval.set(spi, purpose.path);
+        if (spi !== undefined) this.#larval.set(spi, purpose.wish);
         if (spi === undefined || !purpose.sa.closed) return [{ kind: 'spi', sa: purpose.sa, role: purpose.role, spi }];
         return this.release(spi, now);
       }

@@ -18,6 +18,11 @@ export interface ChildPolicy {
   readonly fingerprint: string;
 }
 
+/** What the SAs of a policy are of: that of its first `ipsec`, since the SPD names one; alternatives of the other are not offered. */
+export function protocolOf({ ipsec }: PolicyConfig): 'esp' | 'ah' {
+  return ipsec[0]?.sas[0]?.protocol === 'ah' ? 'ah' : 'esp';
+}
+
 /** The child SAs of a configuration, by selector, policy and remote. */
 export class ChildPolicies {
   readonly all: readonly ChildPolicy[];

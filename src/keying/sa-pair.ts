@@ -8,7 +8,7 @@ import { type Lifetime, softOf } from '../ipsec/lifetime.ts';
 import type { Mode, SaParameters } from '../ipsec/sa.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { Path } from '../net/address.ts';
-import type { ChildPolicy } from './child-policy.ts';
+import { type ChildPolicy, protocolOf } from './child-policy.ts';
 import type { ReportKeyEvent } from './events.ts';
 import { type HookEvent, pairEnvironment } from './hooks.ts';
 
@@ -164,6 +164,10 @@ export abstract class SaPair<A extends Agreement = Agreement> {
     if (!this.superseded) this.owner.hook('phase2_down', pairEnvironment(this));
   }
 
+  get protocol(): 'esp' | 'ah' {
+    return protocolOf(this.agreed.policy.policy);
+  }
+
   /** One direction as the datapath is told of it. */
   parameters(direction: 'inbound' | 'outbound'): SaParameters {
     const { agreed, path, lifetime } = this;
@@ -173,7 +177,7 @@ export abstract class SaPair<A extends Agreement = Agreement> {
     const [from, to] = inbound ? [agreed.peer, agreed.local] : [agreed.local, agreed.peer];
     return {
       spi: inbound ? agreed.spiIn : agreed.spiOut,
-      protocol: 'esp',
+      protocol: this.protocol,
       mode: agreed.mode,
       source: source.address,
       destination: destination.address,

@@ -56,7 +56,7 @@ export function childSaStatus(child: SaPair, mono: number): ChildSaStatus {
     selector: child.policy.name,
     policy: child.policy.policy.name,
     state: child.state,
-    protocol: 'esp',
+    protocol: child.protocol,
     mode: agreed.mode,
     spiIn: showSpi(child.spiIn),
     spiOut: showSpi(child.spiOut),

@@ -1,6 +1,37 @@
 import { describe, expect, test } from 'vitest';
 import { disagreements, LAN_A, LAN_B, pair } from '../support/ike-pair.ts';
 
+describe('AH', () => {
+  test('is negotiated, rekeyed and deleted as AH (RFC 7296 §3.3.1, §3.11)', () => {
+    const ah = { protocol: 'ah', encr: [], auth: ['hmac_sha2_256', 'hmac_sha1'] } as const;
+    const ipsec = [{ extendedSequence: true }];
+    const { a, b, net } = pair({
+      a: { children: [{ local: LAN_A, peer: LAN_B, sas: [ah], ipsec }] },
+      b: { children: [{ local: LAN_B, peer: LAN_A, sas: [{ ...ah, auth: ['hmac_sha1'] }], ipsec }] },
+    }).established();
+    expect(disagreements(a, b)).toEqual([]);
+    const [first] = a.v2Children;
+    expect([first!.protocol, first!.suite, first!.parameters('outbound').encrKey.length]).toEqual(['ah', 'NULL/HMAC_SHA1_96', 0]);
+    a.command({ verb: 'rekey', name: 'lan', what: 'child' });
+    net.run(10_000);
+    expect([a.children(), b.children()]).toEqual([['installed'], ['installed']]);
+    expect(disagreements(a, b)).toEqual([]);
+    expect(a.v2Children[0]!.spiIn).not.toBe(first!.spiIn);
+    b.command({ verb: 'terminate', name: 'lan' });
+    net.run(10_000);
+    expect([a.children(), b.children()]).toEqual([[], []]);
+  });
+
+  test('an offer of AH is not taken for one of ESP', () => {
+    const ah = { protocol: 'ah', encr: [], auth: ['hmac_sha2_256'] } as const;
+    const { a } = pair({
+      a: { children: [{ local: LAN_A, peer: LAN_B, sas: [ah] }] },
+      b: { children: [{ local: LAN_B, peer: LAN_A }] },
+    }).established();
+    expect(a.children()).toEqual([]);
+  });
+});
+
 describe('suites', () => {
   const suites = [
     {

@@ -24,6 +24,7 @@ const AUTH: Partial<Record<IntegName, ScapyAuth>> = {
   hmac_sha2_384: 'SHA2-384-192',
   hmac_sha2_512: 'SHA2-512-256',
   aes_cmac: 'AES-CMAC-96',
+  hmac_md5: 'HMAC-MD5-96',
 };
 const PACKETS = 50;
 const HOSTS = {
@@ -117,7 +118,7 @@ describe.skipIf(python === undefined)(`AH and scapy's${why}`, () => {
   });
   afterAll(() => oracle?.close());
 
-  test('the table has the rows it should have', () => expect(rows.length).toBe(5 * 2 * 2 * 2));
+  test('the table has the rows it should have', () => expect(rows.length).toBe(6 * 2 * 2 * 2));
 
   test.each(rows)(`$integ, $mode, IPv$family, ESN $esn: ${PACKETS} packets each way`, async ({ integ, mode, family, esn }) => {
     const ends = HOSTS[family];

@@ -315,7 +315,12 @@ describe('selectors and policies', () => {
     });
   });
 
-  test('AH is not offered yet, and what is left without an alternative is dropped, never passed', () => {
+  test('AH is offered alone; with ESP it is not, and what is left without an alternative is dropped, never passed', () => {
+    const alone = 'ipsec i { sa_index a; }; sa a { sa_protocol ah; ah_auth_alg { hmac_sha1; hmac_sha2_384; }; };';
+    expect(policy('remote_index r; ipsec_index i;', alone)).toMatchObject({
+      action: 'protect',
+      ipsec: [{ sas: [{ protocol: 'ah', encr: [], auth: ['hmac_sha1', 'hmac_sha2_384'] }] }],
+    });
     const more = 'ipsec i { sa_index { a; e; }; }; sa a { sa_protocol ah; ah_auth_alg hmac_sha1; }; sa e { };';
     expect(policy('remote_index r; ipsec_index i;', more)).toMatchObject({ action: 'discard', ipsec: [] });
     expect(policy('remote_index r; ipsec_index { i; j; };', `${more} ipsec j { };`)).toMatchObject({
