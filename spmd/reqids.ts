@@ -6,14 +6,41 @@ import { IPSEC_MANUAL_REQID_MAX } from '../src/pfkey/registry.ts';
 
 /** The selector of the other direction for the same traffic and the same remote; undefined where there is none. */
 export function mirrorOf(selector: SelectorConfig, all: readonly SelectorConfig[]): SelectorConfig | undefined {
-  const candidates = all.filter(
-    (other) => other.direction !== selector.direction && other.policy.remote === selector.policy.remote,
-  );
-  const twin = selector.name.endsWith('.in') ? selector.name.slice(0, -'.in'.length) : `${selector.name}.in`;
-  return (
-    candidates.find(({ name, source }) => name === twin && sameSpec(source, selector.destination)) ??
-    candidates.find((other) => isReverse(selector, other))
-  );
+  return new Mirrors(all).of(selector);
+}
+
+/** The same for many selectors: found by what they say, not by asking each of the others. */
+class Mirrors {
+  readonly #byName = new Map<string, SelectorConfig>();
+  readonly #byTraffic = new Map<string, SelectorConfig>();
+
+  constructor(all: readonly SelectorConfig[]) {
+    for (const selector of all) {
+      const traffic = trafficOf(selector, selector);
+      this.#byName.set(selector.name, selector);
+      if (!this.#byTraffic.has(traffic)) this.#byTraffic.set(traffic, selector);
+    }
+  }
+
+  of(selector: SelectorConfig): SelectorConfig | undefined {
+    const { name, direction, source, destination, policy } = selector;
+    const twin = this.#byName.get(name.endsWith('.in') ? name.slice(0, -'.in'.length) : `${name}.in`);
+    if (
+      twin !== undefined &&
+      twin.direction !== direction &&
+      twin.policy.remote === policy.remote &&
+      specText(twin.source) === specText(destination)
+    )
+      return twin;
+    return this.#byTraffic.get(
+      trafficOf(selector, {
+        direction: direction === 'outbound' ? 'inbound' : 'outbound',
+        source: destination,
+        destination: source,
+        ...answering(selector),
+      }),
+    );
+  }
 }
 
 /** Reqids by the name of the pair, which is that of its outbound selector. */
@@ -27,7 +54,8 @@ export class Reqids {
   allot(config: Config, installed: (selector: SelectorConfig) => number | undefined): Config {
     const { selectors } = config;
     const protecting = selectors.filter(({ policy }) => policy.action === 'protect');
-    const pairOf = new Map(protecting.map((selector) => [selector.name, this.#pairName(selector, protecting)]));
+    const mirrors = new Mirrors(protecting);
+    const pairOf = new Map(protecting.map((selector) => [selector.name, pairName(selector, mirrors)]));
     const chosen = new Map<string, number>();
     const taken = new Set<number>(protecting.map(({ reqid }) => reqid).filter((reqid) => reqid !== 0));
     for (const { name, reqid } of protecting)
@@ -58,28 +86,35 @@ export class Reqids {
   /** The configuration is in force: what it allots is remembered, also for selectors that go and come back. */
   keep({ selectors }: Config): void {
     const protecting = selectors.filter(({ policy }) => policy.action === 'protect');
-    for (const selector of protecting) this.#byPair.set(this.#pairName(selector, protecting), selector.reqid);
+    const mirrors = new Mirrors(protecting);
+    for (const selector of protecting) this.#byPair.set(pairName(selector, mirrors), selector.reqid);
     if (this.#byPair.size <= IPSEC_MANUAL_REQID_MAX) return;
-    const live = new Set(protecting.map((selector) => this.#pairName(selector, protecting)));
+    const live = new Set(protecting.map((selector) => pairName(selector, mirrors)));
     for (const pair of [...this.#byPair.keys()]) if (!live.has(pair)) this.#byPair.delete(pair);
   }
-
-  #pairName(selector: SelectorConfig, all: readonly SelectorConfig[]): string {
-    if (selector.direction === 'outbound') return selector.name;
-    return mirrorOf(selector, all)?.name ?? selector.name;
-  }
 }
 
-/** Whether one is for what comes back for the other: with the ports exchanged, or a message's answer (BA for BU, RFC 4877 §6.1). */
-function isReverse(a: SelectorConfig, b: SelectorConfig): boolean {
-  const ports = hasTypes(a.protocol)
-    ? b.sourcePort === answerTo(a.protocol, a.sourcePort) && a.destinationPort === b.destinationPort
-    : a.sourcePort === b.destinationPort && a.destinationPort === b.sourcePort;
-  return ports && a.protocol === b.protocol && sameSpec(a.source, b.destination) && sameSpec(a.destination, b.source);
+function pairName(selector: SelectorConfig, mirrors: Mirrors): string {
+  return selector.direction === 'outbound' ? selector.name : (mirrors.of(selector)?.name ?? selector.name);
 }
 
-function sameSpec(a: AddressSpec, b: AddressSpec): boolean {
-  if (a.kind === 'literal') return b.kind === 'literal' && a.address === b.address && a.prefixLength === b.prefixLength;
-  if (a.kind === 'fqdn') return b.kind === 'fqdn' && a.name === b.name;
-  return b.kind === 'macro' && a.macro === b.macro && a.interface === b.interface;
+/** What comes back for it: with the ports exchanged, or a message's answer (BA for BU, RFC 4877 §6.1). */
+function answering({ protocol, sourcePort, destinationPort }: SelectorConfig) {
+  return hasTypes(protocol)
+    ? { sourcePort: answerTo(protocol, sourcePort), destinationPort }
+    : { sourcePort: destinationPort, destinationPort: sourcePort };
+}
+
+/** All that makes it a selector for this traffic and this remote. */
+function trafficOf(
+  { protocol, policy }: SelectorConfig,
+  side: Pick<SelectorConfig, 'direction' | 'source' | 'destination' | 'sourcePort' | 'destinationPort'>,
+): string {
+  const { direction, source, destination, sourcePort, destinationPort } = side;
+  return [direction, policy.remote, protocol, specText(source), sourcePort, specText(destination), destinationPort].join(' ');
+}
+
+function specText(spec: AddressSpec): string {
+  if (spec.kind === 'literal') return `${spec.address}/${spec.prefixLength}`;
+  return spec.kind === 'fqdn' ? `name ${spec.name}` : `macro ${spec.macro} ${spec.interface}`;
 }

@@ -1,6 +1,6 @@
 /** The machine of spmd: owns the policies, feeds the key daemons their configuration by generation, and keeps the datapath's SPD (RFC 4301 §4.4.1). */
 
-import type { Config, SelectorConfig } from '../src/config/config.ts';
+import type { Config } from '../src/config/config.ts';
 import type { LocalAddress } from '../src/config/expand.ts';
 import { never } from '../src/errors.ts';
 import { earliest, type Instant, type Machine, type RandomBytes } from '../src/machine.ts';
@@ -133,16 +133,21 @@ export class Spmd implements Machine<SpmdInput, SpmdOutput> {
       // It opens PF_KEY only when it knows its device and ports.
       return [...superseded, { kind: 'datapath', settings: settingsOf(input.config, this.#local) }];
     }
-    const config = this.#reqids.allot(input.config, (selector) => this.#reqidInstalled(selector, input.config));
+    const installed = this.#reqidsInstalled(input.config);
+    const config = this.#reqids.allot(input.config, ({ name }) => installed.get(name));
     this.#proposed = { ...input, config };
     return this.#steps(this.#generations.propose(config, now), now);
   }
 
-  /** The reqid that the datapath's entry for a selector has, from a spmd before us. */
-  #reqidInstalled({ name }: SelectorConfig, config: Config): number | undefined {
-    if (this.#generations.active !== undefined) return undefined;
-    const entry = this.#expected(config).find(({ selector, key }) => selector === name && this.#installer.installed.has(key));
-    return entry === undefined ? undefined : this.#installer.installed.get(entry.key)!.policy.templates[0]?.reqid;
+  /** By selector the reqid that the datapath's entry for it has, from a spmd before us. */
+  #reqidsInstalled(config: Config): ReadonlyMap<string, number> {
+    const found = new Map<string, number>();
+    if (this.#generations.active !== undefined || this.#installer.installed.size === 0) return found;
+    for (const { key, selector } of this.#expected(config)) {
+      const reqid = this.#installer.installed.get(key)?.policy.templates[0]?.reqid;
+      if (selector !== undefined && reqid !== undefined && !found.has(selector)) found.set(selector, reqid);
+    }
+    return found;
   }
 
   /** The entries of a configuration, with priorities that mean nothing. */
