@@ -3,12 +3,12 @@
  * `host.ts` puts them where packets arrive, before the host looks at their addresses.
  */
 
-import type { Policy, PolicySelector } from '../ipsec/policy.ts';
+import { isAnyPort, type Policy, type PolicySelector, portRangesOf } from '../ipsec/policy.ts';
 import type { Family } from '../net/address.ts';
 import { firstAddress, lastAddress, type Prefix } from '../net/prefix.ts';
 import { isIcmp, PROTOCOL } from '../net/transport.ts';
 import { type FilterRule, type Match, NFPROTO } from '../runtime/netlink/nftables.ts';
-import { DHCP, FAMILIES, forbids, LINK_LOCAL, ON_LINK, WITH_PORTS } from './plan.ts';
+import { DHCP, FAMILIES, forbids, LINK_LOCAL, ON_LINK, of, untilAllIsDiscarded, WITH_PORTS } from './plan.ts';
 
 /** The table, one a network namespace. */
 export const FILTER_TABLE = 'tanuki';
@@ -27,6 +27,7 @@ export const CLEAR_COUNTERS: readonly string[] = Object.values(CLEAR_DROPS);
 export interface ArrivalsInput {
   /** In the order in which entries are tried. */
   readonly inbound: readonly Policy[];
+  readonly outbound: readonly Policy[];
   readonly keyPorts: readonly number[];
   /** Name of the TUN device: its successor after a crash has another index. */
   readonly device: string;
@@ -46,14 +47,29 @@ const PACKET_TOO_BIG = 2;
 const FRAGMENTATION_NEEDED = Uint8Array.of(3, 4);
 
 /** Empty where no policy forbids anything. */
-export function arrivalRules({ inbound, keyPorts, device, unmatched }: ArrivalsInput): readonly FilterRule[] {
-  const decisive = unmatched === 'discard' ? inbound : inbound.slice(0, inbound.findLastIndex(forbids) + 1);
-  if (decisive.length === 0 && unmatched === 'bypass') return [];
+export function arrivalRules({ inbound, outbound, keyPorts, device, unmatched }: ArrivalsInput): readonly FilterRule[] {
+  const rules = FAMILIES.flatMap((each) => policyRules(each, inbound.filter(of(each)), outbound.filter(of(each)), unmatched));
+  return rules.length === 0 ? [] : [...exemptions(keyPorts, device), ...rules];
+}
+
+/**
+ * The inbound entries of a family in their order. Where the rest is discarded, what is on its way through this host to another, and an outbound policy is about,
+ * is not of the rest: it came from the protected side, and is protected or bypassed here.
+ */
+function policyRules(
+  each: Family,
+  inbound: readonly Policy[],
+  outbound: readonly Policy[],
+  unmatched: 'bypass' | 'discard',
+): FilterRule[] {
+  const { before, rest } = untilAllIsDiscarded(inbound, unmatched);
+  if (rest === 'bypass') return before.slice(0, before.findLastIndex(forbids) + 1).flatMap((policy) => rulesOf(policy));
+  const through = untilAllIsDiscarded(outbound, 'discard').before;
+  const counter = rest === 'policy' ? CLEAR_DROPS.discard : CLEAR_DROPS.unmatched;
   return [
-    ...exemptions(keyPorts, device),
-    ...decisive.flatMap(rulesOf),
-    // What is for other hosts meets the outbound policies, which end in the same way.
-    ...(unmatched === 'discard' ? [{ matches: [notForOthers()], counter: CLEAR_DROPS.unmatched, verdict: 'drop' } as const] : []),
+    ...before.flatMap((policy) => rulesOf(policy)),
+    ...through.flatMap((policy) => rulesOf(policy, [forOthers()])),
+    { matches: [family(each)], counter, verdict: 'drop' },
   ];
 }
 
@@ -115,38 +131,52 @@ function tooBig(keyPorts: readonly number[]): Match[][] {
   return [...quotes(v4, 9, 20), ...quotes(v6, 6, 40)];
 }
 
-function rulesOf(policy: Policy): FilterRule[] {
-  const { selector, action } = policy;
+/** With `also`, for an outbound entry: what is to be protected passes then. */
+function rulesOf(policy: Policy, also: readonly Match[] = []): FilterRule[] {
+  const { selector, action, direction } = policy;
+  const passes = direction === 'outbound' ? action !== 'discard' : !forbids(policy);
   // Ports without a protocol are those of every protocol that has some.
-  const anyPort = selector.sourcePort === 0 && selector.destinationPort === 0;
+  const { sourceLow, sourceHigh, destinationLow, destinationHigh } = portRangesOf(selector);
+  const anyPort = isAnyPort(sourceLow, sourceHigh) && isAnyPort(destinationLow, destinationHigh);
   const protocols = selector.protocol === 0 && !anyPort ? WITH_PORTS : [selector.protocol];
   return protocols.map((number): FilterRule => {
-    const matches = matchesOf(selector, number);
-    if (!forbids(policy)) return { matches, verdict: 'accept' };
+    const matches = [...matchesOf(selector, number), ...also];
+    if (passes) return { matches, verdict: 'accept' };
     return { matches, counter: action === 'discard' ? CLEAR_DROPS.discard : CLEAR_DROPS.protect, verdict: 'drop' };
   });
 }
 
 /** RFC 4301 §4.4.1.1: all that a selector can say. */
-function matchesOf({ source, destination, sourcePort: first, destinationPort: second }: PolicySelector, number: number): Match[] {
+function matchesOf(selector: PolicySelector, number: number): Match[] {
+  const { source, destination } = selector;
+  const { sourceLow, sourceHigh, destinationLow, destinationHigh } = portRangesOf(selector);
   const matches = [family(source.address.family), ...within(source, 'source'), ...within(destination, 'destination')];
   if (number !== 0) matches.push(protocol(number));
-  if (isIcmp(number)) {
-    if (first !== 0) matches.push({ field: transport(0, 1), is: octet(first) });
-    if (second !== 0) matches.push({ field: transport(1, 1), is: octet(second) });
-  } else if (number === PROTOCOL.mobility) {
-    if (first !== 0) matches.push({ field: transport(2, 1), is: octet(first) });
-  } else {
-    if (first !== 0) matches.push(sourcePort(first, first));
-    if (second !== 0) matches.push(destinationPort(second, second));
-  }
+  const [first, second] = isIcmp(number)
+    ? [type(0, sourceLow, sourceHigh), type(1, destinationLow, destinationHigh)]
+    : number === PROTOCOL.mobility
+      ? [type(2, sourceLow, sourceHigh), undefined]
+      : [sourcePort(sourceLow, sourceHigh), destinationPort(destinationLow, destinationHigh)];
+  if (!isAnyPort(sourceLow, sourceHigh)) matches.push(first);
+  if (!isAnyPort(destinationLow, destinationHigh) && second !== undefined) matches.push(second);
   return matches;
+}
+
+/** One octet of a message: its type or its code. */
+function type(at: number, low: number, high: number): Match {
+  const field = transport(at, 1);
+  const last = Math.min(high, 0xff);
+  return low === last ? { field, is: octet(low) } : { field, from: octet(low), to: octet(last) };
 }
 
 function arrivesOn(name: string): Match {
   const padded = new Uint8Array(NAME_OCTETS);
   padded.set(new TextEncoder().encode(name).subarray(0, NAME_OCTETS - 1));
   return { field: { meta: 'inputInterface' }, is: padded };
+}
+
+function forOthers(): Match {
+  return { field: { destinationType: true }, is: Uint8Array.of(ELSEWHERE, 0, 0, 0) };
 }
 
 function notForOthers(): Match {

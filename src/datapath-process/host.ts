@@ -53,7 +53,7 @@ export class Diversion {
   /** Of the table as it was found, to be taken off, and of one that has gone, to be added. */
   #countedBefore: ReadonlyMap<string, number>;
   #countedSince: Readonly<Record<string, number>> = {};
-  /** The inbound policies that the filter was made from. */
+  /** The policies that the filter was made from. */
   #keptOut: readonly Policy[] | undefined;
 
   /**
@@ -113,9 +113,10 @@ export class Diversion {
     this.#generation = spd.generation;
     const policies = (direction: 'inbound' | 'outbound' | 'forward') => spd.ordered(direction).map(({ policy }) => policy);
     const inbound = [...policies('inbound'), ...policies('forward')];
+    const outbound = policies('outbound');
     const { unmatched } = this.#settings;
     const plan = planOf({
-      outbound: policies('outbound'),
+      outbound,
       inbound,
       unmatched,
       filtered: this.#filter !== undefined,
@@ -125,7 +126,7 @@ export class Diversion {
       device: this.#device,
     });
     const hold = this.#holdUntil > 0;
-    for (const { message } of [...this.#keepOut(inbound, hold), ...this.#agree(plan, hold)]) {
+    for (const { message } of [...this.#keepOut(inbound, outbound, hold), ...this.#agree(plan, hold)]) {
       const consequence = 'policies are not wholly in force on this host';
       this.#report({ name: 'routes-failed', severity: 'error', message: `${message}; ${consequence}` });
     }
@@ -191,18 +192,19 @@ export class Diversion {
   }
 
   /** RFC 4301 §5.2: what must not come in clear. Nothing of a predecessor's goes before `hold` is over. */
-  #keepOut(inbound: readonly Policy[], hold: boolean): SystemError[] {
+  #keepOut(inbound: readonly Policy[], outbound: readonly Policy[], hold: boolean): SystemError[] {
     const filter = this.#filter;
     const waits = this.#leftChains.length > 0 && !hold;
-    if (filter === undefined || (sameList(inbound, this.#keptOut) && !waits)) return [];
+    const policies = [...inbound, ...outbound];
+    if (filter === undefined || (sameList(policies, this.#keptOut) && !waits)) return [];
     const { keyPorts, unmatched } = this.#settings;
-    const rules = arrivalRules({ inbound, keyPorts, unmatched, device: this.#device.name });
+    const rules = arrivalRules({ inbound, outbound, keyPorts, unmatched, device: this.#device.name });
     const failures: SystemError[] = [];
     attempt(failures, () => {
       if (rules.length > 0 || hold) filter.put(this.#chain, rules, CLEAR_COUNTERS, hold ? [] : this.#leftChains);
       else this.#removeTable(filter);
       if (!hold) this.#leftChains = [];
-      this.#keptOut = inbound;
+      this.#keptOut = policies;
     });
     return failures;
   }

@@ -3,7 +3,7 @@
  * (RFC 4301 §5.1, §5.2). Pure: from policies and addresses to rules and routes; `host.ts` makes the host agree.
  */
 
-import type { Policy, PolicySelector } from '../ipsec/policy.ts';
+import { isAnyPort, type Policy, type PolicySelector, portRangesOf } from '../ipsec/policy.ts';
 import { type Family, IpAddress } from '../net/address.ts';
 import { everything, firstAddress, host, type Prefix, parsePrefix, prefixHolds, showPrefix } from '../net/prefix.ts';
 import type { Route, Rule } from '../runtime/netlink/route.ts';
@@ -101,8 +101,9 @@ export function sourceFor(
 
 /** RFC 4301 §5.1: each entry in its turn diverts or passes. Entries that follow each other and do the same share a priority. */
 function outboundRules(family: Family, { outbound, addresses, keyPorts, unmatched, device }: PlanInput): Rule[] {
-  const entries = unmatched === 'discard' ? outbound.filter(of(family)) : relevant(family, outbound, diverts);
-  if (entries.length === 0 && unmatched === 'bypass') return [];
+  const { before, rest } = untilAllIsDiscarded(outbound.filter(of(family)), unmatched);
+  const entries = rest === 'bypass' ? relevant(family, before, diverts) : before;
+  if (entries.length === 0 && rest === 'bypass') return [];
   const pass = {
     family,
     priority: PRIORITY.outboundPass,
@@ -139,7 +140,7 @@ function outboundRules(family: Family, { outbound, addresses, keyPorts, unmatche
     }
   }
   // What came out of the device has met a policy already.
-  if (unmatched === 'discard') {
+  if (rest !== 'bypass') {
     rules.push({ ...pass, priority: PRIORITY.outboundLast, inputInterface: device.name });
     rules.push({ family, priority: PRIORITY.everythingElse, table: TABLE, protocol: PROTOCOL });
   }
@@ -188,8 +189,9 @@ function inboundRules(family: Family, { inbound, keyPorts, device, onLink, filte
 }
 
 function routesOf(family: Family, { outbound, addresses, device, unmatched }: PlanInput): Route[] {
-  const entries = relevant(family, outbound, diverts).filter(diverts);
-  if (entries.length === 0 && unmatched === 'bypass') return [];
+  const { before, rest } = untilAllIsDiscarded(outbound.filter(of(family)), unmatched);
+  const entries = before.filter(diverts);
+  if (entries.length === 0 && rest === 'bypass') return [];
   const common = { table: TABLE, protocol: PROTOCOL };
   const routes = entries.map(({ selector }): Route => {
     const preferredSource = addressIn(selector.source, addresses);
@@ -202,10 +204,26 @@ function routesOf(family: Family, { outbound, addresses, device, unmatched }: Pl
       ...(preferredSource === undefined ? {} : { preferredSource }),
     };
   });
-  if (unmatched === 'discard')
+  if (rest !== 'bypass')
     routes.push({ ...common, destination: everything(family), type: 'unicast', index: device.index, metric: METRIC });
   const last: Route = { ...common, destination: everything(family), type: 'unreachable', metric: LAST_METRIC };
   return [...unique(routes, ({ destination }) => showPrefix(destination)), last];
+}
+
+/**
+ * The entries before one that discards everything, if there is one, and what happens to the rest: `policy` where that entry discards it, `default` where
+ * it is the host's default.
+ */
+export function untilAllIsDiscarded(
+  policies: readonly Policy[],
+  unmatched: 'bypass' | 'discard',
+): { readonly before: readonly Policy[]; readonly rest: 'bypass' | 'policy' | 'default' } {
+  const at = policies.findIndex(
+    ({ action, selector }) =>
+      action === 'discard' && selector.protocol === 0 && selector.source.length === 0 && selector.destination.length === 0,
+  );
+  if (at >= 0) return { before: policies.slice(0, at), rest: 'policy' };
+  return { before: policies, rest: unmatched === 'discard' ? 'default' : 'bypass' };
 }
 
 function diverts({ action }: Policy): boolean {
@@ -223,7 +241,7 @@ function relevant(family: Family, policies: readonly Policy[], acts: (policy: Po
   return own.slice(0, own.findLastIndex(acts) + 1);
 }
 
-function of(family: Family): (policy: Policy) => boolean {
+export function of(family: Family): (policy: Policy) => boolean {
   return ({ selector }) => selector.destination.address.family === family;
 }
 
@@ -236,20 +254,26 @@ function grouped(policies: readonly Policy[], acts: (policy: Policy) => boolean)
 }
 
 /** Whether rules can say the selector wholly: they know no ICMP types and no Mobility Header types. */
-function isExact({ protocol, sourcePort, destinationPort }: PolicySelector): boolean {
-  return (sourcePort === 0 && destinationPort === 0) || WITH_PORTS.includes(protocol);
+function isExact(selector: PolicySelector): boolean {
+  const { sourceLow, sourceHigh, destinationLow, destinationHigh } = portRangesOf(selector);
+  const any = isAnyPort(sourceLow, sourceHigh) && isAnyPort(destinationLow, destinationHigh);
+  return any || WITH_PORTS.includes(selector.protocol);
 }
 
 function fitting(
-  { source, destination, protocol, sourcePort, destinationPort }: PolicySelector,
+  selector: PolicySelector,
   ports: boolean,
 ): Pick<Rule, 'from' | 'to' | 'ipProtocol' | 'sourcePorts' | 'destinationPorts'> {
+  const { source, destination, protocol } = selector;
+  const { sourceLow, sourceHigh, destinationLow, destinationHigh } = portRangesOf(selector);
   return {
     ...(source.length === 0 ? {} : { from: network(source) }),
     ...(destination.length === 0 ? {} : { to: network(destination) }),
     ...(protocol === 0 ? {} : { ipProtocol: protocol }),
-    ...(ports && sourcePort !== 0 ? { sourcePorts: [sourcePort, sourcePort] as const } : {}),
-    ...(ports && destinationPort !== 0 ? { destinationPorts: [destinationPort, destinationPort] as const } : {}),
+    ...(ports && !isAnyPort(sourceLow, sourceHigh) ? { sourcePorts: [sourceLow, sourceHigh] as const } : {}),
+    ...(ports && !isAnyPort(destinationLow, destinationHigh)
+      ? { destinationPorts: [destinationLow, destinationHigh] as const }
+      : {}),
   };
 }
 

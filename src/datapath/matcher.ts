@@ -1,6 +1,6 @@
 /** Selectors made ready for the packet path (RFC 4301 §4.4.1.1): ranges of addresses and ports as plain numbers. */
 
-import type { PolicySelector } from '../ipsec/policy.ts';
+import { type PolicySelector, type PortRanges, portRangesOf } from '../ipsec/policy.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { IpAddress } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
@@ -9,14 +9,6 @@ import { firstAddress, lastAddress } from '../net/prefix.ts';
 import { isIcmp, PROTOCOL } from '../net/transport.ts';
 
 const ANY_HIGH = 65_535;
-
-/** Ports from `low` to `high`. */
-interface PortRange {
-  readonly low: number;
-  readonly high: number;
-}
-
-const ANY_PORTS: PortRange = { low: 0, high: ANY_HIGH };
 
 /** An inclusive range of addresses in the words of `IpPacket`. */
 class AddressRange {
@@ -71,15 +63,13 @@ export class PolicyMatcher {
   readonly #protocol: number;
   readonly #source: AddressRange;
   readonly #destination: AddressRange;
-  readonly #sourcePorts: PortRange;
-  readonly #destinationPorts: PortRange;
+  readonly #ports: PortRanges;
 
   constructor(selector: PolicySelector) {
     this.#protocol = selector.protocol;
     this.#source = new AddressRange(firstAddress(selector.source), lastAddress(selector.source));
     this.#destination = new AddressRange(firstAddress(selector.destination), lastAddress(selector.destination));
-    this.#sourcePorts = exactly(selector.sourcePort);
-    this.#destinationPorts = exactly(selector.destinationPort);
+    this.#ports = portRangesOf(selector);
   }
 
   matches(packet: IpPacket): boolean {
@@ -88,14 +78,10 @@ export class PolicyMatcher {
       (this.#protocol === 0 || this.#protocol === packet.protocol) &&
       this.#source.holds(packet.source0, packet.source1, packet.source2, packet.source3) &&
       this.#destination.holds(packet.destination0, packet.destination1, packet.destination2, packet.destination3) &&
-      portFits(this.#sourcePorts.low, this.#sourcePorts.high, packet.sourcePort) &&
-      portFits(this.#destinationPorts.low, this.#destinationPorts.high, packet.destinationPort)
+      portFits(this.#ports.sourceLow, this.#ports.sourceHigh, packet.sourcePort) &&
+      portFits(this.#ports.destinationLow, this.#ports.destinationHigh, packet.destinationPort)
     );
   }
-}
-
-function exactly(port: number): PortRange {
-  return port === 0 ? ANY_PORTS : { low: port, high: port };
 }
 
 /** One traffic selector, for the source or the destination of a packet. */

@@ -14,6 +14,34 @@ export interface PolicySelector {
   readonly protocol: number;
   readonly sourcePort: number;
   readonly destinationPort: number;
+  /** Where one value is not enough: these ranges decide, and the two members above are 0. Here 0 is a value, and 0 to 65535 is any. */
+  readonly portRanges?: PortRanges | undefined;
+}
+
+/** Ports, or types and codes, from the lowest to the highest. */
+export interface PortRanges {
+  readonly sourceLow: number;
+  readonly sourceHigh: number;
+  readonly destinationLow: number;
+  readonly destinationHigh: number;
+}
+
+const HIGHEST_PORT = 65_535;
+
+/** What a selector says of ports, types and codes, in one form. */
+export function portRangesOf({ sourcePort, destinationPort, portRanges }: PolicySelector): PortRanges {
+  if (portRanges !== undefined) return portRanges;
+  return {
+    sourceLow: sourcePort,
+    sourceHigh: sourcePort === 0 ? HIGHEST_PORT : sourcePort,
+    destinationLow: destinationPort,
+    destinationHigh: destinationPort === 0 ? HIGHEST_PORT : destinationPort,
+  };
+}
+
+/** Whether a range is every port. */
+export function isAnyPort(low: number, high: number): boolean {
+  return low === 0 && high === HIGHEST_PORT;
 }
 
 export type PolicyAction = 'protect' | 'bypass' | 'discard';
@@ -81,19 +109,24 @@ export function sameTunnel(a: Policy, b: Policy): boolean {
 }
 
 export function samePolicySelector(a: PolicySelector, b: PolicySelector): boolean {
+  const [x, y] = [portRangesOf(a), portRangesOf(b)];
   return (
     samePrefix(a.source, b.source) &&
     samePrefix(a.destination, b.destination) &&
     a.protocol === b.protocol &&
-    a.sourcePort === b.sourcePort &&
-    a.destinationPort === b.destinationPort
+    x.sourceLow === y.sourceLow &&
+    x.sourceHigh === y.sourceHigh &&
+    x.destinationLow === y.destinationLow &&
+    x.destinationHigh === y.destinationHigh
   );
 }
 
 export function showPolicySelector(selector: PolicySelector): string {
-  const port = (n: number) => (n === 0 ? '' : `[${n}]`);
+  const { sourceLow, sourceHigh, destinationLow, destinationHigh } = portRangesOf(selector);
+  const ports = (low: number, high: number) => (isAnyPort(low, high) ? '' : low === high ? `[${low}]` : `[${low}-${high}]`);
   const protocol = selector.protocol === 0 ? '' : ` proto ${selector.protocol}`;
-  return `${showPrefix(selector.source)}${port(selector.sourcePort)} -> ${showPrefix(selector.destination)}${port(selector.destinationPort)}${protocol}`;
+  const [source, destination] = [showPrefix(selector.source), showPrefix(selector.destination)];
+  return `${source}${ports(sourceLow, sourceHigh)} -> ${destination}${ports(destinationLow, destinationHigh)}${protocol}`;
 }
 
 /** `esp/tunnel/192.0.2.1-192.0.2.2/unique:1`, as setkey(8) writes a request. */

@@ -1,12 +1,20 @@
 /** Between PF_KEY messages and SPD entries (RFC 4301 §4.4.1); and readers of what a server sends unasked: ACQUIRE, EXPIRE, new mappings. */
 
-import type { KmAddress, Policy, PolicyAction, PolicyDirection, PolicyLevel, PolicySelector, Template } from '../ipsec/policy.ts';
+import type {
+  KmAddress,
+  Policy,
+  PolicyAction,
+  PolicyDirection,
+  PolicyLevel,
+  PolicySelector,
+  PortRanges,
+  Template,
+} from '../ipsec/policy.ts';
 import type { Mode, SaProtocol } from '../ipsec/sa.ts';
 import type { Endpoint, IpAddress } from '../net/address.ts';
 import { fromSadbLifetime, modeOf, protocolOf, refusal, toSadbLifetime } from './convert.ts';
 import { type SadbAddress, type SadbIpsecRequest, type SadbLifetime, type SadbMessage, sadb } from './message.ts';
 import {
-  ERRNO,
   IPPROTO,
   IPSEC_DIR,
   IPSEC_LEVEL,
@@ -64,6 +72,7 @@ export function policyToSpdDelete(policy: Pick<Policy, 'selector' | 'direction'>
 export function policyToSadb(type: SadbType, policy: Policy, seconds = 0, current?: SadbLifetime): SadbMessage {
   return sadb(type, {
     ...policyAddresses(policy.selector),
+    portRanges: policy.selector.portRanges,
     lifetimeHard: seconds === 0 ? undefined : toSadbLifetime({ seconds, bytes: 0, packets: 0 }),
     lifetimeCurrent: current,
     policy: {
@@ -76,7 +85,7 @@ export function policyToSadb(type: SadbType, policy: Policy, seconds = 0, curren
   });
 }
 
-/** The SPD entry that a message describes. Throws SadbError (EINVAL; EOPNOTSUPP for port ranges, which our entries do not have). */
+/** The SPD entry that a message describes. Throws SadbError (EINVAL). */
 export function spdToPolicy(message: SadbMessage): Policy {
   const { policy } = message;
   if (policy === undefined) throw refusal('a message about a policy has a policy extension');
@@ -89,7 +98,6 @@ export function spdToPolicy(message: SadbMessage): Policy {
           ? 'protect'
           : undefined;
   if (action === undefined) throw refusal(`the policy type is ${policy.type}, not 0 (discard), 1 (none) or 2 (ipsec)`);
-  if (message.portRanges !== undefined) throw refusal('policies with port ranges are not built', ERRNO.EOPNOTSUPP);
   if (action === 'protect' && policy.requests.length === 0) throw refusal('an ipsec policy needs at least one request');
   return {
     id: policy.id,
@@ -107,16 +115,23 @@ export function policySeconds(message: SadbMessage): number {
 }
 
 /** The selector in a message about a policy. Throws SadbError (EINVAL). */
-export function selectorOf({ source, destination }: SadbMessage): PolicySelector {
+export function selectorOf({ source, destination, portRanges }: SadbMessage): PolicySelector {
+  if (portRanges !== undefined) checkRanges(portRanges);
   if (source === undefined || destination === undefined) throw refusal('a policy has a source and a destination');
   const protocol = source.protocol === 0 || source.protocol === IPSEC_ULPROTO_ANY ? destination.protocol : source.protocol;
   return {
     source: { address: source.address, length: source.prefixLength },
     destination: { address: destination.address, length: destination.prefixLength },
     protocol: protocol === IPSEC_ULPROTO_ANY ? 0 : protocol,
-    sourcePort: source.port,
-    destinationPort: destination.port,
+    ...(portRanges === undefined
+      ? { sourcePort: source.port, destinationPort: destination.port }
+      : { sourcePort: 0, destinationPort: 0, portRanges }),
   };
+}
+
+function checkRanges({ sourceLow, sourceHigh, destinationLow, destinationHigh }: PortRanges): void {
+  if (sourceLow > sourceHigh || destinationLow > destinationHigh)
+    throw refusal(`port ranges go up: found ${sourceLow} to ${sourceHigh} and ${destinationLow} to ${destinationHigh}`);
 }
 
 export function directionOf(direction: number): PolicyDirection {

@@ -60,6 +60,7 @@ const tcp = (destinationPort: number, ends = v4) =>
     16,
   );
 const echo = (ends = v4) => ipPacket(1, Uint8Array.of(8, 0, 0, 0, 0, 1, 0, 1), ends, 2);
+const echoReply = ipPacket(1, Uint8Array.of(0, 0, 0, 0, 0, 1, 0, 1), v4, 2);
 const timestamp = ipPacket(1, cat(Uint8Array.of(13, 0, 0, 0, 0, 1, 0, 1), new Uint8Array(12)), v4, 2);
 const echo6 = (ends: { source: string; destination: string } = v6) =>
   ipPacket(58, Uint8Array.of(128, 0, 0, 0, 0, 1, 0, 1), ends, 2);
@@ -95,6 +96,7 @@ type Words = {
   readonly destination?: string;
   readonly protocol?: keyof typeof NUMBERS;
   readonly ports?: readonly [number, number];
+  readonly portRanges?: PolicySelector['portRanges'];
   readonly action?: PolicyAction;
   readonly level?: 'use' | 'unique';
   readonly priority?: number;
@@ -108,13 +110,14 @@ function policy({
   action = 'protect',
   ...rest
 }: Words): Policy {
-  const { level = 'unique', priority = 1000, direction = 'inbound' } = rest;
+  const { level = 'unique', priority = 1000, direction = 'inbound', portRanges } = rest;
   const selector: PolicySelector = {
     source: parsePrefix(source)!,
     destination: parsePrefix(destination)!,
     protocol: NUMBERS[protocol],
     sourcePort: ports[0],
     destinationPort: ports[1],
+    portRanges,
   };
   const templates =
     action === 'protect' ? [{ protocol: 'esp', mode: 'transport', level, reqid: 7, endpoints: undefined } as const] : [];
@@ -190,6 +193,14 @@ const CASES: readonly (readonly [
       policy({ source: '0.0.0.0/0', destination: '0.0.0.0/0', action: 'discard' }),
     ],
     { dropped: [udp(54), tcp(53), echo()], passed: [udp(53)] },
+  ],
+  [
+    'ranges of ports, and type 0 of ICMP',
+    [
+      policy({ protocol: 'udp', portRanges: { sourceLow: 1700, sourceHigh: 1710, destinationLow: 10, destinationHigh: 19 } }),
+      policy({ protocol: 'icmp', portRanges: { sourceLow: 0, sourceHigh: 0, destinationLow: 0, destinationHigh: 65_535 } }),
+    ],
+    { dropped: [udp(10), udp(19), echoReply], passed: [udp(9), udp(20), echo()] },
   ],
   [
     'level use lets clear text in',
@@ -310,8 +321,12 @@ describe.skipIf(missing !== undefined)(`clear text${why}`, () => {
     expect((await node.status()).drops.unmatched).toBeGreaterThan(0);
     expect((await lab.b.exec(['ping', '-c', '1', '-W', '1', b.v4])).code).toBe(0);
     expect(await lab.b.must(['ip', '-6', 'neighbour', 'get', a.v6, 'dev', 'eth0']).catch(() => '')).not.toContain('FAILED');
-    // Forwarded traffic meets the outbound policies.
-    expect((await counted(udp(9, forwarded('v4')))).delivered).toBe(0);
+    expect(await counted(udp(9, forwarded('v4')))).toEqual({ delivered: 0, dropped: 1 });
+    // On its way to be protected: it came from the protected side.
+    await node.request(policyToSpdAdd(policy({ source: '10.91.1.0/24', destination: '10.91.3.0/24', direction: 'outbound' })));
+    expect(await counted(udp(9, forwarded('v4')))).toEqual({ delivered: 0, dropped: 0 });
+    const outbound = (await node.status()).policies.find(({ selector }) => selector.includes('10.91.3.0'));
+    expect(outbound).toMatchObject({ direction: 'outbound', packets: 1 });
     await node.stop();
     expect((await ping(lab.a, b.v4, 1)).received).toBe(1);
     node = (await DatapathNode.start(lab.b, join(lab.dir, 'b'))).node;

@@ -6,7 +6,7 @@ import type { Policy } from '../../../src/ipsec/policy.ts';
 import { parsePrefix } from '../../../src/net/prefix.ts';
 import type { FilterRule } from '../../../src/runtime/netlink/nftables.ts';
 
-const INPUT: ArrivalsInput = { inbound: [], keyPorts: [500, 4500], device: 'tanuki0', unmatched: 'bypass' };
+const INPUT: ArrivalsInput = { inbound: [], outbound: [], keyPorts: [500, 4500], device: 'tanuki0', unmatched: 'bypass' };
 
 function policy(changes: Partial<Policy>, selector: Partial<Policy['selector']> = {}): Policy {
   const both = { source: parsePrefix('10.2.0.0/16')!, destination: parsePrefix('10.1.0.0/20')! };
@@ -24,9 +24,8 @@ function policy(changes: Partial<Policy>, selector: Partial<Policy['selector']> 
 
 /** The rules behind those that every host gets. */
 function own(changes: Partial<ArrivalsInput>): readonly FilterRule[] {
-  const whole = arrivalRules({ ...INPUT, ...changes });
-  const fixed = arrivalRules({ ...INPUT, unmatched: 'discard' }).length - 1;
-  return whole.slice(fixed);
+  const fixed = arrivalRules({ ...INPUT, unmatched: 'discard' }).length - 2;
+  return arrivalRules({ ...INPUT, ...changes }).slice(fixed);
 }
 
 test('nothing forbidden, no rules', () => {
@@ -48,7 +47,29 @@ test('entries keep their order; what passes behind the last that forbids needs n
     ['drop', 'clearDiscard'],
   ];
   expect(shown(own({ inbound }))).toEqual(three);
-  expect(shown(own({ inbound, unmatched: 'discard' }))).toEqual([...three, ['accept', undefined], ['drop', 'clearUnmatched']]);
+  const last = ['drop', 'clearUnmatched'];
+  expect(shown(own({ inbound, unmatched: 'discard' }))).toEqual([...three, ['accept', undefined], last, last]);
+});
+
+test('where the rest is discarded, what goes through to another host meets the outbound policies first', () => {
+  const everything = { source: parsePrefix('0.0.0.0/0')!, destination: parsePrefix('0.0.0.0/0')! };
+  const rules = own({
+    inbound: [policy({}), policy({ action: 'discard' }, everything), policy({ action: 'bypass' })],
+    outbound: [
+      policy({ direction: 'outbound' }),
+      policy({ direction: 'outbound', action: 'discard' }),
+      policy({ direction: 'outbound', action: 'bypass' }),
+      policy({ direction: 'outbound', action: 'discard' }, everything),
+    ],
+  });
+  const conditional = ({ matches }: FilterRule) => matches.some(({ field }) => 'destinationType' in field);
+  expect(rules.map((rule) => [rule.verdict, rule.counter, conditional(rule)])).toEqual([
+    ['drop', 'clearText', false],
+    ['accept', undefined, true],
+    ['drop', 'clearDiscard', true],
+    ['accept', undefined, true],
+    ['drop', 'clearDiscard', false],
+  ]);
 });
 
 test('a prefix is compared by its octets, and by a mask where it ends within one', () => {

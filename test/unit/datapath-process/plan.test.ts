@@ -164,9 +164,12 @@ test('IPv6 neighbours may ask for each other', () => {
   expect(passed.some(({ from }) => from !== undefined && showPrefix(from) === 'fe80::/10')).toBe(true);
 });
 
-test('everything to everywhere is a default route into the device, and one rule a family', () => {
+test('everything to everywhere is a default route into the device, and one rule a family behind what came out of it', () => {
   const { rules, routes } = planOf(input({ outbound: [policy('0.0.0.0/0', '0.0.0.0/0', { action: 'discard' })] }));
-  expect(own(rules)).toEqual([`4 ${PRIORITY.outbound} ${TABLE}        `]);
+  expect(own(rules)).toEqual([
+    `4 ${PRIORITY.outboundLast} goto ${PRIORITY.end}    tanuki0   `,
+    `4 ${PRIORITY.everythingElse} ${TABLE}        `,
+  ]);
   expect(routes.map(({ type, metric }) => [type, metric])).toEqual([
     ['unicast', 1024],
     ['unreachable', 0x7fff_ffff],

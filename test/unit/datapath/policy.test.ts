@@ -71,6 +71,21 @@ describe('outbound policies (RFC 4301 §5.1)', () => {
     expect(matches({}, mobility)).toBe(false);
   });
 
+  test('ranges of ports, types and codes select, and 0 is a type like any other there', () => {
+    const matches = (protocol: number, low: number, high: number, packet: Uint8Array) => {
+      const node = new Node();
+      const portRanges = { sourceLow: low, sourceHigh: high, destinationLow: 0, destinationHigh: 65_535 };
+      node.engine.addPolicy(policyOf({ action: 'discard', selector: selectorOf({ protocol, portRanges }) }), NOW);
+      node.protect([packet]);
+      return node.drop(0) === 'discard';
+    };
+    const from = (sourcePort: number) => udpPacket(new Uint8Array(4), { sourcePort });
+    const icmp = (type: number) => ipPacket(1, Uint8Array.of(type, 0, 0, 0, 0, 1, 0, 1), {}, 2);
+    expect([999, 1000, 1010, 1011].map((port) => matches(17, 1000, 1010, from(port)))).toEqual([false, true, true, false]);
+    expect([0, 3, 8].map((type) => matches(1, 0, 0, icmp(type)))).toEqual([true, false, false]);
+    expect([3, 4, 5, 12].map((type) => matches(1, 4, 11, icmp(type)))).toEqual([false, true, true, false]);
+  });
+
   test('a fragment has no ports: an entry with ports is not about it', () => {
     const node = new Node();
     node.engine.addPolicy(policyOf({ action: 'discard', selector: selectorOf({ protocol: 17, sourcePort: 1000 }) }), NOW);

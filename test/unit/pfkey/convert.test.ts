@@ -3,7 +3,7 @@
 import { describe, expect, test } from 'vitest';
 import { hex } from '../../../src/bytes/bytes.ts';
 import { Secret } from '../../../src/bytes/secret.ts';
-import type { Policy } from '../../../src/ipsec/policy.ts';
+import { type Policy, samePolicySelector, showPolicySelector } from '../../../src/ipsec/policy.ts';
 import type { SaParameters } from '../../../src/ipsec/sa.ts';
 import { selectorOf as trafficSelector } from '../../../src/ipsec/selector.ts';
 import { IpAddress } from '../../../src/net/address.ts';
@@ -219,11 +219,22 @@ describe('policies', () => {
       [{ destination: { ...message.destination!, address: ip('::1') } }, ERRNO.EINVAL],
     ];
     for (const [change, errno] of cases) expect(checkRequest({ ...message, ...change }, 'tanuki')?.errno).toBe(errno);
+    const down = { sourceLow: 2, sourceHigh: 1, destinationLow: 0, destinationHigh: 65_535 };
+    expect(errnoOf(() => spdToPolicy({ ...message, portRanges: down }))).toBe(ERRNO.EINVAL);
+  });
+
+  test('port ranges travel beside addresses without ports, and come back', () => {
+    const portRanges = { sourceLow: 0, sourceHigh: 65_535, destinationLow: 5000, destinationHigh: 5010 };
+    const selector = { ...POLICY.selector, sourcePort: 0, destinationPort: 0, portRanges };
+    const message = readSadb(writeSadb(policyToSpdAdd({ ...POLICY, selector })));
+    expect([message.source!.port, message.destination!.port, message.portRanges]).toEqual([0, 0, portRanges]);
+    expect(samePolicySelector(spdToPolicy(message).selector, selector)).toBe(true);
+    expect(showPolicySelector(selector)).toMatch(/\[5000-5010\]/);
+    const { portRanges: _, ...anyPort } = selector;
+    expect(samePolicySelector(anyPort, selector)).toBe(false);
     expect(
-      errnoOf(() =>
-        spdToPolicy({ ...message, portRanges: { sourceLow: 1, sourceHigh: 2, destinationLow: 0, destinationHigh: 65_535 } }),
-      ),
-    ).toBe(ERRNO.EOPNOTSUPP);
+      samePolicySelector(anyPort, { ...selector, portRanges: { ...portRanges, destinationLow: 0, destinationHigh: 65_535 } }),
+    ).toBe(true);
   });
 });
 
