@@ -397,11 +397,8 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
     contacted(this, sa, initialContact);
     if (sa.nat !== 'none') return;
     // The last message came from where the peer has moved away from meanwhile, as we were told.
-    const ends = endsOf(sa.path.local, sa.path.remote);
-    for (const policy of sa.peer?.children ?? []) {
-      const present = this.migrations.presentOf(policy, ends);
-      if (present !== undefined) return move(sa, present);
-    }
+    const present = this.migrations.presentOf(sa.peer?.children ?? [], endsOf(sa.path.local, sa.path.remote));
+    if (present !== undefined) move(sa, present);
   }
 
   yields(loser: IkeSa): void {

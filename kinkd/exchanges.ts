@@ -70,13 +70,14 @@ function refuseTgt(host: Host, path: Path, read: ReadMessage): void {
 
 // Commands and ACK.
 
-function hearCommandOrAck(host: Host, path: Path, read: ReadMessage): void {
+function hearCommandOrAck(host: Host, cameBy: Path, read: ReadMessage): void {
   const { EPOCH, apReq } = find(read.payloads, 'AP_REQ')!;
-  const accepted = authenticate(host, path, read, apReq);
+  const accepted = authenticate(host, cameBy, read, apReq);
   if (accepted === undefined) return;
   const peer = host.peers.byPrincipals(accepted.client, accepted.server);
-  if (peer === undefined) return refuseStranger(host, path, read, accepted);
+  if (peer === undefined) return refuseStranger(host, cameBy, read, accepted);
   host.replays.add(accepted);
+  const path = host.presentPath(peer, cameBy);
   const association = host.table.of(peer, path);
   if (!hearEpoch(association, EPOCH, accepted)) return dropOld(association);
   association.path = path;

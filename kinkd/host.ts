@@ -16,7 +16,7 @@ import type { AssociationTable } from './association-table.ts';
 import type { KinkdEventName } from './events.ts';
 import type { AuthenticatorClock } from './krb5/ap-exchange.ts';
 import type { KinkPair } from './pair.ts';
-import type { Peers } from './peers.ts';
+import type { Peer, Peers } from './peers.ts';
 import type { KinkdOutput } from './ports.ts';
 import type { Replays } from './replays.ts';
 import type { Transaction } from './transaction.ts';
@@ -51,6 +51,8 @@ export interface Host {
   askSpi(asker: Transaction | Answer, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void;
   /** Where a new pair of this policy ends, given where its keys are negotiated. */
   pathOfPair(policy: ChildPolicy, mode: Mode, talk: Path): Path;
+  /** Where a message of the peer's is answered: where it came from, unless one of us has moved while it was under way. */
+  presentPath(peer: Peer, path: Path): Path;
   /** Gives an SPI back that no pair was made of. */
   releaseSpi(spi: number): void;
   /** UPDATE of the inbound SA, and ADD of the outbound one unless it is held back. Ends in `pairInstalled` or `pairRefused`. */

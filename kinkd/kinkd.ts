@@ -10,7 +10,7 @@ import { Asks, type Heard } from '../src/keying/asks.ts';
 import { type ChildPolicy, protocolOf } from '../src/keying/child-policy.ts';
 import { Complaints } from '../src/keying/complaints.ts';
 import type { Demand } from '../src/keying/demands.ts';
-import type { PairEnds } from '../src/keying/ends.ts';
+import { between, endsOf, type PairEnds } from '../src/keying/ends.ts';
 import type { Details } from '../src/keying/events.ts';
 import { Failures } from '../src/keying/failures.ts';
 import { addPolicies, deletePolicies, isGenerated } from '../src/keying/generated.ts';
@@ -44,7 +44,7 @@ import { AuthenticatorClock } from './krb5/ap-exchange.ts';
 import { KINK_PORT } from './message.ts';
 import { dropMoved, move } from './moving.ts';
 import type { KinkPair } from './pair.ts';
-import type { Peers } from './peers.ts';
+import type { Peer, Peers } from './peers.ts';
 import type { KinkdInput, KinkdOutput } from './ports.ts';
 import { Replays } from './replays.ts';
 import { answerDue, answerInstalled, answerRefused, spiForAnswer, trafficAcknowledges } from './responder.ts';
@@ -340,6 +340,11 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
 
   pathOfPair(policy: ChildPolicy, mode: Mode, talk: Path): Path {
     return this.migrations.pathOf(policy, mode, talk, false);
+  }
+
+  presentPath(peer: Peer, path: Path): Path {
+    const present = this.migrations.presentOf(peer.children, endsOf(path.local, path.remote));
+    return present === undefined ? path : between(path, present);
   }
 
   askSpi(asker: Transaction | Answer, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void {

@@ -223,11 +223,13 @@ export class Migrations {
     return moved?.km ?? moved?.tunnel;
   }
 
-  /** Where key management is now that was at `ends`, for what came from there and was under way meanwhile. */
-  presentOf(policy: ChildPolicy, ends: PairEnds): PairEnds | undefined {
+  /** Where key management is now that was at `ends` under one of these policies, for what came from there and was under way meanwhile. */
+  presentOf(policies: readonly ChildPolicy[], ends: PairEnds): PairEnds | undefined {
     const { mono } = this.#host.now;
-    const gone = this.#of(policy)?.left.some((one) => mono - one.at < UNDER_WAY_MS && sameEnds(one.ends, ends));
-    return gone ? this.keyManagementOf(policy) : undefined;
+    const left = (policy: ChildPolicy) =>
+      this.#of(policy)?.left.some((one) => mono - one.at < UNDER_WAY_MS && sameEnds(one.ends, ends)) === true;
+    const moved = policies.find(left);
+    return moved && this.keyManagementOf(moved);
   }
 
   /** The remotes that mobility daemons say are at this address. */

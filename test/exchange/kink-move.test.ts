@@ -81,6 +81,22 @@ test('a CREATE in flight leaves again from the new address, under the same XID',
   expect([a.children(), b.children()]).toEqual([['installed'], ['installed']]);
 });
 
+test('what the peer sent to the old place and is heard there does not bring KINK back to it', () => {
+  const { a, b, net } = tunnel();
+  b.initiate();
+  net.run(1_000);
+  a.addresses.push(AWAY);
+  a.datapath.address = AWAY;
+  announce(a, [HOME, PEER], [AWAY, PEER]);
+  b.command({ verb: 'rekey', name: 'lan', what: 'child' }); // it has not heard of the movement
+  net.run(1_000);
+  expect(a.status().peers[0]).toMatchObject({ local: `${AWAY}[910]`, peer: `${PEER}[910]` });
+  announce(b, [PEER, HOME], [PEER, AWAY]);
+  net.run(20_000);
+  expect(b.status().peers[0]).toMatchObject({ local: `${PEER}[910]`, peer: `${AWAY}[910]` });
+  expect(kinkDisagreements(a, b)).toEqual([]);
+});
+
 test('without KMADDRESS the pairs are agreed on anew from the new place', () => {
   const { a, b, net } = tunnel().established();
   const before = [...a.datapath.sas.keys()];
