@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- [WHICH ...] [--rounds N] [--peers charon,tanuki] [--patience SECONDS] [--json FILE]`: `throughput` needs two namespaces and is
+ * `npm run bench -- [WHICH ...] [--rounds N] [--peers charon,wireguard-go,tanuki,tanuki-raw] [--loads tcp] [--patience SECONDS] [--json FILE]`: `throughput` needs two namespaces and is
  * what runs without a name; `evp`, `engine` and `scale` (`--free`: without a real cipher)
  * are micro-benchmarks without I/O. Nothing here passes or fails by a
  * time. See docs/performance.md.
@@ -15,6 +15,7 @@ const OPTIONS = {
   json: 'BENCH_JSON',
   rounds: 'BENCH_ROUNDS',
   peers: 'BENCH_PEERS',
+  loads: 'BENCH_LOADS',
   patience: 'BENCH_IDLE_SECONDS',
 };
 

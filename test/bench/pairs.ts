@@ -1,23 +1,37 @@
-/** The two pairs that are compared, on the same hosts one after the other: the same policy, the same cipher, ESP in UDP, tunnel mode. */
+/** What is compared, on the same hosts one after the other: the same addresses, tunnel mode, and for ESP the same policy. */
 import { join } from 'node:path';
 import { Charon } from '../interop/lab/charon.ts';
 import type { Lab, Namespace } from '../interop/lab/namespaces.ts';
 import { must, waitUntil } from '../interop/lab/process.ts';
-import { charonSide, type Pair, type Suite, tanukiSide } from '../interop/lab/suites.ts';
+import { charonSide, type Suite, tanukiSide } from '../interop/lab/suites.ts';
 import { Tanuki, type TanukiScenario } from '../interop/lab/tanuki.ts';
 import { pin } from './machine.ts';
 
-export type PeerName = 'charon' | 'tanuki';
+/** IKE is AES-128-GCM and X25519 for all. */
+function suite(name: string, esp: Suite['policy']): Suite {
+  const remote = { encryption: 'aes128_gcm_16', prf: 'hmac_sha2_256', group: 'x25519' };
+  return { name, remote, policy: esp, ike: 'aes128gcm16-prfsha256-x25519', esp: 'aes128gcm16' };
+}
 
-/** AES-128-GCM with a 16-octet ICV for ESP and IKE, X25519. */
-const SUITE: Suite = {
-  name: 'AES-128-GCM-16',
-  remote: { encryption: 'aes128_gcm_16', prf: 'hmac_sha2_256', group: 'x25519' },
-  policy: { encryption: 'aes128_gcm_16' },
-  ike: 'aes128gcm16-prfsha256-x25519',
-  esp: 'aes128gcm16',
-};
-const PAIR: Pair = { suite: SUITE, outer: 'v4' };
+const AES_128_GCM = suite('AES-128-GCM-16', { encryption: 'aes128_gcm_16' });
+
+const IN_UDP = { suite: AES_128_GCM, outer: 'v4' } as const;
+
+type Pair = { readonly suite: Suite; readonly inUdp: boolean };
+
+/** Tanuki by its suite, in UDP or (`raw`) as protocol 50. */
+const TANUKI = {
+  tanuki: { suite: AES_128_GCM, inUdp: true },
+  'tanuki-raw': { suite: AES_128_GCM, inUdp: false },
+  'tanuki-aes256gcm': { suite: suite('AES-256-GCM-16', { encryption: 'aes256_gcm_16' }), inUdp: true },
+  'tanuki-chacha20': { suite: suite('ChaCha20-Poly1305', { encryption: 'chacha20_poly1305' }), inUdp: true },
+  'tanuki-cbc': {
+    suite: suite('AES-128-CBC, SHA2-256', { encryption: 'aes128_cbc', integrity: 'hmac_sha2_256' }),
+    inUdp: true,
+  },
+} as const satisfies Record<string, Pair>;
+
+export type PeerName = 'charon' | 'wireguard-go' | keyof typeof TANUKI;
 
 /** Both ends of one tunnel, established. */
 export type RunningPair = {
@@ -41,7 +55,7 @@ export async function startPair(lab: Lab, peer: PeerName, round: number): Promis
 
 async function start(lab: Lab, peer: PeerName, round: number): Promise<RunningPair> {
   const before = { a: await devices(lab.a), b: await devices(lab.b) };
-  const stop = await (peer === 'charon' ? startCharons(lab, round) : startTanukis(lab, round));
+  const stop = await startBoth(lab, peer, round);
   const pids = { a: await daemons(lab.a), b: await daemons(lab.b) };
   await Promise.all([...pids.a.map((pid) => pin(pid, 0)), ...pids.b.map((pid) => pin(pid, 1))]);
   const device = async (host: Namespace, old: readonly string[]) => {
@@ -52,9 +66,39 @@ async function start(lab: Lab, peer: PeerName, round: number): Promise<RunningPa
   return { pids, device: { a: await device(lab.a, before.a), b: await device(lab.b, before.b) }, stop };
 }
 
+function startBoth(lab: Lab, peer: PeerName, round: number): Promise<() => Promise<void>> {
+  if (peer === 'charon') return startCharons(lab, round);
+  if (peer === 'wireguard-go') return startWireguards(lab);
+  return startTanukis(lab, TANUKI[peer], `${peer}-${round}`);
+}
+
+/** Debian's, one device a side; its keys are made here. */
+async function startWireguards(lab: Lab): Promise<() => Promise<void>> {
+  const ends = [lab.a, lab.b].map((host, i) => ({ host, name: `bwg${process.pid % 100_000}${'ab'[i]}` }));
+  const keys = await Promise.all(
+    ends.map(async () => {
+      const secret = (await must(['wg', 'genkey'])).trim();
+      return { secret, known: (await must(['sh', '-c', `echo ${secret} | wg pubkey`])).trim() };
+    }),
+  );
+  const programs = ends.map(({ host, name }) => host.spawn(['wireguard-go', '-f', name]));
+  for (const [i, { host, name }] of ends.entries()) {
+    const other = ends[1 - i]!.host;
+    await waitUntil(async () => (await devices(host)).includes(name), 5, `the device ${name}`);
+    const set = `echo ${keys[i]!.secret} | wg set ${name} listen-port 51820 private-key /dev/stdin peer ${keys[1 - i]!.known}`;
+    await host.must(['sh', '-c', `${set} endpoint ${other.addresses.outer.v4}:51820 allowed-ips ${other.addresses.net.v4}`]);
+    await host.ip(`link set ${name} up`);
+    await host.ip(`route add ${other.addresses.net.v4} dev ${name} src ${host.addresses.inner.v4}`);
+  }
+  await lab.a.must(['ping', '-n', '-c', '1', '-W', '5', '-I', lab.a.addresses.inner.v4, lab.b.addresses.inner.v4]);
+  return async () => {
+    for (const program of programs) await program.stop(2);
+  };
+}
+
 async function startCharons(lab: Lab, round: number): Promise<() => Promise<void>> {
-  const left = await new Charon(lab.a, join(lab.dir, `left-${round}`)).start([charonSide(PAIR, 'a')]);
-  const right = await new Charon(lab.b, join(lab.dir, `right-${round}`)).start([charonSide(PAIR, 'b')]);
+  const left = await new Charon(lab.a, join(lab.dir, `left-${round}`)).start([charonSide(IN_UDP, 'a')]);
+  const right = await new Charon(lab.b, join(lab.dir, `right-${round}`)).start([charonSide(IN_UDP, 'b')]);
   await left.initiate('net4');
   await waitUntil(async () => (await right.children()).length === 1, 5, 'the child at the responder');
   const [child] = await left.children();
@@ -66,21 +110,24 @@ async function startCharons(lab: Lab, round: number): Promise<() => Promise<void
   };
 }
 
-async function startTanukis(lab: Lab, round: number): Promise<() => Promise<void>> {
-  const left = await new Tanuki(lab.a, join(lab.dir, `tanuki-left-${round}`)).start(inUdp(tanukiSide(PAIR, 'a')));
-  const right = await new Tanuki(lab.b, join(lab.dir, `tanuki-right-${round}`)).start(inUdp(tanukiSide(PAIR, 'b')));
+async function startTanukis(lab: Lab, pair: Pair, label: string): Promise<() => Promise<void>> {
+  const side = (of: 'a' | 'b') => withEncapsulation(tanukiSide({ suite: pair.suite, outer: 'v4' }, of), pair.inUdp);
+  const left = await new Tanuki(lab.a, join(lab.dir, `${label}-left`)).start(side('a'));
+  const right = await new Tanuki(lab.b, join(lab.dir, `${label}-right`)).start(side('b'));
   await left.initiate('net4');
   await waitUntil(async () => (await right.children()).length > 0, 5, 'the child at the responder');
   const [child] = await left.children();
-  if (child?.encapsulated !== true) throw new Error(`expected ESP in UDP, found ${JSON.stringify(child)}`);
+  if (child?.encapsulated !== pair.inUdp) {
+    throw new Error(`expected ESP ${pair.inUdp ? 'in UDP' : 'as protocol 50'}, found ${JSON.stringify(child)}`);
+  }
   return async () => {
     await left.stop();
     await right.stop();
   };
 }
 
-function inUdp(scenario: TanukiScenario): TanukiScenario {
-  return { ...scenario, logLevel: 'info', remotes: scenario.remotes.map((remote) => ({ ...remote, forceEncapsulation: true })) };
+function withEncapsulation(scenario: TanukiScenario, forceEncapsulation: boolean): TanukiScenario {
+  return { ...scenario, logLevel: 'info', remotes: scenario.remotes.map((remote) => ({ ...remote, forceEncapsulation })) };
 }
 
 async function daemons(host: Namespace): Promise<number[]> {

@@ -1,6 +1,7 @@
 /**
- * One flow through charon with charon (kernel-libipsec) and Tanuki with Tanuki: the same veth, the same cipher, in turns. Prints medians, spreads
- * and ratios; nothing is asserted about a time. Options by environment: BENCH_ROUNDS (3), BENCH_PEERS (`charon,tanuki`), BENCH_JSON.
+ * One flow through charon with charon (kernel-libipsec), wireguard-go with wireguard-go, and Tanuki with Tanuki: the same veth, in turns. Prints medians,
+ * spreads and ratios; nothing is asserted about a time. Options by environment: BENCH_ROUNDS (3), BENCH_PEERS (see `pairs.ts`), BENCH_JSON, and
+ * BENCH_LOADS: `tcp` leaves the datagrams and the pings out.
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Lab, namespacesMissing } from '../interop/lab/namespaces.ts';
@@ -10,13 +11,14 @@ import { machineShape, processorSeconds, waitForIdle } from './machine.ts';
 import { type PeerName, type RunningPair, startPair } from './pairs.ts';
 
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 3);
-const PEERS = (process.env.BENCH_PEERS ?? 'charon,tanuki').split(',') as PeerName[];
+const PEERS = (process.env.BENCH_PEERS ?? 'charon,wireguard-go,tanuki,tanuki-raw').split(',') as PeerName[];
 /** Traffic before anything is measured, for either pair: compilers and caches are as they are in a daemon that has run for a while. */
 const WARM_UP_SECONDS = 2;
 const TCP_SECONDS = 3;
 const UDP_SECONDS = 2;
 const UDP_OCTETS = 64;
 const PINGS = 1000;
+const TCP_ONLY = process.env.BENCH_LOADS === 'tcp';
 /** IPv4, TCP and timestamps: what an MTU does not leave for payload. */
 const TCP_OVERHEAD = 52;
 
@@ -37,7 +39,11 @@ type Round = {
   readonly pingsLost: number;
 };
 
-const missing = namespacesMissing('charon-systemd', 'swanctl', 'iperf3', 'taskset');
+const PROGRAMS = [
+  ...(PEERS.includes('charon') ? ['charon-systemd', 'swanctl'] : []),
+  ...(PEERS.includes('wireguard-go') ? ['wireguard-go', 'wg'] : []),
+];
+const missing = namespacesMissing('iperf3', 'taskset', ...PROGRAMS);
 
 describe.skipIf(missing !== undefined)(`throughput${missing === undefined ? '' : ` (skipped: ${missing})`}`, () => {
   const rounds: Round[] = [];
@@ -78,13 +84,13 @@ async function measure(lab: Lab, pair: RunningPair, peer: PeerName, round: numbe
   const packets = tcp.sentBytes / (mtu - TCP_OVERHEAD);
   const perPacket = (seconds: number) => (1e6 * seconds) / packets;
 
-  const beforeUdp = await waitForIdle();
+  const beforeUdp = TCP_ONLY ? beforeTcp : await waitForIdle();
   const { packets: first } = await delivered(lab.b, pair.device.b);
-  await flow(lab, port, UDP_SECONDS, ['-u', '-b', '0', '-l', String(UDP_OCTETS)]);
+  if (!TCP_ONLY) await flow(lab, port, UDP_SECONDS, ['-u', '-b', '0', '-l', String(UDP_OCTETS)]);
   const { packets: last } = await delivered(lab.b, pair.device.b);
 
-  await waitForIdle();
-  const rtt = await roundTrips(lab, PINGS);
+  if (!TCP_ONLY) await waitForIdle();
+  const rtt = TCP_ONLY ? { p50: Number.NaN, p99: Number.NaN, lost: 0 } : await roundTrips(lab, PINGS);
   const result: Round = {
     peer,
     round,
@@ -121,8 +127,14 @@ async function report(rounds: readonly Round[]): Promise<void> {
     const own = rounds.filter((round) => round.peer === peer);
     return { peer, spreads: own.length === 0 ? [] : COLUMNS.map(({ of }) => spread(own.map(of))) };
   }).filter(({ spreads }) => spreads.length > 0);
-  const [charon, tanuki] = (['charon', 'tanuki'] as const).map((name) => figures.find(({ peer }) => peer === name)?.spreads);
-  const ratios = charon && tanuki ? COLUMNS.map((_, i) => tanuki[i]!.median / charon[i]!.median) : undefined;
+  const of = (name: PeerName) => figures.find(({ peer }) => peer === name)?.spreads;
+  const ratios = figures.flatMap(({ peer, spreads }) =>
+    (['charon', 'wireguard-go'] as const).flatMap((other) => {
+      const than = of(other);
+      if (!peer.startsWith('tanuki') || than === undefined) return [];
+      return [{ name: `${peer} : ${other}`, values: COLUMNS.map((_, i) => spreads[i]!.median / than[i]!.median) }];
+    }),
+  );
   const row = (peer: string, spreads: readonly Spread[]) => [
     peer,
     ...spreads.map((figure, i) => spreadText(figure, COLUMNS[i]!.digits)),
@@ -130,14 +142,16 @@ async function report(rounds: readonly Round[]): Promise<void> {
   printTable([
     ['median [lowest-highest]', ...COLUMNS.map(({ title }) => title)],
     ...figures.map(({ peer, spreads }) => row(peer, spreads)),
-    ...(ratios === undefined ? [] : [['tanuki : charon', ...ratios.map((ratio) => `${ratio.toFixed(2)}x`)]]),
+    ...ratios.map(({ name, values }) => [name, ...values.map((ratio) => `${ratio.toFixed(2)}x`)]),
   ]);
   const named = (spreads: readonly Spread[]) => Object.fromEntries(COLUMNS.map(({ title }, i) => [title, spreads[i]]));
   giveJson('throughput', {
     date: new Date().toISOString().slice(0, 10),
     machine: await machineShape(),
     figures: Object.fromEntries(figures.map(({ peer, spreads }) => [peer, named(spreads)])),
-    ratios: ratios === undefined ? undefined : Object.fromEntries(COLUMNS.map(({ title }, i) => [title, ratios[i]])),
+    ratios: Object.fromEntries(
+      ratios.map(({ name, values }) => [name, Object.fromEntries(COLUMNS.map(({ title }, i) => [title, values[i]]))]),
+    ),
     rounds,
   });
 }
