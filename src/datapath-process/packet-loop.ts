@@ -194,7 +194,7 @@ export class PacketLoop {
       if (received <= 0) return;
       for (let slot = 0; slot < received; slot++) {
         if (inbox.truncated(slot)) this.drops.truncated++;
-        inputs.takePacket(slot, kind, inbox.length(slot), inbox.segmentBytes[slot]);
+        inputs.takePacket(slot, kind, Math.min(inbox.length(slot), PACKET_ROOM), inbox.segmentBytes[slot]);
         inputs.trafficClass[slot] = inbox.trafficClass[slot]!;
         if (kind !== INPUT.rawWithHeader && kind !== INPUT.ah) this.#noteAddresses(slot, family);
       }

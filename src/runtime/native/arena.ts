@@ -47,6 +47,15 @@ export class Arena {
     return at;
   }
 
+  /**
+   * The last check before a native call: `length` octets at `at` lie in the arena. What a packet says never gets so far unchecked; if it did, this thread
+   * ends here rather than somebody else's memory. Throws Fault.
+   */
+  mustHold(at: number, length: number): void {
+    if (at >= 0 && length >= 0 && at + length <= this.bytes.length) return;
+    throw new Fault(`a native call was to get ${length} octets at ${at} of an arena of ${this.bytes.length}`);
+  }
+
   /** Writes the 64-bit number at a multiple of 4, without a BigInt. */
   setU64(at: number, value: number): void {
     this.u32[at >>> 2] = value;

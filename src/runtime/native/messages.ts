@@ -43,6 +43,7 @@ export const IOVEC_BYTES = 16;
 
 /** Writes one struct iovec; `at` is a multiple of 16. */
 export function writeIovec(arena: Arena, at: number, offset: number, length: number): void {
+  arena.mustHold(offset, length);
   const word = at >>> 2;
   const address = arena.base + offset;
   arena.u32[word] = address;
@@ -120,6 +121,7 @@ export class MessageTable {
       u32[word + (NAME_LENGTH >>> 2)] = SOCKADDR_BYTES;
       u32[word + (CONTROL_LENGTH >>> 2)] = this.#controlBytes;
     }
+    this.#mustHave(0, max);
     const received = this.#libc.recvmmsg(fd, this.#arena.base + this.#headers, max, MSG_DONTWAIT, 0);
     if (received < 0) return this.#failure();
     for (let slot = 0; slot < received; slot++) this.#readControl(slot);
@@ -142,7 +144,8 @@ export class MessageTable {
   }
 
   controlEnd(slot: number): number {
-    return this.controlAt(slot) + this.#arena.u32[(this.#headers + slot * MMSGHDR_BYTES + CONTROL_LENGTH) >>> 2]!;
+    const told = this.#arena.u32[(this.#headers + slot * MMSGHDR_BYTES + CONTROL_LENGTH) >>> 2]!;
+    return this.controlAt(slot) + Math.min(this.#controlBytes, told);
   }
 
   /** Whether there was more to tell than `controlBytes` hold. */
@@ -152,6 +155,7 @@ export class MessageTable {
 
   /** Begins a message to the sockaddr of `toBytes` octets at `toAt` (`writeSockaddr`), without pieces and control data. */
   begin(slot: number, toAt: number, toBytes: number): void {
+    this.#arena.mustHold(toAt, toBytes);
     const u32 = this.#arena.u32;
     this.#sends = true;
     const word = (this.#headers + slot * MMSGHDR_BYTES) >>> 2;
@@ -214,8 +218,14 @@ export class MessageTable {
    * which the caller drops before it goes on with the next.
    */
   send(fd: number, first: number, count: number): number {
+    this.#mustHave(first, count);
     const sent = this.#libc.sendmmsg(fd, this.#arena.base + this.#headers + first * MMSGHDR_BYTES, count, MSG_DONTWAIT);
     return sent < 0 ? this.#failure() : sent;
+  }
+
+  #mustHave(first: number, count: number): void {
+    if (first >= 0 && count >= 0 && first + count <= this.count) return;
+    throw new Fault(`messages ${first} to ${first + count - 1} of a table of ${this.count}`);
   }
 
   #failure(): number {
@@ -243,17 +253,18 @@ export class MessageTable {
     while (at + CMSGHDR_BYTES <= end) {
       const word = at >>> 2;
       const length = u32[word]!;
-      if (length < CMSGHDR_BYTES) return;
+      if (length < CMSGHDR_BYTES || at + length > end) return;
+      const octets = length - CMSGHDR_BYTES;
       const level = u32[word + 2]!;
       const type = u32[word + 3]!;
       const data = word + (CMSGHDR_BYTES >>> 2);
-      if (level === IPPROTO_UDP && type === UDP_GRO) this.segmentBytes[slot] = u32[data]!;
+      if (level === IPPROTO_UDP && type === UDP_GRO && octets >= 4) this.segmentBytes[slot] = u32[data]!;
       else if (level === IPPROTO_IP && type === IP_TOS) this.trafficClass[slot] = u32[data]! & 0xff;
-      else if (level === IPPROTO_IPV6 && type === IPV6_TCLASS) this.trafficClass[slot] = u32[data]!;
-      else if (level === IPPROTO_IP && type === IP_PKTINFO) {
+      else if (level === IPPROTO_IPV6 && type === IPV6_TCLASS) this.trafficClass[slot] = u32[data]! & 0xff;
+      else if (level === IPPROTO_IP && type === IP_PKTINFO && octets >= 12) {
         this.interfaceIndex[slot] = u32[data]!;
         this.localAt[slot] = (data + 2) << 2;
-      } else if (level === IPPROTO_IPV6 && type === IPV6_PKTINFO) {
+      } else if (level === IPPROTO_IPV6 && type === IPV6_PKTINFO && octets >= 20) {
         this.localAt[slot] = data << 2;
         this.interfaceIndex[slot] = u32[data + 4]!;
       }

@@ -6,7 +6,7 @@
 import { SystemError } from '../../errors.ts';
 import { type Arena, scratch } from './arena.ts';
 import { check, EAGAIN, EINTR, type Libc, systemError } from './libc.ts';
-import { writeIovec } from './messages.ts';
+import { IOVEC_BYTES, writeIovec } from './messages.ts';
 
 const O_RDWR_NONBLOCK_CLOEXEC = 0o2004002;
 const TUNSETIFF = 0x400454ca;
@@ -69,21 +69,25 @@ export class Tun {
 
   /** Reads one packet to arena offset `at`: its octets (0: there is none now), or -errno. */
   read(at: number, length: number): number {
+    this.#arena.mustHold(at, length);
     return this.#done(this.#libc.read(this.fd, this.#arena.base + at, length));
   }
 
   /** Reads one packet into the `count` pieces whose iovecs are at `iovecsAt`: its octets (0: there is none now), or -errno. */
   readv(iovecsAt: number, count: number): number {
+    this.#arena.mustHold(iovecsAt, count * IOVEC_BYTES);
     return this.#done(this.#libc.readv(this.fd, this.#arena.base + iovecsAt, count));
   }
 
   /** Writes the packet of `length` octets at `at`: octets taken (0: no room now), or -errno. */
   write(at: number, length: number): number {
+    this.#arena.mustHold(at, length);
     return this.#done(this.#libc.write(this.fd, this.#arena.base + at, length));
   }
 
   /** Writes one packet from the `count` pieces whose iovecs (`writeIovec`) are at `iovecsAt`: octets taken, or -errno. */
   writev(iovecsAt: number, count: number): number {
+    this.#arena.mustHold(iovecsAt, count * IOVEC_BYTES);
     return this.#done(this.#libc.writev(this.fd, this.#arena.base + iovecsAt, count));
   }
 
