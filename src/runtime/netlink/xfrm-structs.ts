@@ -1,6 +1,6 @@
 /** The numbers and shared structs of NETLINK_XFRM as octets (linux/xfrm.h): selectors, SA names, lifetimes. */
 
-import { WireError } from '../../errors.ts';
+import { SystemError, WireError } from '../../errors.ts';
 import { type Lifetime, UNLIMITED } from '../../ipsec/lifetime.ts';
 import type { PolicyDirection, PolicySelector } from '../../ipsec/policy.ts';
 import type { Mode, SaProtocol } from '../../ipsec/sa.ts';
@@ -150,9 +150,14 @@ export class Struct {
 
   /**
    * struct xfrm_selector: `destination (16) | source (16) | destination port, mask | source port, mask | family (2) | prefix lengths |
-   * protocol | … | interface (4) | user (4)`.
+   * protocol | … | interface (4) | user (4)`. Throws SystemError (EOPNOTSUPP) for ranges of ports.
    */
-  setSelector(at: number, { source, destination, protocol, sourcePort, destinationPort }: PolicySelector): this {
+  setSelector(at: number, { source, destination, protocol, sourcePort, destinationPort, portRanges }: PolicySelector): this {
+    if (portRanges !== undefined)
+      throw new SystemError(
+        'the kernel takes one port, type or code, or any: it has no ranges; use the embedded engine',
+        'EOPNOTSUPP',
+      );
     this.setAddress(at, destination.address).setAddress(at + 16, source.address);
     this.setBe16(at + 32, destinationPort).setBe16(at + 34, destinationPort === 0 ? 0 : 0xffff);
     this.setBe16(at + 36, sourcePort).setBe16(at + 38, sourcePort === 0 ? 0 : 0xffff);

@@ -225,6 +225,13 @@ test('an algorithm that the kernel has not is refused by name', () => {
   expect(() => encodeSa(iiv)).toThrow(new SystemError("the kernel's ESP has no AES_GCM_16_IIV_128", 'ENOSYS'));
 });
 
+test('ranges of ports are refused before anything is sent', () => {
+  const portRanges = { sourceLow: 0, sourceHigh: 65_535, destinationLow: 1, destinationHigh: 9 };
+  expect(() => encodePolicy({ ...protect, selector: { ...selector, destinationPort: 0, portRanges } }, 0, true)).toThrow(
+    /has no ranges/,
+  );
+});
+
 test('no octets make a reader throw anything but a WireError', () => {
   const readers = [decodeSa, decodeExpire, decodeMapping, decodeAevent, decodePolicy, decodeAcquire, decodePolicyExpire];
   const whole = Object.values(OURS).map((body) => {
