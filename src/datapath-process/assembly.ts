@@ -5,6 +5,7 @@ import { Datapath } from '../datapath/datapath.ts';
 import { LinuxVerbs } from '../datapath/linux-strict.ts';
 import { EngineVerbs } from '../datapath/verbs.ts';
 import type { Event } from '../event.ts';
+import { zlibCompressor } from '../runtime/deflate.ts';
 import { systemRandom } from '../runtime/random.ts';
 import { ControlPlane } from './control-plane.ts';
 import type { EngineStatus } from './engine-host.ts';
@@ -49,6 +50,7 @@ export function assemble(options: AssemblyOptions, clients: ClientDoor): Assembl
     coalesce,
     unmatched,
     heldPackets: limits.heldPacketsPerPolicy,
+    compressor: zlibCompressor,
     ahAlignment: datapath.ahPadding === 'linux' ? 8 : 4,
     ...(options.outputs === undefined ? {} : { outputs: options.outputs }),
     ...(options.outputBytes === undefined ? {} : { outputBytes: options.outputBytes }),

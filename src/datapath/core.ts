@@ -1,5 +1,6 @@
 /** What the two directions of the engine share: the databases, the caches in front of them, counters and lifetimes (RFC 4301 §4.4.2.1). */
 
+import type { Compressor } from '../bytes/compressor.ts';
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
 import type { Instant, RandomBytes } from '../machine.ts';
 import { Checksum } from '../net/checksum.ts';
@@ -11,6 +12,7 @@ import { EffectRing } from './effects.ts';
 import { Esp } from './esp.ts';
 import { FlowCache } from './flow-cache.ts';
 import { IpHeaders } from './ip-header.ts';
+import { Ipcomp } from './ipcomp.ts';
 import { RecentMovements } from './recent-movements.ts';
 import { type Sa, Sad } from './sad.ts';
 import type { Outputs } from './slots.ts';
@@ -30,6 +32,7 @@ export interface CoreOptions {
   readonly larvalLifetime: number;
   readonly heldPackets: number;
   readonly ahAlignment: AhAlignment;
+  readonly compressor: Compressor | undefined;
 }
 
 export class Core {
@@ -41,6 +44,7 @@ export class Core {
   readonly sad: Sad;
   readonly esp: Esp;
   readonly ah: Ah;
+  readonly ipcomp: Ipcomp;
   readonly ipHeaders: IpHeaders;
   readonly drops = new Drops();
   readonly effects = new EffectRing();
@@ -60,6 +64,7 @@ export class Core {
     this.sad = new Sad(options.cipher);
     this.esp = new Esp(options.arena, options.cipher, this.sad, options.random);
     this.ah = new Ah(options.arena, options.cipher, this.sad, this.esp.opened, options.ahAlignment);
+    this.ipcomp = new Ipcomp(options.arena, options.compressor);
     this.ipHeaders = new IpHeaders(options.arena, this.checksum);
     this.acquires = new Acquires(this.effects, this.drops, options.larvalLifetime, options.heldPackets);
   }

@@ -3,6 +3,7 @@
  * and time, and brings the arena and the cipher. Packets pass in batches over slots (`slots.ts`); control passes by `verbs.ts`.
  */
 
+import type { Compressor } from '../bytes/compressor.ts';
 import type { EspSuite, PacketCipher } from '../crypto/packet-cipher.ts';
 import { type KmAddress, type Policy, sameEnds, sameKmAddress, sameTunnel } from '../ipsec/policy.ts';
 import type { SaParameters } from '../ipsec/sa.ts';
@@ -42,6 +43,8 @@ export interface DatapathOptions {
   readonly heldPackets?: number;
   /** What AH's length is a multiple of in IPv4; absent: 4, as RFC 4302 §2.6 wants it. Both are taken from peers. */
   readonly ahAlignment?: AhAlignment;
+  /** For IPComp; absent: there is none. */
+  readonly compressor?: Compressor;
 }
 
 /** What the packet worker uses. */
@@ -111,6 +114,7 @@ export class Datapath implements PacketEngine {
         larvalLifetime: options.larvalLifetime ?? DEFAULT_LARVAL_LIFETIME,
         heldPackets: options.heldPackets ?? DEFAULT_HELD_PACKETS,
         ahAlignment: options.ahAlignment ?? 4,
+        compressor: options.compressor,
       },
       this.outputs,
     );

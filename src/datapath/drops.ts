@@ -50,6 +50,8 @@ export const DROP = {
   clearText: 22,
   /** More came of a batch than there is room for. */
   noRoom: 23,
+  /** Inbound: what IPComp carried is not compressed data, or too much would come of it (RFC 3173 §2.1). */
+  badCompression: 24,
 } as const;
 
 export type DropName = keyof typeof DROP;

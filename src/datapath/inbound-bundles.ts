@@ -12,8 +12,10 @@ import type { Core } from './core.ts';
 import { admits, isSpent } from './decisions.ts';
 import { DROP } from './drops.ts';
 import { ESP_HEADER } from './esp.ts';
+import { MAX_PACKET } from './ip-header.ts';
+import { IPCOMP_HEADER } from './ipcomp.ts';
 import { nextHeaderAt } from './mutable-fields.ts';
-import type { Sa } from './sad.ts';
+import type { Sa, Sad } from './sad.ts';
 import { VNET_HDR_BYTES } from './slots.ts';
 import { innerEcn, writeEcn } from './tunnel.ts';
 
@@ -52,7 +54,7 @@ export class InboundBundles {
 
   /** What came out of an SA of ESP and no policy admits as it is: it may be for another SA. */
   goOn(sa: Sa, inner: IpPacket, slot: number, now: Instant): number {
-    if (!isProtected(inner) || !this.#packet.read(inner.at, inner.bytes)) return DROP.policyMismatch;
+    if ((!isProtected(inner) && !isTunnel(inner)) || !this.#packet.read(inner.at, inner.bytes)) return DROP.policyMismatch;
     this.#sas = [sa];
     return this.#openAll(slot, now);
   }
@@ -60,8 +62,15 @@ export class InboundBundles {
   #openAll(slot: number, now: Instant): number {
     const core = this.#core;
     const packet = this.#packet;
-    while (this.#sas.length < MOST_SAS && isProtected(packet)) {
+    while (this.#sas.length < MOST_SAS) {
+      if (this.#sas.length > 0 && isTunnel(packet) && core.sad.hasIpcompTunnel(packet)) {
+        const reason = this.#openPlainTunnel();
+        if (reason !== DROP.none) return reason;
+      }
+      if (!isProtected(packet)) break;
       const sa = this.#saOf(now);
+      // RFC 3173 §2.1: without the association it cannot be made whole; in a tunnel it may be for another host.
+      if (sa === undefined && packet.protocol === PROTOCOL.ipcomp && !this.#sas.at(-1)?.tunnel) return DROP.noSa;
       if (sa === undefined) break;
       if (isSpent(sa)) {
         core.expire(sa);
@@ -78,7 +87,7 @@ export class InboundBundles {
 
   /** The SA of ours that the packet names, if it has the octets to name one. */
   #saOf(now: Instant): Sa | undefined {
-    const { sad, esp, ah } = this.#core;
+    const { sad, esp, ah, ipcomp } = this.#core;
     const packet = this.#packet;
     const at = packet.at + packet.headerBytes;
     const left = packet.bytes - packet.headerBytes;
@@ -88,6 +97,8 @@ export class InboundBundles {
     words[2] = packet.destination2;
     words[3] = packet.destination3;
     if (packet.protocol === PROTOCOL.ah) return left < AH_FIXED ? undefined : sad.inboundOf('ah', ah.spiAt(at), words, now.mono);
+    if (packet.protocol === PROTOCOL.ipcomp)
+      return left < IPCOMP_HEADER ? undefined : sad.inboundOf('ipcomp', ipcomp.cpiAt(at), words, now.mono);
     return left < ESP_HEADER ? undefined : sad.inbound(esp.spiAt(at), words, false, now.mono);
   }
 
@@ -99,10 +110,39 @@ export class InboundBundles {
     const reason =
       protocol === PROTOCOL.ah
         ? ah.open(sa, at, bytes, at + headerBytes, true, scratchAt)
-        : esp.open(sa, at + headerBytes, bytes - headerBytes);
+        : protocol === PROTOCOL.esp
+          ? esp.open(sa, at + headerBytes, bytes - headerBytes)
+          : this.#decompress();
     if (reason !== DROP.none) return reason;
     if (esp.opened.nextHeader === PROTOCOL.none) return DROP.dummy;
     return sa.tunnel ? this.#unwrap(trafficClass) : this.#join();
+  }
+
+  /** RFC 3173 §2.1: what the payload was, within the length of a packet, in fresh memory. */
+  #decompress(): number {
+    const { arena, esp, ipcomp, outputs } = this.#core;
+    const packet = this.#packet;
+    const from = packet.at + packet.headerBytes;
+    const to = (outputs.at + VNET_HDR_BYTES + 7) & ~7;
+    const most = Math.min(MAX_PACKET - packet.headerBytes, outputs.end - to);
+    if (most <= 0) return DROP.noRoom;
+    const bytes = ipcomp.decompress(from, packet.bytes - packet.headerBytes, to, most);
+    if (bytes < 0) return DROP.badCompression;
+    outputs.at = to + bytes;
+    esp.opened.at = to;
+    esp.opened.bytes = bytes;
+    esp.opened.nextHeader = arena[from]!;
+    return DROP.none;
+  }
+
+  /** A tunnel of IPComp that carries what would not have become shorter (RFC 3173 §2.2). */
+  #openPlainTunnel(): number {
+    const { opened } = this.#core.esp;
+    const { at, headerBytes, bytes, protocol, trafficClass } = this.#packet;
+    opened.at = at + headerBytes;
+    opened.bytes = bytes - headerBytes;
+    opened.nextHeader = protocol;
+    return this.#unwrap(trafficClass);
   }
 
   /** Tunnel mode, RFC 4301 §5.1.2: what is inside is a packet. */
@@ -151,5 +191,15 @@ export class InboundBundles {
 
 /** Whether it is a whole packet that might be for an SA. */
 function isProtected({ protocol, fragment }: IpPacket): boolean {
-  return !fragment && (protocol === PROTOCOL.ah || protocol === PROTOCOL.esp);
+  return !fragment && (protocol === PROTOCOL.ah || protocol === PROTOCOL.esp || protocol === PROTOCOL.ipcomp);
+}
+
+function isTunnel({ protocol, fragment }: IpPacket): boolean {
+  return !fragment && (protocol === PROTOCOL.ipv4 || protocol === PROTOCOL.ipv6);
+}
+
+/** Whether a packet out of ESP is IPComp's, or in a tunnel of it that was not worth compressing. */
+export function mayBeIpcomp(packet: IpPacket, sad: Sad): boolean {
+  if (packet.fragment) return false;
+  return packet.protocol === PROTOCOL.ipcomp || (isTunnel(packet) && sad.hasIpcompTunnel(packet));
 }

@@ -9,7 +9,7 @@ import type { Core } from './core.ts';
 import { aboutClear, admits, clearVerdict, type InboundDecision, isSpent } from './decisions.ts';
 import { DROP } from './drops.ts';
 import { ESP_HEADER } from './esp.ts';
-import { InboundBundles } from './inbound-bundles.ts';
+import { InboundBundles, mayBeIpcomp } from './inbound-bundles.ts';
 import { DONT_FRAGMENT, MAX_PACKET } from './ip-header.ts';
 import { type Sa, sameWords } from './sad.ts';
 import { INPUT, OUTPUT, type Slots, VNET_HDR_BYTES } from './slots.ts';
@@ -194,9 +194,10 @@ export class Inbound {
     this.#view.setUint16(field, value === 0 && inner.protocol === PROTOCOL.udp ? 0xffff : value);
   }
 
+  /** What may be compressed is for no policy before it was looked at (`InboundBundles.goOn`). */
   #decide(sa: Sa): InboundDecision {
-    const { spd, inboundFlows } = this.#core;
-    const decision = { entry: admits(spd, [sa], this.#inner) };
+    const { spd, sad, inboundFlows } = this.#core;
+    const decision = { entry: mayBeIpcomp(this.#inner, sad) ? undefined : admits(spd, [sa], this.#inner) };
     inboundFlows.remember(this.#inner, sa.serial, decision);
     return decision;
   }

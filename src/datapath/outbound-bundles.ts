@@ -67,7 +67,7 @@ export class OutboundBundles {
       const isEsp = sa.parameters.protocol === 'esp';
       const isLast = index === bundle.length - 1;
       sa.direction = 'outbound';
-      const reason = isEsp ? this.#esp(sa, isLast, slot) : this.#ah(sa);
+      const reason = isEsp ? this.#esp(sa, isLast, slot) : sa.parameters.protocol === 'ah' ? this.#ah(sa) : this.#ipcomp(sa);
       if (reason !== DROP.none) return reason;
       this.#core.account(sa, 1, inner, now);
       if (isEsp && isLast) return DROP.none;
@@ -89,6 +89,32 @@ export class OutboundBundles {
     const { at, bytes, headerBytes } = packet;
     const scratchAt = (at + bytes + 15) & ~15;
     return ah.seal(sa, at, bytes, at + headerBytes, nextHeader, scratchAt);
+  }
+
+  /** RFC 3173 §2.2: a payload that would not become shorter goes as it is, in tunnel mode in a plain tunnel; a fragment does too. */
+  #ipcomp(sa: Sa): number {
+    const { ipcomp, arena, ipHeaders } = this.#core;
+    const packet = this.#packet;
+    if (sa.tunnel) {
+      const nextHeader = packet.family === 4 ? PROTOCOL.ipv4 : PROTOCOL.ipv6;
+      const length = ipcomp.compress(sa, packet.at, packet.bytes, nextHeader);
+      return this.#encapsulate(sa, length > 0 ? PROTOCOL.ipcomp : nextHeader, length > 0 ? length : packet.bytes);
+    }
+    const headerBytes = this.#ownHeaders();
+    if (packet.fragment || headerBytes < 0) return DROP.none;
+    const { at } = packet;
+    const field = nextHeaderAt(arena, at, headerBytes);
+    const length = ipcomp.compress(sa, at + headerBytes, packet.bytes - headerBytes, arena[field]!);
+    if (length === 0) return DROP.none;
+    arena[field] = PROTOCOL.ipcomp;
+    ipHeaders.resize(at, headerBytes, headerBytes + length);
+    return packet.read(at, headerBytes + length) ? DROP.none : DROP.malformed;
+  }
+
+  /** Octets of the packet's own headers, behind which others go; -1 where it has one that forbids it. */
+  #ownHeaders(): number {
+    const { family, at, headerBytes } = this.#packet;
+    return family === 4 ? headerBytes : ipv6HeadersBeforeAh(this.#core.arena, at, at + headerBytes);
   }
 
   /** ESP inside of other SAs; where it is the last, the host writes the outer header, and what the packet has of one is left out. */
@@ -119,24 +145,23 @@ export class OutboundBundles {
 
   /** A new IP header, and `room` octets between it and the packet: what the next header is to say. */
   #wrap(sa: Sa, protocol: number, room: number): number {
+    const packet = this.#packet;
+    const nextHeader = packet.family === 4 ? PROTOCOL.ipv4 : PROTOCOL.ipv6;
+    return this.#encapsulate(sa, protocol, packet.bytes, room) === DROP.none ? nextHeader : -1;
+  }
+
+  /** A new IP header in front of `bytes` octets where the packet is, with `room` octets between. */
+  #encapsulate(sa: Sa, protocol: number, bytes: number, room = 0): number {
     const { ipHeaders } = this.#core;
     const packet = this.#packet;
     const { source, destination } = sa.parameters;
-    const nextHeader = packet.family === 4 ? PROTOCOL.ipv4 : PROTOCOL.ipv6;
-    const headerBytes = source.family === 4 ? IPV4.bytes : IPV6.bytes;
+    const v4 = source.family === 4;
+    const headerBytes = v4 ? IPV4.bytes : IPV6.bytes;
     const at = packet.at - room - headerBytes;
-    const payloadBytes = room + packet.bytes;
-    ipHeaders.write(
-      at,
-      source.bytes,
-      destination.bytes,
-      protocol,
-      payloadBytes,
-      packet.trafficClass,
-      source.family === 4 ? ipHeaders.nextId() : 0,
-      0,
-    );
-    return packet.read(at, headerBytes + payloadBytes) ? nextHeader : -1;
+    const payloadBytes = room + bytes;
+    const id = v4 ? ipHeaders.nextId() : 0;
+    ipHeaders.write(at, source.bytes, destination.bytes, protocol, payloadBytes, packet.trafficClass, id, 0);
+    return packet.read(at, headerBytes + payloadBytes) ? DROP.none : DROP.malformed;
   }
 
   /** `room` octets between the headers of a packet and its payload: what the next header is to say, or -1 where it has headers that forbid it. */
@@ -144,8 +169,7 @@ export class OutboundBundles {
     const { arena, ipHeaders } = this.#core;
     const packet = this.#packet;
     if (packet.fragment) return -1;
-    const headerBytes =
-      packet.family === 4 ? packet.headerBytes : ipv6HeadersBeforeAh(arena, packet.at, packet.at + packet.headerBytes);
+    const headerBytes = this.#ownHeaders();
     if (headerBytes < 0) return -1;
     const at = packet.at - room;
     arena.copyWithin(at, packet.at, packet.at + headerBytes);

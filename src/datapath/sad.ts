@@ -208,6 +208,14 @@ export class Sad {
     return undefined;
   }
 
+  /** Whether an inbound tunnel of IPComp ends at the packet's ends: what would not become shorter comes through it as it is. */
+  hasIpcompTunnel(packet: IpPacket): boolean {
+    for (const sas of this.#others.values())
+      for (const sa of sas)
+        if (sa.parameters.protocol === 'ipcomp' && sa.tunnel && sa.direction !== 'outbound' && endsAt(sa, packet)) return true;
+    return false;
+  }
+
   /** Whether any SA has the SPI, or it is set aside. */
   hasSpi(spi: Spi): boolean {
     if (this.#larvals.has(spi) || this.#others.has(spi)) return true;
@@ -522,4 +530,9 @@ function packetIs(p: IpPacket, source: Int32Array, destination: Int32Array): boo
   const destinations = [p.destination0, p.destination1, p.destination2, p.destination3];
   for (let i = 0; i < words; i++) if (sources[i] !== source[i] || destinations[i] !== destination[i]) return false;
   return true;
+}
+
+/** Whether the packet goes from the SA's source to its destination. */
+function endsAt(sa: Sa, packet: IpPacket): boolean {
+  return sa.parameters.source.family === packet.family && packetIs(packet, sa.source, sa.destination);
 }

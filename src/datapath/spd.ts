@@ -72,7 +72,8 @@ export class SpdEntry {
     let next = bundle.length - 1;
     for (const template of templates) {
       if (next >= 0 && demands(template, bundle[next]!)) next--;
-      else if (template.level !== 'use') return false;
+      // What would not have become shorter was not compressed (RFC 3173 §2.2).
+      else if (template.level !== 'use' && template.protocol !== 'ipcomp') return false;
     }
     return templates.length > 0 && next < 0;
   }

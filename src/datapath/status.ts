@@ -91,7 +91,7 @@ function saStatus(sa: Sa, core: Core): SaStatus {
     source: parameters.source.toString(),
     destination: parameters.destination.toString(),
     encapsulation: encapsulation && `${showEndpoint(encapsulation.source)} -> ${showEndpoint(encapsulation.destination)}`,
-    suite: suiteText(suite.encr, suite.keyBits, suite.integ),
+    suite: parameters.protocol === 'ipcomp' ? 'DEFLATE' : suiteText(suite.encr, suite.keyBits, suite.integ),
     reqid: parameters.reqid,
     extendedSequence: sa.extended,
     replayWindow: sa.window.size,

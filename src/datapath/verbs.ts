@@ -23,6 +23,8 @@ import type { SpdEntry } from './spd.ts';
 /** 1 to 255 are reserved (RFC 4303 §2.1); the default range is that of Linux. */
 const SPI_MIN = 0x100;
 const SPI_MAX = 0x0fff_ffff;
+/** The last CPI that is negotiated, RFC 3173 §3.3. */
+const CPI_MAX = 0xefff;
 const SPI_TRIES = 64;
 /** SAs that one policy may ask for. */
 const MOST_TEMPLATES = 4;
@@ -105,8 +107,8 @@ export class EngineVerbs implements Verbs {
 
   /** §3.1.1. An SPI that no SA here has, whatever its destination: what arrives is then found by its SPI alone. */
   #getspi(message: SadbMessage, now: Instant): VerbResult {
-    const protocol = this.#strict ? protocolOf(message.satype)! : builtProtocol(message);
-    const { min = SPI_MIN, max = SPI_MAX } = message.spirange ?? {};
+    const protocol = this.#strict ? protocolOf(message.satype)! : this.#builtProtocol(message);
+    const { min = SPI_MIN, max = protocol === 'ipcomp' ? CPI_MAX : SPI_MAX } = message.spirange ?? {};
     const spi = this.#freeSpi(this.#strict ? min : Math.max(SPI_MIN, min), max);
     if (spi === undefined) throw refusal(`no SPI from ${min} to ${max} is free`, ERRNO.ENOENT);
     const { sa2, source, destination, seq } = message;
@@ -204,9 +206,20 @@ export class EngineVerbs implements Verbs {
     return { broadcast: [answer(message, saMessage('ADD', sa))] };
   }
 
+  #builtProtocol({ satype }: SadbMessage): SaProtocol {
+    const protocol = protocolOf(satype);
+    if (protocol === 'ipcomp' && !this.#engine.core.ipcomp.isBuilt) throw refusal('this host has no DEFLATE', ERRNO.ENOSYS);
+    if (protocol !== undefined) return protocol;
+    throw refusal(`this datapath has ESP (3), AH (2) and IPComp (9), not SAs of type ${satype}`, ERRNO.ENOSYS);
+  }
+
   #parameters(message: SadbMessage): SaParameters {
-    const protocol = builtProtocol(message);
+    const protocol = this.#builtProtocol(message);
     const parameters = addToSa(message);
+    if (protocol === 'ipcomp') {
+      if (parameters.spi > 0xffff) throw refusal(`a CPI has 16 bits (RFC 3173 §3.3), and ${parameters.spi} has more`);
+      return parameters;
+    }
     if (protocol === 'ah' && parameters.encapsulation !== undefined)
       throw refusal('AH covers the addresses that a NAT changes: it cannot be in UDP (RFC 3948 §1); use ESP');
     if (!this.#engine.supports(parameters.suite)) throw refusal('the cipher in use does not have these algorithms', ERRNO.ENOSYS);
@@ -287,8 +300,8 @@ export class EngineVerbs implements Verbs {
       throw refusal(
         'ESP in transport mode cannot go around AH, which covers the header before it: name ESP first (RFC 2401 §4.3)',
       );
-    if (!this.#strict && policy.templates.some(({ protocol }) => protocol === 'ipcomp'))
-      throw refusal('IPComp is not built: leave its request out of the policy', ERRNO.EOPNOTSUPP);
+    if (!this.#strict && policy.templates.at(-1)?.protocol === 'ipcomp')
+      throw refusal('IPComp protects nothing: name ESP or AH behind it (RFC 3173 §2.1: it is applied first)');
     const existing = this.#engine.core.spd.bySelector(policy.direction, policy.selector);
     if (existing !== undefined && !replace) throw refusal('there is such a policy already', ERRNO.EEXIST);
     const kmAddress = this.#strict ? undefined : message.kmAddress;
@@ -363,12 +376,6 @@ function nameAsAsked(sa: Sa, asked: Ends): void {
 
 export function isOf({ satype }: SadbMessage, protocol: SaProtocol): boolean {
   return satype === SADB_SATYPE.UNSPEC || protocolOf(satype) === protocol;
-}
-
-function builtProtocol({ satype }: SadbMessage): SaProtocol {
-  const protocol = protocolOf(satype);
-  if (protocol === 'esp' || protocol === 'ah') return protocol;
-  throw refusal(`this datapath has ESP (3) and AH (2), not SAs of type ${satype}`, ERRNO.ENOSYS);
 }
 
 /** Whether a packet would meet ESP in transport mode right after AH. */

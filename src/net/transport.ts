@@ -12,6 +12,7 @@ export const PROTOCOL = {
   esp: 50,
   ah: 51,
   icmpv6: 58,
+  ipcomp: 108,
   none: 59,
   destinationOptions: 60,
   dccp: 33,

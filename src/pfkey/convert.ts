@@ -23,6 +23,10 @@ import { ERRNO, IPSEC_MODE, SADB_SAFLAGS, SADB_SASTATE, SADB_SATYPE, type SadbTy
 const SATYPE: Readonly<Record<SaProtocol, number>> = { ah: SADB_SATYPE.AH, esp: SADB_SATYPE.ESP, ipcomp: SADB_SATYPE.IPCOMP };
 /** SADB_AALG_NULL: integrity is absent on purpose. */
 const AALG_NULL = 251;
+/** SADB_X_CALG_DEFLATE, RFC 2394. */
+const CALG_DEFLATE = 2;
+/** IPComp has no keys. */
+const NOTHING: EspSuite = { encr: 'null_enc', keyBits: 0, integ: 'none' };
 
 /** What a message about an SA may say beyond the SA's parameters. */
 export interface SaDetails {
@@ -103,7 +107,7 @@ export function saToSadb(type: SadbType, sa: SaParameters, details: SaDetails = 
       replay: Math.min(sa.replayWindow, 255),
       state,
       auth,
-      encrypt: ah ? 0 : ENCR[sa.suite.encr].sadb,
+      encrypt: sa.protocol === 'ipcomp' ? CALG_DEFLATE : ah ? 0 : ENCR[sa.suite.encr].sadb,
       flags: sa.extendedSequence ? SADB_SAFLAGS.X_ESN : 0,
     },
     window: sa.replayWindow,
@@ -114,7 +118,7 @@ export function saToSadb(type: SadbType, sa: SaParameters, details: SaDetails = 
     source: hostAddress(sa.source),
     destination: hostAddress(sa.destination),
     keyAuth: keys && sa.integKey !== undefined ? { bits: sa.integKey.length * 8, key: sa.integKey } : undefined,
-    keyEncrypt: keys && !ah ? { bits: sa.encrKey.length * 8, key: sa.encrKey } : undefined,
+    keyEncrypt: keys && sa.protocol === 'esp' ? { bits: sa.encrKey.length * 8, key: sa.encrKey } : undefined,
     sa2: { mode: modeNumber(sa.mode), sequence: 0, reqid: sa.reqid },
     nattType: encapsulation === undefined ? undefined : UDP_ENCAP.ESPINUDP,
     nattSourcePort: encapsulation?.source.port,
@@ -133,9 +137,10 @@ export function addToSa(message: SadbMessage, keys = true): SaParameters {
   if (sa === undefined || source === undefined || destination === undefined || protocol === undefined) {
     throw refusal('a message about an SA has its protocol, SA, source and destination');
   }
-  if (protocol === 'ipcomp') throw refusal('IPCOMP SAs are not built', ERRNO.ENOSYS);
+  if (protocol === 'ipcomp' && sa.encrypt !== CALG_DEFLATE)
+    throw refusal(`there is no compression algorithm ${sa.encrypt}, only DEFLATE (2)`, ERRNO.ENOSYS);
   const encrKey = keyEncrypt?.key ?? new Secret(NONE);
-  const suite = protocol === 'ah' ? ahSuite(sa) : espSuite(sa, encrKey.length, keys);
+  const suite = protocol === 'ipcomp' ? NOTHING : protocol === 'ah' ? ahSuite(sa) : espSuite(sa, encrKey.length, keys);
   if (keys && suite.integ !== 'none' && keyAuth?.key.length !== INTEG[suite.integ].keyBytes) {
     throw refusal(`${suite.integ} takes a key of ${INTEG[suite.integ].keyBytes} octets, not ${keyAuth?.key.length ?? 0}`);
   }
@@ -146,7 +151,7 @@ export function addToSa(message: SadbMessage, keys = true): SaParameters {
     source: source.address,
     destination: destination.address,
     suite,
-    encrKey: protocol === 'ah' ? new Secret(NONE) : encrKey,
+    encrKey: protocol === 'esp' ? encrKey : new Secret(NONE),
     integKey: suite.integ === 'none' ? undefined : (keyAuth?.key ?? new Secret(NONE)),
     extendedSequence: (sa.flags & SADB_SAFLAGS.X_ESN) !== 0,
     replayWindow: message.window ?? sa.replay,

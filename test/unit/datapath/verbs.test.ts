@@ -178,7 +178,7 @@ describe('SPD verbs', () => {
     ]);
     const [template] = policy.templates;
     expect(() => verbs.handle(policyToSpdAdd({ ...policy, templates: [{ ...template!, protocol: 'ipcomp' }] }), NOW)).toThrow(
-      /EOPNOTSUPP/,
+      /IPComp protects nothing/,
     );
     const transport = { ...template!, mode: 'transport' } as const;
     const around = [{ ...transport, protocol: 'ah' } as const, transport];
