@@ -9,7 +9,8 @@ Requests (members marked ? may be left out):
     "mode": "tunnel" | "transport",
     "spi": number, "seq": number (low 32 bits; seal only),
     "esn"?: true, "esnHigh"?: number      extended sequence numbers and their high 32 bits (open: what the receiver infers)
-    "cipher": "NULL" | "AES-CBC" | "AES-CTR" | "AES-GCM" | "AES-CCM" | "CHACHA20-POLY1305" | "3DES",
+    "cipher": "NULL" | "AES-CBC" | "AES-CTR" | "AES-GCM" | "AES-CCM" | "CHACHA20-POLY1305" | "3DES" | "DES",
+    "icv"?: number                        octets of ICV of AES-CCM: 8, 12 or 16
     "key"?: hex                           the cipher's key with its salt/nonce behind it (4 octets; CCM 3), as KEYMAT has it
     "auth"?: "NULL" | "HMAC-SHA1-96" | "SHA2-256-128" | "SHA2-384-192" | "SHA2-512-256" | "HMAC-MD5-96" | "AES-CMAC-96",
     "authKey"?: hex,
@@ -25,7 +26,7 @@ Replies:
   info: { "id": same, "ok": true, "scapy": version, "ciphers": [...], "auths": [...] }
 
 Scapy 2.5 leaves the high sequence number out of ESP's integrity check with a separate MAC; it is added here (RFC 4303 section 2.2.1).
-AES-GCM is with 16 octets of ICV only.
+AES-GCM is with 16 octets of ICV only, whatever scapy is told.
 """
 
 import hmac
@@ -119,6 +120,7 @@ def association(request, tunnel):
         spi=number(request, "spi"),
         crypt_algo=request.get("cipher", "NULL"),
         crypt_key=octets(request, "key", "") or None,
+        crypt_icv_size=number(request, "icv", bits=8) if "icv" in request else None,
         auth_algo=request.get("auth", "NULL"),
         auth_key=octets(request, "authKey", "") or None,
         tunnel_header=tunnel if mode == "tunnel" else None,
@@ -192,7 +194,7 @@ def open_packet(request):
     if encrypted.spi != sa.spi:
         raise ValueError("expected SPI 0x%08x, found 0x%08x" % (sa.spi, encrypted.spi))
     spi, seq = encrypted.spi, encrypted.seq
-    icv = sa.crypt_algo.icv_size or sa.auth_algo.icv_size
+    icv = sa.crypt_icv_size or sa.crypt_algo.icv_size or sa.auth_algo.icv_size
     if len(encrypted.data) < sa.crypt_algo.iv_size + 2 + icv:
         raise ValueError("too short for IV, trailer and ICV: %d octets" % len(encrypted.data))
     sa.auth_algo.verify(encrypted, sa.auth_key)

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 export const AH_SCRIPT = fileURLToPath(new URL('../scapy-ah.py', import.meta.url));
 const SCRIPT = fileURLToPath(new URL('../scapy-esp.py', import.meta.url));
 
-export type ScapyCipher = 'NULL' | 'AES-CBC' | 'AES-CTR' | 'AES-GCM' | 'AES-CCM' | 'CHACHA20-POLY1305' | '3DES';
+export type ScapyCipher = 'NULL' | 'AES-CBC' | 'AES-CTR' | 'AES-GCM' | 'AES-CCM' | 'CHACHA20-POLY1305' | '3DES' | 'DES';
 export type ScapyAuth =
   | 'NULL'
   | 'HMAC-SHA1-96'
@@ -22,6 +22,8 @@ export type ScapySa = {
   readonly spi: number;
   readonly cipher: ScapyCipher;
   readonly key?: Uint8Array;
+  /** Octets of ICV of AES-CCM; 16 without it. */
+  readonly icv?: number;
   readonly auth?: ScapyAuth;
   readonly authKey?: Uint8Array;
   readonly esn?: boolean;

@@ -2,7 +2,7 @@
 
 import { cat, u16be, u32be } from '../../../src/bytes/bytes.ts';
 import { Secret } from '../../../src/bytes/secret.ts';
-import type { EspSuite } from '../../../src/crypto/packet-cipher.ts';
+import type { EspSuite, PacketCipher } from '../../../src/crypto/packet-cipher.ts';
 import { noblePacketCipher } from '../../../src/crypto/packet-cipher-noble.ts';
 import { ENCR, encrKeymatBytes, INTEG } from '../../../src/crypto/transforms.ts';
 import { Datapath, type DatapathOptions } from '../../../src/datapath/datapath.ts';
@@ -54,16 +54,19 @@ export interface Frame {
   readonly pieces: number;
 }
 
+/** A cipher over an arena. */
+export type CipherOn = (arena: Uint8Array) => PacketCipher;
+
 export class Node {
   readonly arena: Uint8Array;
   readonly engine: Datapath;
 
-  constructor(options: Partial<DatapathOptions> = {}, slots = 8) {
+  constructor(options: Partial<DatapathOptions> = {}, slots = 8, cipherOn: CipherOn = noblePacketCipher) {
     this.arena = new Uint8Array((slots + 1) * 66_000 + 2 * 1024 * 1024);
     this.engine = new Datapath({
       arena: this.arena,
       reserve: reserveIn(this.arena),
-      cipher: options.cipher ?? noblePacketCipher(this.arena),
+      cipher: options.cipher ?? cipherOn(this.arena),
       random: seeded(7),
       slots,
       unmatched: 'bypass',
@@ -243,9 +246,13 @@ export function policyOf(changes: Partial<Policy> = {}): Policy {
 }
 
 /** A sends, B receives: policies for both families on both sides, and one SA. */
-export function pair(sa: SaParameters = saOf(), options: Partial<DatapathOptions> = {}): { a: Node; b: Node } {
-  const a = new Node(options);
-  const b = new Node(options);
+export function pair(
+  sa: SaParameters = saOf(),
+  options: Partial<DatapathOptions> = {},
+  cipherOn?: CipherOn,
+): { a: Node; b: Node } {
+  const a = new Node(options, 8, cipherOn);
+  const b = new Node(options, 8, cipherOn);
   const templates = [templateOf({ protocol: sa.protocol, mode: sa.mode, reqid: sa.reqid })];
   for (const family of [4, 6] as const) {
     a.engine.addPolicy(policyOf({ selector: selectorOf({}, family), templates }), NOW);
