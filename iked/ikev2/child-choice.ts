@@ -63,7 +63,12 @@ export function chooseChild(
       `the proposal's SPI is ${showSpi(spiOf(proposal.spi))}; 0 to 255 are reserved (RFC 4303 §2.1)`,
     );
   const { TSi, TSr, additional } = narrowed;
-  return { policy, mode, proposal, ipsec: ipsecOf(proposal, mine), TSi, TSr, additional };
+  return { policy, mode, proposal, ipsec: paddedAs(payloads, ipsecOf(proposal, mine)), TSi, TSr, additional };
+}
+
+/** The peer may not take packets with TFC padding (RFC 7296 §1.3.1); it says so about each child. */
+export function paddedAs(payloads: readonly Payload[], ipsec: IpsecConfig): IpsecConfig {
+  return findNotify(payloads, 'ESP_TFC_PADDING_NOT_SUPPORTED') === undefined ? ipsec : { ...ipsec, tfcPadding: 0 };
 }
 
 function withoutKe(proposal: Proposal): Proposal {

@@ -14,7 +14,7 @@ import type { ChildPolicy } from '../../src/keying/child-policy.ts';
 import { showSpi } from '../../src/keying/sa-pair.ts';
 import type { Demand } from '../host.ts';
 import { perceived } from '../natt.ts';
-import { type ChildChoice, checkRoom, chooseChild } from './child-choice.ts';
+import { type ChildChoice, checkRoom, chooseChild, paddedAs } from './child-choice.ts';
 import {
   type ChildAgreement,
   ChildSa,
@@ -324,7 +324,7 @@ export function readChild(
     policy: offer.policy,
     mode,
     proposal,
-    ipsec: ipsecOf(proposal, offer),
+    ipsec: paddedAs(payloads, ipsecOf(proposal, offer)),
     spiIn: spi,
     spiOut: spiOf(proposal.spi),
     local: TSi,

@@ -265,6 +265,7 @@ export class PolicyCompiler {
       lifetimePackets: values.ipsec_sa_lifetime_packets,
       extendedSequence: values.ext_sequence,
       replayWindow: values.replay_window,
+      tfcPadding: values.tfc_padding,
       sas,
     };
     this.extSequences.set(compiled, at('ext_sequence'));
@@ -340,6 +341,7 @@ function unresolved(name: string): IpsecConfig {
     lifetimePackets: 'infinite',
     extendedSequence: false,
     replayWindow: 0,
+    tfcPadding: 0,
     sas: [],
   };
 }

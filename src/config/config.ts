@@ -277,6 +277,8 @@ export interface IpsecConfig {
   readonly lifetimePackets: Limit;
   readonly extendedSequence: boolean;
   readonly replayWindow: number;
+  /** 0: none. */
+  readonly tfcPadding: number;
   readonly sas: readonly SaConfig[];
 }
 

@@ -277,6 +277,7 @@ function ipsecSection(ipsec: IpsecConfig): Line {
     `ipsec_sa_lifetime_packets ${ipsec.lifetimePackets};`,
     `ext_sequence ${onOff(ipsec.extendedSequence)};`,
     `replay_window ${ipsec.replayWindow};`,
+    `tfc_padding ${ipsec.tfcPadding};`,
     list('sa_index', ipsec.sas, ({ name }) => quote(name)),
   ]);
 }

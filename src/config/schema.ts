@@ -150,6 +150,12 @@ export const IPSEC = {
       by: ['datapath'],
       doc: 'Packets that may arrive out of order; 0 turns the replay check off.',
     }),
+    tfc_padding: directive({
+      is: integer(0, 9000),
+      default: '0',
+      by: ['iked', 'datapath'],
+      doc: "Octets that shorter packets of a tunnel are padded up to, so that their length tells nothing (RFC 4303 2.7): at most the device's MTU. Only in IKEv2, and not where the peer says that it does not take it.",
+    }),
     sa_index: directive({
       is: listOf(nameOf('sa')),
       by: ['spmd', 'iked'],

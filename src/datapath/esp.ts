@@ -51,9 +51,9 @@ export class Esp {
     return this.#view.getUint32(espAt);
   }
 
-  /** Octets that a payload becomes: header, IV, padding (RFC 4303 §2.4), trailer, ICV. */
+  /** Octets that a payload becomes: header, IV, padding (RFC 4303 §2.4, §2.7), trailer, ICV. */
   sealedBytes(sa: Sa, payloadBytes: number): number {
-    return ESP_HEADER + sa.ivBytes + textBytes(sa, payloadBytes) + sa.icvBytes;
+    return ESP_HEADER + sa.ivBytes + textBytes(sa, Math.max(payloadBytes, sa.padTo)) + sa.icvBytes;
   }
 
   /**
@@ -70,8 +70,13 @@ export class Esp {
     view.setInt32(espAt, sa.spi | 0);
     view.setInt32(espAt + SEQUENCE, low);
     this.#writeIv(sa, espAt + ESP_HEADER, high, low);
+    const payloadAt = espAt + ESP_HEADER + sa.ivBytes;
+    if (payloadBytes < sa.padTo) {
+      this.#bytes.fill(0, payloadAt + payloadBytes, payloadAt + sa.padTo);
+      payloadBytes = sa.padTo;
+    }
     const text = textBytes(sa, payloadBytes);
-    this.#writeTrailer(espAt + ESP_HEADER + sa.ivBytes + payloadBytes, text - payloadBytes, nextHeader);
+    this.#writeTrailer(payloadAt + payloadBytes, text - payloadBytes, nextHeader);
     if (!this.#cipher.seal(sa.sealHandle, espAt, text, sa.extended ? high >>> 0 : -1)) return 0;
     return ESP_HEADER + sa.ivBytes + text + sa.icvBytes;
   }

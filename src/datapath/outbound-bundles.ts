@@ -49,7 +49,7 @@ export class OutboundBundles {
 
   /** Octets of room that a packet of `bytes` needs among the outputs: it grows at both ends, and AH works on a copy. */
   roomFor(bundle: readonly Sa[], bytes: number): number {
-    return 2 * (bytes + bundle.length * (FRONT + TAIL)) + ICV_ROOM + 16;
+    return 2 * (Math.max(bytes, this.#core.sad.padTo) + bundle.length * (FRONT + TAIL)) + ICV_ROOM + 16;
   }
 
   /** Where the packet is to be laid before `send`. */

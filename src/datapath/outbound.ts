@@ -49,11 +49,12 @@ export class Outbound {
     if (!packet.read(slots.offset[slot]!, slots.length[slot]!)) return this.#drop(slots, slot, DROP.malformed);
     const gsoType = slots.gsoType[slot]!;
     let segments = 1;
-    let octets = packet.bytes + MAX_OVERHEAD;
+    const { padTo } = core.sad;
+    let octets = Math.max(packet.bytes, padTo) + MAX_OVERHEAD;
     if (gsoType !== GSO.none) {
       if (!this.#segmenter.begin(packet, gsoType, slots.segmentBytes[slot]!)) return this.#drop(slots, slot, DROP.badFrame);
       segments = this.#segmenter.segments;
-      octets = segments * (this.#segmenter.bytesOf(0) + MAX_OVERHEAD);
+      octets = segments * (Math.max(this.#segmenter.bytesOf(0), padTo) + MAX_OVERHEAD);
     }
     if (!core.outputs.hasRoom(segments, octets)) {
       return core.outputs.count === 0 && this.#drop(slots, slot, DROP.noRoom);

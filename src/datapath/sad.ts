@@ -35,6 +35,8 @@ export class Sa {
   readonly icvBytes: number;
   /** Octets of IV in an ICV of AH (RFC 4543 §4). */
   readonly icvIvBytes: number;
+  /** Octets that a payload is padded up to (RFC 4303 §2.7): the inner packet's own length tells the receiver. */
+  readonly padTo: number;
   /** The text (payload, padding, trailer) is a multiple of this. */
   readonly align: number;
   readonly randomIv: boolean;
@@ -87,6 +89,7 @@ export class Sa {
     this.ivBytes = iv;
     this.icvBytes = suite.integ === 'none' ? icv : INTEG[suite.integ].icvBytes;
     this.icvIvBytes = suite.integ === 'none' ? 0 : INTEG[suite.integ].iv;
+    this.padTo = this.tunnel && parameters.protocol === 'esp' ? (parameters.tfcPadding ?? 0) : 0;
     this.align = Math.max(4, block);
     this.randomIv = isCbc(primitive);
     this.matcher = new SaMatcher(parameters.selectors);
@@ -166,6 +169,8 @@ export class Sad {
   #keys = new Int32Array(64);
   #slots: (Sa | undefined)[] = new Array<Sa | undefined>(64).fill(undefined);
   #serial = 0;
+  /** The largest `padTo` that any SA has had: there must be room for it. */
+  padTo = 0;
 
   constructor(cipher: PacketCipher) {
     this.#cipher = cipher;
@@ -346,6 +351,7 @@ export class Sad {
     const path = this.paths.acquire(pathOf(parameters));
     const sa = new Sa(parameters, ++this.#serial, path, now, lived);
     this.#sas.add(sa);
+    this.padTo = Math.max(this.padTo, sa.padTo);
     put(this.#byReqid, parameters.reqid, sa);
     put(this.#byDestination, hashOfWords(sa.destination), sa);
     this.schedule(sa);

@@ -34,6 +34,8 @@ export interface SaParameters {
   /** Packets; 0: no replay check. */
   readonly replayWindow: number;
   readonly reqid: number;
+  /** Octets that an inner packet in tunnel mode is padded up to (RFC 4303 §2.7); absent: none. */
+  readonly tfcPadding?: number | undefined;
   /** UDP encapsulation (RFC 3948): the ports at source and destination. */
   readonly encapsulation: { readonly source: Endpoint; readonly destination: Endpoint } | undefined;
   readonly lifetime: { readonly soft: Lifetime; readonly hard: Lifetime };

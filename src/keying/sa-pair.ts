@@ -43,7 +43,8 @@ export interface Agreement {
   readonly policy: ChildPolicy;
   readonly mode: Mode;
   /** Lifetimes and window: of the `ipsec` section that was agreed on, shortened where the peer wants them shorter. */
-  readonly ipsec: Pick<IpsecConfig, 'lifetimeTime' | 'lifetimeBytes' | 'lifetimePackets' | 'replayWindow'>;
+  readonly ipsec: Pick<IpsecConfig, 'lifetimeTime' | 'lifetimeBytes' | 'lifetimePackets' | 'replayWindow'> &
+    Partial<Pick<IpsecConfig, 'tfcPadding'>>;
   readonly spiIn: number;
   readonly spiOut: number;
   readonly local: readonly TrafficSelector[];
@@ -186,6 +187,8 @@ export abstract class SaPair<A extends Agreement = Agreement> {
       integKey: keys.integ,
       extendedSequence: this.extendedSequence,
       replayWindow: agreed.ipsec.replayWindow,
+      // What comes in is taken with whatever padding it has.
+      tfcPadding: inbound ? undefined : agreed.ipsec.tfcPadding || undefined,
       reqid: agreed.policy.reqid,
       encapsulation: this.encapsulated ? { source, destination } : undefined,
       lifetime,

@@ -27,6 +27,8 @@ const AALG_NULL = 251;
 const CALG_DEFLATE = 2;
 /** IPComp has no keys. */
 const NOTHING: EspSuite = { encr: 'null_enc', keyBits: 0, integ: 'none' };
+/** No packet that leaves in one piece is longer. */
+const MOST_PADDING = 9000;
 
 /** What a message about an SA may say beyond the SA's parameters. */
 export interface SaDetails {
@@ -111,6 +113,7 @@ export function saToSadb(type: SadbType, sa: SaParameters, details: SaDetails = 
       flags: sa.extendedSequence ? SADB_SAFLAGS.X_ESN : 0,
     },
     window: sa.replayWindow,
+    tfcPadding: sa.tfcPadding || undefined,
     sequenceState,
     lifetimeHard: toSadbLifetime(sa.lifetime.hard),
     lifetimeSoft: toSadbLifetime(sa.lifetime.soft),
@@ -155,6 +158,7 @@ export function addToSa(message: SadbMessage, keys = true): SaParameters {
     integKey: suite.integ === 'none' ? undefined : (keyAuth?.key ?? new Secret(NONE)),
     extendedSequence: (sa.flags & SADB_SAFLAGS.X_ESN) !== 0,
     replayWindow: message.window ?? sa.replay,
+    tfcPadding: tfcPaddingOf(message),
     reqid: sa2?.reqid ?? 0,
     encapsulation: encapsulationOf(message, source.address, destination.address),
     lifetime: { hard: fromSadbLifetime(message.lifetimeHard), soft: fromSadbLifetime(message.lifetimeSoft) },
@@ -216,6 +220,12 @@ function integOf(auth: number): EspSuite['integ'] {
   const integ = integBySadb(auth);
   if (integ === undefined) throw refusal(`there is no authentication algorithm ${auth}`, ERRNO.ENOSYS);
   return integ;
+}
+
+function tfcPaddingOf({ tfcPadding }: SadbMessage): number | undefined {
+  if (tfcPadding !== undefined && tfcPadding > MOST_PADDING)
+    throw refusal(`TFC padding goes up to ${MOST_PADDING} octets, not ${tfcPadding}`);
+  return tfcPadding || undefined;
 }
 
 function encapsulationOf(message: SadbMessage, source: IpAddress, destination: IpAddress): SaParameters['encapsulation'] {

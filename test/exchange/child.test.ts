@@ -1,4 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import { paddedAs } from '../../iked/ikev2/child-choice.ts';
+import { notify } from '../../iked/ikev2/notify.ts';
+import { IPSEC } from '../support/ike-config.ts';
 import { disagreements, LAN_A, LAN_B, pair } from '../support/ike-pair.ts';
 
 describe('AH', () => {
@@ -138,6 +141,22 @@ describe('suites', () => {
     const one = pair({ a: child(LAN_A, LAN_B, true), b: child(LAN_B, LAN_A, false) }).established();
     expect(one.a.status().ikeSas[0]?.children[0]?.extendedSequence).toBe(false);
     expect(disagreements(one.a, one.b)).toEqual([]);
+  });
+
+  test('TFC padding is for what is sent only, and not for a peer that does not take it (RFC 7296 §1.3.1)', () => {
+    const { a, b } = pair({
+      a: { children: [{ local: LAN_A, peer: LAN_B, ipsec: [{ tfcPadding: 1200 }] }] },
+      b: { children: [{ local: LAN_B, peer: LAN_A }] },
+    }).established();
+    const told = ({ datapath }: typeof a) =>
+      [datapath.outbound, datapath.sas].map((sas) => [...sas.values()].map(({ message }) => message.tfcPadding));
+    expect([told(a), told(b)]).toEqual([
+      [[1200], [undefined]],
+      [[undefined], [undefined]],
+    ]);
+    const ipsec = { ...IPSEC, tfcPadding: 1200 };
+    expect(paddedAs([], ipsec)).toBe(ipsec);
+    expect(paddedAs([notify('ESP_TFC_PADDING_NOT_SUPPORTED')], ipsec).tfcPadding).toBe(0);
   });
 
   test('no common ESP suite: NO_PROPOSAL_CHOSEN says what each end has, and the IKE SA stays', () => {

@@ -101,6 +101,7 @@ export const IPSEC: IpsecConfig = {
   lifetimePackets: 'infinite',
   extendedSequence: false,
   replayWindow: 64,
+  tfcPadding: 0,
   sas: [ESP],
 };
 
