@@ -73,9 +73,11 @@ export class Inbound {
     } else {
       this.#readSlot(slots, slot);
       if (kind === INPUT.raw) this.#takeEsp(slots, slot, at, length, now);
-      else
-        for (let offset = 0; offset < length; offset += each)
+      else {
+        // An empty datagram is a packet, too.
+        for (let offset = 0; offset === 0 || offset < length; offset += each)
           this.#takeUdp(slots, slot, at + offset, Math.min(each, length - offset), now);
+      }
     }
     return true;
   }
