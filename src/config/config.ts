@@ -54,6 +54,16 @@ export interface DatapathConfig {
   /** Addresses that a memory device answers pings for. */
   readonly addresses: readonly string[];
   readonly cipher: 'auto' | 'openssl' | 'noble';
+  /** Don't-fragment in the outer IPv4 header (RFC 4301 §8.1): the inner header's, always, never. */
+  readonly df: 'copy' | 'set' | 'clear';
+  /** No ICMP message makes a path's MTU smaller than this. */
+  readonly pmtuFloor: number;
+  /** Whether TCP's MSS option is lowered to what the path carries. */
+  readonly mssClamp: boolean;
+  /** DSCP of the outer header: the inner header's, or this. */
+  readonly dscp: 'copy' | number;
+  /** Whether the outer header's DSCP replaces the inner one at the end of a tunnel. */
+  readonly decapDscp: boolean;
   readonly dialect: 'tanuki' | 'linux-strict';
   /** How AH is padded in IPv4. */
   readonly ahPadding: 'rfc' | 'linux';

@@ -49,6 +49,36 @@ export const DATAPATH = {
       by: ['datapath'],
       doc: 'Which engine protects packets.',
     }),
+    df: directive({
+      is: choice(['copy', 'set', 'clear']),
+      default: 'copy',
+      by: ['datapath'],
+      doc: "Don't-fragment in the outer IPv4 header: as the packet inside has it, always, or never (for paths that lose ICMP).",
+    }),
+    pmtu_floor: directive({
+      is: integer(576, 9000),
+      default: '1280',
+      by: ['datapath'],
+      doc: "No ICMP message makes a path's MTU smaller; a path that says less gets packets that routers may fragment.",
+    }),
+    mss_clamp: directive({
+      is: boolean,
+      default: 'on',
+      by: ['datapath'],
+      doc: "Whether TCP's MSS option, either way, is lowered to what the path carries.",
+    }),
+    dscp: directive({
+      is: pattern('copy | N', /^(copy|[0-9]|[1-5][0-9]|6[0-3])$/),
+      default: 'copy',
+      by: ['datapath'],
+      doc: "DSCP in a tunnel's outer header: as the packet inside has it, or this number (0 to 63), which tells nothing of the packet.",
+    }),
+    decap_dscp: directive({
+      is: boolean,
+      default: 'off',
+      by: ['datapath'],
+      doc: 'Whether packets that leave a tunnel take the DSCP of its outer header, for networks that mark on the way.',
+    }),
     dialect: directive({
       is: choice(['tanuki', 'linux-strict']),
       default: 'tanuki',

@@ -52,6 +52,10 @@ export function assemble(options: AssemblyOptions, clients: ClientDoor): Assembl
     heldPackets: limits.heldPacketsPerPolicy,
     compressor: zlibCompressor,
     ahAlignment: datapath.ahPadding === 'linux' ? 8 : 4,
+    outerHeader: { df: datapath.df, dscp: datapath.dscp },
+    pmtuFloor: datapath.pmtuFloor,
+    mssClamp: datapath.mssClamp,
+    decapDscp: datapath.decapDscp,
     ...(options.outputs === undefined ? {} : { outputs: options.outputs }),
     ...(options.outputBytes === undefined ? {} : { outputBytes: options.outputBytes }),
   });

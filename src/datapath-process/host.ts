@@ -83,6 +83,11 @@ export class Diversion {
     this.#addresses = this.#localAddresses();
   }
 
+  /** The device's number among the host's interfaces. */
+  get deviceIndex(): number {
+    return this.#device.index;
+  }
+
   /** Readable when links or addresses of the host have changed: then call `hostChanged`. */
   get monitorFd(): number {
     return this.#monitor.fd;

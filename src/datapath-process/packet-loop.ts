@@ -59,13 +59,14 @@ export class PacketLoop {
   readonly #sources: readonly Source[];
   readonly #encapPort: number;
   readonly #iovecsAt: number;
+  readonly #deviceIndex: number;
   readonly #headerBytes: number;
   readonly #tunIndex: number;
   readonly #others: number[];
   /** Given to the engine for packets; one object, since that happens for each batch. */
   readonly #now: { mono: number; wall: number } = { mono: 0, wall: 0 };
 
-  /** `others`: descriptors that `wait` reports, e.g. the eventfd. */
+  /** `deviceIndex`: the device's number among interfaces; `others`: descriptors that `wait` reports, e.g. the eventfd. */
   constructor(
     memory: NativeMemory,
     engine: PacketEngine,
@@ -73,6 +74,7 @@ export class PacketLoop {
     sockets: Sockets,
     sender: Sender,
     encapPort: number,
+    deviceIndex: number,
     others: readonly number[],
     events: LoopEvents,
   ) {
@@ -83,21 +85,23 @@ export class PacketLoop {
     this.#sender = sender;
     this.#events = events;
     this.#encapPort = encapPort;
+    this.#deviceIndex = deviceIndex;
     this.#headerBytes = tun.offloads.header ? VNET_HDR_BYTES : 0;
     this.#iovecsAt = arena.reserve(MAX_PIECES * IOVEC_BYTES);
-    this.#poll = new PollTable(libc, arena, 7 + others.length);
+    this.#poll = new PollTable(libc, arena, 9 + others.length);
     this.#others = others.map((fd) => this.#poll.add(fd));
     this.#tunIndex = this.#poll.add(tun.fd);
     this.#inbox = new MessageTable(libc, arena, BATCH);
     for (let slot = 0; slot < BATCH; slot++) this.#inbox.buffer(slot, engine.inputs.buffer[slot]!, PACKET_ROOM);
     this.#ahInbox = new AhReceiver(memory, engine, BATCH);
     this.#sources = ([4, 6] as const).flatMap((family) => {
-      const { udp, raw, ah } = sockets[family];
+      const { udp, raw, ah, icmp } = sockets[family];
       const source = (fd: number, kind: number): Source => ({ fd, family, kind, pollIndex: this.#poll.add(fd) });
       return [
         ...(udp === undefined ? [] : [source(udp.fd, INPUT.udp)]),
         ...(raw === undefined ? [] : [source(raw.fd, family === 4 ? INPUT.rawWithHeader : INPUT.raw)]),
         ...(ah === undefined ? [] : [source(ah.fd, INPUT.ah)]),
+        ...(icmp === undefined ? [] : [source(icmp.fd, family === 4 ? INPUT.icmp : INPUT.icmpv6)]),
       ];
     });
   }
@@ -198,7 +202,8 @@ export class PacketLoop {
         inputs.trafficClass[slot] = inbox.trafficClass[slot]!;
         if (kind !== INPUT.rawWithHeader && kind !== INPUT.ah) this.#noteAddresses(slot, family);
       }
-      this.#unprotect(received);
+      if (kind === INPUT.icmp || kind === INPUT.icmpv6) this.#hearIcmp(received);
+      else this.#unprotect(received);
       if (received < BATCH) return;
     }
   }
@@ -216,6 +221,13 @@ export class PacketLoop {
     const received = this.#ahInbox.receive(fd);
     if (received < 0) this.drops.receiveFailed++;
     if (received > 0) this.#unprotect(received);
+  }
+
+  /** Errors that come out of the device are the engine's own answers, or came through a tunnel and are about what was in it. */
+  #hearIcmp(received: number): void {
+    const now = this.now();
+    for (let slot = 0; slot < received; slot++)
+      if (this.#inbox.interfaceIndex[slot] !== this.#deviceIndex) this.#engine.icmpError(slot, now);
   }
 
   #noteAddresses(slot: number, family: Family): void {

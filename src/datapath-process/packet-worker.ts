@@ -66,11 +66,22 @@ class PacketWorker {
     this.#sender = new Sender(this.#memory, engine, this.#sockets);
     this.#diversion = new Diversion(libc, settings, this.#tun.name, (event) => this.#tell({ kind: 'event', event }));
     const others = [wakeFd, this.#diversion.monitorFd];
-    this.#loop = new PacketLoop(this.#memory, engine, this.#tun, this.#sockets, this.#sender, datapath.encapPort, others, {
-      onIke: (slot, at, length) => this.#ikeArrived(slot, at, length),
-      inspects: () => this.#echoes.isWaiting,
-      onFrame: (packet) => this.#tookEcho(packet),
-    });
+    const { deviceIndex } = this.#diversion;
+    this.#loop = new PacketLoop(
+      this.#memory,
+      engine,
+      this.#tun,
+      this.#sockets,
+      this.#sender,
+      datapath.encapPort,
+      deviceIndex,
+      others,
+      {
+        onIke: (slot, at, length) => this.#ikeArrived(slot, at, length),
+        inspects: () => this.#echoes.isWaiting,
+        onFrame: (packet) => this.#tookEcho(packet),
+      },
+    );
     const [high, low] = systemRandom(2);
     this.#echoes = new Echoes((high! << 8) | low!);
   }

@@ -6,7 +6,15 @@
 import { constants } from 'node:os';
 import type { PacketEngine } from '../datapath/datapath.ts';
 import type { Family, IpAddress, Path } from '../net/address.ts';
-import { MessageTable, type OpenSocket, POLLOUT, PollTable, SOCKADDR_BYTES, writeSockaddr } from '../runtime/native/index.ts';
+import {
+  letFragment,
+  MessageTable,
+  type OpenSocket,
+  POLLOUT,
+  PollTable,
+  SOCKADDR_BYTES,
+  writeSockaddr,
+} from '../runtime/native/index.ts';
 import { NON_ESP_MARKER } from './engine-host.ts';
 import type { NativeMemory } from './packet-memory.ts';
 
@@ -22,6 +30,8 @@ const PATIENCE = 20;
 /** Longest UDP payload, and room for the marker before it. */
 const DATAGRAM_ROOM = 65_536;
 const NO_LIMIT = 0x10000;
+const NO_DOOR = -1;
+const IPV6_DOORS = 2;
 
 /** The sockets of one family; what could not be opened is absent. */
 export interface FamilySockets {
@@ -31,6 +41,8 @@ export interface FamilySockets {
   readonly ah: OpenSocket | undefined;
   /** Sends whole IP packets. */
   readonly whole: OpenSocket | undefined;
+  /** Hears ICMP errors. */
+  readonly icmp: OpenSocket | undefined;
 }
 
 export type Sockets = Readonly<Record<Family, FamilySockets>>;
@@ -53,10 +65,15 @@ export class Sender {
   readonly #pathId = new Int32Array(PATHS).fill(-1);
   readonly #pathFd = new Int32Array(PATHS);
   readonly #pathFamily = new Uint8Array(PATHS);
+  readonly #pathDoor = new Uint8Array(PATHS);
+  /** By door (`doorOf`): whether what leaves by it now may be fragmented, as the sockets were opened. */
+  readonly #mayFragment = new Uint8Array(4).fill(1);
   readonly #segmentLimit = new Int32Array(PATHS);
   /** Of the messages in the outbox: how many, for which descriptor, and which output each is. */
   #queued = 0;
   #queuedFd = -1;
+  #queuedDoor = 0;
+  #queuedWhole = 0;
   readonly #outputOf = new Int32Array(BATCH);
 
   constructor(memory: NativeMemory, engine: PacketEngine, sockets: Sockets) {
@@ -81,13 +98,16 @@ export class Sender {
       return;
     }
     const fd = this.#pathFd[place]!;
-    if (this.#queuedFd !== fd || this.#queued === BATCH) this.flush();
+    const whole = outputs.dontFragment[output]!;
+    if (this.#queuedFd !== fd || this.#queuedWhole !== whole || this.#queued === BATCH) this.flush();
     this.#queuedFd = fd;
+    this.#queuedDoor = this.#pathDoor[place]!;
+    this.#queuedWhole = whole;
     const segment = outputs.segmentBytes[output]!;
     const single = outputs.segments[output] === 1;
     if (!single && segment > this.#segmentLimit[place]!) {
       this.flush();
-      this.#sendSingly(output, place);
+      this.#sendSingly(output, place, whole === 0);
       return;
     }
     this.#compose(
@@ -106,6 +126,7 @@ export class Sender {
   flush(): void {
     const count = this.#queued;
     this.#queued = 0;
+    if (count > 0) this.#openDoor(this.#queuedDoor, this.#queuedFd, this.#queuedWhole === 0);
     for (let first = 0; first < count; ) {
       const sent = this.#outbox.send(this.#queuedFd, first, count - first);
       if (sent > 0) first += sent;
@@ -128,6 +149,7 @@ export class Sender {
     const head = marker ? NON_ESP_MARKER : 0;
     arena.bytes.fill(0, at, at + head);
     arena.bytes.set(bytes, at + head);
+    this.#openDoor(doorOf(path.remote.address.family, true), socket.fd, true);
     this.#alone(socket.fd, at, head + bytes.length, path.remote.address, path.remote.port, path.local.address);
   }
 
@@ -179,6 +201,7 @@ export class Sender {
     this.#pathId[place] = id;
     this.#pathFd[place] = socket?.fd ?? -1;
     this.#pathFamily[place] = family;
+    this.#pathDoor[place] = doorOf(family, path.encapsulated);
     this.#segmentLimit[place] = socket?.segments === true ? NO_LIMIT : 0;
     return socket === undefined ? -1 : place;
   }
@@ -191,32 +214,47 @@ export class Sender {
     table.control(slot, family, segment, this.#engine.outputs.trafficClass[output]!, name + SOCKADDR_BYTES);
   }
 
-  /** EINVAL: a segment is longer than the MTU; EIO: the device cannot. Remembered, and sent one by one. */
+  /**
+   * EINVAL: a segment is longer than the MTU; EIO: the device cannot. Remembered, and sent one by one. EMSGSIZE: the link itself carries less than the
+   * packet, which the device's MTU was to prevent: it leaves in fragments.
+   */
   #refused(output: number, errno: number): void {
     const { outputs } = this.#engine;
     const place = outputs.path[output]! % PATHS;
     const segment = outputs.segmentBytes[output]!;
     if (outputs.segments[output]! > 1 && (errno === EIO || errno === EINVAL || errno === EMSGSIZE)) {
       this.#segmentLimit[place] = errno === EIO ? 0 : segment - 1;
-      this.#sendSingly(output, place);
-    } else this.drops.sendRefused += outputs.segments[output]!;
+      this.#sendSingly(output, place, outputs.dontFragment[output] === 0);
+    } else if (errno === EMSGSIZE && outputs.dontFragment[output] === 1) this.#sendSingly(output, place, true);
+    else this.drops.sendRefused += outputs.segments[output]!;
   }
 
-  #sendSingly(output: number, place: number): void {
+  #sendSingly(output: number, place: number, mayFragment: boolean): void {
     const { outputs } = this.#engine;
     const end = outputs.offset[output]! + outputs.length[output]!;
     const step = outputs.segmentBytes[output]!;
+    const fd = this.#pathFd[place]!;
+    const door = this.#pathDoor[place]!;
+    this.#openDoor(door, fd, mayFragment);
     let count = 0;
     for (let at = outputs.offset[output]!; at < end; at += step) {
       this.#compose(this.#singles, count++, place, output, at, Math.min(step, end - at), 0);
       if (count < BATCH) continue;
-      this.#transmit(this.#pathFd[place]!, count);
+      this.#transmit(fd, count, door);
       count = 0;
     }
-    if (count > 0) this.#transmit(this.#pathFd[place]!, count);
+    if (count > 0) this.#transmit(fd, count, door);
   }
 
-  #transmit(fd: number, count: number): void {
+  /** IPv4: whether routers may fragment what leaves by a door from now on (RFC 4301 §8.1): seldom other than before. */
+  #openDoor(door: number, fd: number, mayFragment: boolean): void {
+    if (door >= IPV6_DOORS || (this.#mayFragment[door] === 1) === mayFragment) return;
+    // Where the kernel refuses, packets leave as before: with DF where routers might cut them, or without; neither is worse than a lost one.
+    letFragment(this.#memory.libc, fd, mayFragment);
+    this.#mayFragment[door] = mayFragment ? 1 : 0;
+  }
+
+  #transmit(fd: number, count: number, door = NO_DOOR): void {
     for (let first = 0; first < count; ) {
       const sent = this.#singles.send(fd, first, count - first);
       if (sent > 0) first += sent;
@@ -224,7 +262,8 @@ export class Sender {
         if (this.#awaitRoom(fd)) continue;
         this.drops.socketFull += count - first;
         return;
-      } else {
+      } else if (sent === -EMSGSIZE && door !== NO_DOOR && this.#mayFragment[door] === 0) this.#openDoor(door, fd, true);
+      else {
         this.drops.sendRefused++;
         first++;
       }
@@ -235,4 +274,9 @@ export class Sender {
     this.#writable.set(0, fd, POLLOUT);
     return this.#writable.wait(PATIENCE) > 0;
   }
+}
+
+/** The four sockets that ESP leaves by. */
+function doorOf(family: Family, encapsulated: boolean): number {
+  return (family === 4 ? 0 : IPV6_DOORS) + (encapsulated ? 0 : 1);
 }

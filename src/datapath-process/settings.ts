@@ -10,6 +10,7 @@ const text: Check = (value) => typeof value === 'string';
 const path: Check = (value) => value === undefined || (typeof value === 'string' && value !== '');
 const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
 const port: Check = (value) => count(value) && (value as number) <= 65_535;
+const flag: Check = (value) => typeof value === 'boolean';
 const address: Check = (value) => typeof value === 'string' && IpAddress.parse(value) !== undefined;
 const oneOf =
   (...words: readonly string[]): Check =>
@@ -28,6 +29,11 @@ const DATAPATH: Checks<DatapathSettings['datapath']> = {
   encapsulation: oneOf('auto', 'force'),
   addresses: listOf(address),
   cipher: oneOf('auto', 'openssl', 'noble'),
+  df: oneOf('copy', 'set', 'clear'),
+  pmtuFloor: port,
+  mssClamp: flag,
+  dscp: (value) => value === 'copy' || (count(value) && (value as number) <= 63),
+  decapDscp: flag,
   dialect: oneOf('tanuki', 'linux-strict'),
   ahPadding: oneOf('rfc', 'linux'),
 };

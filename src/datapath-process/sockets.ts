@@ -9,6 +9,7 @@ import {
   IPPROTO_RAW,
   type Libc,
   type OpenSocket,
+  openIcmp,
   openRaw,
   openUdp,
   type SocketOptions,
@@ -27,8 +28,8 @@ export function openSockets(libc: Libc, settings: DatapathSettings, problems: st
 }
 
 export function closeSockets(libc: Libc, sockets: Sockets): void {
-  for (const { udp, raw, ah, whole } of [sockets[4], sockets[6]]) {
-    for (const socket of [udp, raw, ah, whole]) if (socket !== undefined) close(libc, socket.fd);
+  for (const { udp, raw, ah, icmp, whole } of [sockets[4], sockets[6]]) {
+    for (const socket of [udp, raw, ah, icmp, whole]) if (socket !== undefined) close(libc, socket.fd);
   }
 }
 
@@ -38,7 +39,7 @@ function openFamily(libc: Libc, family: Family, { datapath }: DatapathSettings, 
     mark: MARK,
     packetInfo: true,
     trafficClass: true,
-    // The kernel fragments what is longer than the device takes; a forged ICMP message cannot shrink it.
+    // Whatever ICMP tells the kernel, which believes it unseen, is not for us: the engine decides what is too long, and who may fragment it.
     mtuDiscover: 'omit',
     receiveBufferBytes: BUFFER_BYTES,
     sendBufferBytes: BUFFER_BYTES,
@@ -56,6 +57,7 @@ function openFamily(libc: Libc, family: Family, { datapath }: DatapathSettings, 
     udp: attempt(() => openUdp(libc, { ...options, port: datapath.encapPort, coalesce: true })),
     raw: attempt(() => openRaw(libc, IPPROTO_ESP, options)),
     ah: attempt(() => openRaw(libc, IPPROTO_AH, { ...options, extensionHeaders: true })),
+    icmp: attempt(() => openIcmp(libc, family)),
     whole: attempt(() => openRaw(libc, IPPROTO_RAW, { family, mark: MARK, sendBufferBytes: BUFFER_BYTES })),
   };
 }

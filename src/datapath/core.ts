@@ -2,6 +2,7 @@
 
 import type { Compressor } from '../bytes/compressor.ts';
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
+import { type Ends, sameEnds } from '../ipsec/policy.ts';
 import type { Instant, RandomBytes } from '../machine.ts';
 import { Checksum } from '../net/checksum.ts';
 import { Acquires } from './acquire.ts';
@@ -13,10 +14,13 @@ import { Esp } from './esp.ts';
 import { FlowCache } from './flow-cache.ts';
 import { IpHeaders } from './ip-header.ts';
 import { Ipcomp } from './ipcomp.ts';
+import { Mss } from './mss.ts';
+import { PathMtus } from './pmtu.ts';
 import { RecentMovements } from './recent-movements.ts';
 import { type Sa, Sad } from './sad.ts';
 import type { Outputs } from './slots.ts';
 import { Spd } from './spd.ts';
+import { keptClass, type OuterHeaderPolicy } from './tunnel.ts';
 
 /** From this share of its sequence numbers on an SA asks to be rekeyed, whatever its lifetimes say. */
 const SOFT_SEQUENCE_SHARE = 0.8;
@@ -33,6 +37,10 @@ export interface CoreOptions {
   readonly heldPackets: number;
   readonly ahAlignment: AhAlignment;
   readonly compressor: Compressor | undefined;
+  readonly outerHeader: OuterHeaderPolicy;
+  readonly pmtuFloor: number;
+  readonly mssClamp: boolean;
+  readonly decapDscp: boolean;
 }
 
 export class Core {
@@ -46,6 +54,9 @@ export class Core {
   readonly ah: Ah;
   readonly ipcomp: Ipcomp;
   readonly ipHeaders: IpHeaders;
+  readonly mss: Mss;
+  /** Bits of the traffic class that packets keep when they leave a tunnel (`keptClass`). */
+  readonly keptClass: number;
   readonly drops = new Drops();
   readonly effects = new EffectRing();
   readonly acquires: Acquires;
@@ -61,7 +72,9 @@ export class Core {
     this.larvalLifetime = options.larvalLifetime;
     this.movements = new RecentMovements(options.larvalLifetime);
     this.checksum = new Checksum(options.arena);
-    this.sad = new Sad(options.cipher);
+    this.mss = new Mss(options.arena, this.checksum);
+    this.keptClass = keptClass(options.decapDscp);
+    this.sad = new Sad(options.cipher, new PathMtus(options.outerHeader, options.pmtuFloor, options.mssClamp));
     this.esp = new Esp(options.arena, options.cipher, this.sad, options.random);
     this.ah = new Ah(options.arena, options.cipher, this.sad, this.esp.opened, options.ahAlignment);
     this.ipcomp = new Ipcomp(options.arena, options.compressor);
@@ -100,6 +113,14 @@ export class Core {
       this.#soften(sa);
   }
 
+  /** RFC 4301 §8.2.1: what an ICMP error said of the path of an SA holds for all SAs on it. */
+  learnPathMtu(ends: Ends, mtu: number, now: Instant): void {
+    const { pathMtus } = this.sad;
+    if (!pathMtus.learn(ends, mtu, now)) return;
+    const back: Ends = { source: ends.destination, destination: ends.source };
+    for (const sa of this.sad.all) if (sameEnds(sa.parameters, ends) || sameEnds(sa.parameters, back)) pathMtus.apply(sa);
+  }
+
   /** Hard expiry: the SA is gone. */
   expire(sa: Sa): void {
     this.sad.remove(sa);
@@ -121,6 +142,7 @@ export class Core {
       this.effects.push({ kind: 'larval-expired', larval });
     }
     this.acquires.expire(now);
+    if (this.sad.pathMtus.expire(now)) for (const sa of this.sad.all) this.sad.pathMtus.apply(sa);
     const before = this.spd.generation;
     for (let entry = this.spd.expired(now.mono); entry !== undefined; entry = this.spd.expired(now.mono)) this.spd.remove(entry);
     if (this.spd.generation !== before) this.changed();
@@ -128,7 +150,7 @@ export class Core {
 
   /** When time alone would cause something. */
   wakeAt(): number | undefined {
-    const at = Math.min(this.sad.nextDue, this.spd.nextExpiry, this.acquires.nextExpiry);
+    const at = Math.min(this.sad.nextDue, this.spd.nextExpiry, this.acquires.nextExpiry, this.sad.pathMtus.nextExpiry);
     return at === Number.POSITIVE_INFINITY ? undefined : at;
   }
 

@@ -14,6 +14,7 @@ import { Core, FORMER_ENDS_GRACE } from './core.ts';
 import { DROP, type Drops } from './drops.ts';
 import type { Effect } from './effects.ts';
 import { type Explanation, trace } from './explain.ts';
+import { Icmp } from './icmp.ts';
 import { Inbound } from './inbound.ts';
 import type { MigratePlan } from './migrate-plan.ts';
 import { Outbound } from './outbound.ts';
@@ -21,6 +22,7 @@ import type { Larval, Sa } from './sad.ts';
 import { Outputs, type Reserve, Slots } from './slots.ts';
 import type { SpdEntry } from './spd.ts';
 import { type DatapathStatus, statusOf } from './status.ts';
+import type { OuterHeaderPolicy } from './tunnel.ts';
 
 export interface DatapathOptions {
   readonly arena: Uint8Array;
@@ -45,6 +47,14 @@ export interface DatapathOptions {
   readonly ahAlignment?: AhAlignment;
   /** For IPComp; absent: there is none. */
   readonly compressor?: Compressor;
+  /** DF and DSCP of outer headers; absent: the inner header's. */
+  readonly outerHeader?: OuterHeaderPolicy;
+  /** No ICMP message makes a path's MTU smaller; absent: 1280. */
+  readonly pmtuFloor?: number;
+  /** Whether the MSS of TCP's SYNs is lowered to what a path carries; absent: yes. */
+  readonly mssClamp?: boolean;
+  /** Whether packets take the DSCP of the tunnel's outer header; absent: no. */
+  readonly decapDscp?: boolean;
 }
 
 /** What the packet worker uses. */
@@ -68,6 +78,9 @@ export interface PacketEngine {
    */
   checkClear(first: number, count: number): number;
 
+  /** Takes an ICMP error from outside (`INPUT.icmp`, `icmpv6`): what it says of a path is believed where it quotes a packet of ours. */
+  icmpError(slot: number, now: Instant): void;
+
   /** Whether packets that waited for an SA can go now: then call `releaseHeld` until this is false, sending the outputs each time. */
   readonly hasReleasable: boolean;
   releaseHeld(now: Instant): void;
@@ -86,6 +99,7 @@ export interface PacketEngine {
 const DEFAULT_OUTPUTS = 2048;
 const DEFAULT_OUTPUT_BYTES = 1024 * 1024;
 const DEFAULT_LARVAL_LIFETIME = 30_000;
+const DEFAULT_PMTU_FLOOR = 1280;
 const DEFAULT_HELD_PACKETS = 16;
 
 /** The engine with its two doors: batches of packets (`PacketEngine`), and what `verbs.ts` does to SPD and SAD. */
@@ -97,6 +111,7 @@ export class Datapath implements PacketEngine {
   readonly #cipher: PacketCipher;
   readonly #outbound: Outbound;
   readonly #inbound: Inbound;
+  readonly #icmp: Icmp;
   /** One slot of the engine's own, for packets that were kept. */
   readonly #kept: Slots;
 
@@ -115,12 +130,17 @@ export class Datapath implements PacketEngine {
         heldPackets: options.heldPackets ?? DEFAULT_HELD_PACKETS,
         ahAlignment: options.ahAlignment ?? 4,
         compressor: options.compressor,
+        outerHeader: options.outerHeader ?? { df: 'copy', dscp: 'copy' },
+        pmtuFloor: options.pmtuFloor ?? DEFAULT_PMTU_FLOOR,
+        mssClamp: options.mssClamp ?? true,
+        decapDscp: options.decapDscp ?? false,
       },
       this.outputs,
     );
     this.#random = options.random;
     this.#cipher = options.cipher;
-    this.#outbound = new Outbound(this.core);
+    this.#icmp = new Icmp(this.core);
+    this.#outbound = new Outbound(this.core, this.#icmp);
     this.#inbound = new Inbound(this.core, options.coalesce);
   }
 
@@ -151,6 +171,10 @@ export class Datapath implements PacketEngine {
       else this.drops.count(reason);
     }
     return passed;
+  }
+
+  icmpError(slot: number, now: Instant): void {
+    this.#icmp.take(this.inputs, slot, now);
   }
 
   get hasReleasable(): boolean {

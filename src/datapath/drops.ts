@@ -52,6 +52,10 @@ export const DROP = {
   noRoom: 23,
   /** Inbound: what IPComp carried is not compressed data, or too much would come of it (RFC 3173 §2.1). */
   badCompression: 24,
+  /** Outbound: longer than the path carries in one piece, and not to be fragmented; its sender was told (RFC 4301 §8.2.1). */
+  tooBig: 25,
+  /** An ICMP error that quotes no packet which was sent a moment ago. */
+  forgedIcmp: 26,
 } as const;
 
 export type DropName = keyof typeof DROP;

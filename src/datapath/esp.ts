@@ -53,7 +53,7 @@ export class Esp {
 
   /** Octets that a payload becomes: header, IV, padding (RFC 4303 §2.4, §2.7), trailer, ICV. */
   sealedBytes(sa: Sa, payloadBytes: number): number {
-    return ESP_HEADER + sa.ivBytes + textBytes(sa, Math.max(payloadBytes, sa.padTo)) + sa.icvBytes;
+    return ESP_HEADER + sa.ivBytes + textBytes(sa, paddedBytes(sa, payloadBytes)) + sa.icvBytes;
   }
 
   /**
@@ -72,8 +72,9 @@ export class Esp {
     this.#writeIv(sa, espAt + ESP_HEADER, high, low);
     const payloadAt = espAt + ESP_HEADER + sa.ivBytes;
     if (payloadBytes < sa.padTo) {
-      this.#bytes.fill(0, payloadAt + payloadBytes, payloadAt + sa.padTo);
-      payloadBytes = sa.padTo;
+      const padded = paddedBytes(sa, payloadBytes);
+      this.#bytes.fill(0, payloadAt + payloadBytes, payloadAt + padded);
+      payloadBytes = padded;
     }
     const text = textBytes(sa, payloadBytes);
     this.#writeTrailer(payloadAt + payloadBytes, text - payloadBytes, nextHeader);
@@ -131,6 +132,11 @@ export class Esp {
       this.#view.setInt32(at + 4, low ^ sa.ivLow);
     }
   }
+}
+
+/** RFC 4303 §2.7: TFC padding, no further than the path carries in one piece. */
+function paddedBytes({ padTo, longest }: Sa, payloadBytes: number): number {
+  return Math.max(payloadBytes, Math.min(padTo, longest));
 }
 
 /** Payload, padding and trailer, up to the SA's alignment. */

@@ -17,7 +17,7 @@ import { IPCOMP_HEADER } from './ipcomp.ts';
 import { nextHeaderAt } from './mutable-fields.ts';
 import type { Sa, Sad } from './sad.ts';
 import { VNET_HDR_BYTES } from './slots.ts';
-import { innerEcn, writeEcn } from './tunnel.ts';
+import { innerClass, writeTrafficClass } from './tunnel.ts';
 
 /** SAs around one packet: AH, ESP and IPComp, and the same once more in a tunnel of theirs. */
 const MOST_SAS = 6;
@@ -152,9 +152,10 @@ export class InboundBundles {
     const { nextHeader } = opened;
     if (nextHeader !== PROTOCOL.ipv4 && nextHeader !== PROTOCOL.ipv6) return DROP.badNextHeader;
     if (!packet.read(opened.at, opened.bytes) || packet.family !== (nextHeader === PROTOCOL.ipv4 ? 4 : 6)) return DROP.badInner;
-    const ecn = innerEcn(packet.trafficClass, outerClass);
-    if (ecn < 0) return DROP.ecn;
-    if (ecn !== (packet.trafficClass & 3)) writeEcn(this.#core.checksum, this.#core.arena, packet.at, ecn);
+    const { checksum, arena, keptClass } = this.#core;
+    const trafficClass = innerClass(packet.trafficClass, outerClass, keptClass);
+    if (trafficClass < 0) return DROP.ecn;
+    if (trafficClass !== packet.trafficClass) writeTrafficClass(checksum, arena, packet.at, trafficClass);
     return DROP.none;
   }
 

@@ -11,9 +11,10 @@ import { DROP } from './drops.ts';
 import { ESP_HEADER } from './esp.ts';
 import { InboundBundles, mayBeIpcomp } from './inbound-bundles.ts';
 import { DONT_FRAGMENT, MAX_PACKET } from './ip-header.ts';
+import { NO_LIMIT } from './pmtu.ts';
 import { type Sa, sameWords } from './sad.ts';
 import { INPUT, OUTPUT, type Slots, VNET_HDR_BYTES } from './slots.ts';
-import { innerEcn, writeEcn } from './tunnel.ts';
+import { innerClass, writeTrafficClass } from './tunnel.ts';
 
 /** A NAT keepalive is one octet (RFC 3948 §2.3); an IKE message follows four octets of zero (§2.2). */
 const KEEPALIVE = 0xff;
@@ -144,6 +145,7 @@ export class Inbound {
     if (reason !== DROP.none) return reason;
     const inner = this.#inner;
     core.account(sa, 1, inner.bytes, now);
+    if (sa.longestSegment !== NO_LIMIT) core.mss.clamp(inner, sa.longestSegment);
     const decision = core.inboundFlows.find(inner, sa.serial) ?? this.#decide(sa);
     if (decision.entry === undefined) return this.#bundles.goOn(sa, inner, slot, now);
     decision.entry.hits++;
@@ -158,9 +160,10 @@ export class Inbound {
     const inner = this.#inner;
     if (nextHeader !== PROTOCOL.ipv4 && nextHeader !== PROTOCOL.ipv6) return DROP.badNextHeader;
     if (!inner.read(opened.at, opened.bytes) || inner.family !== (nextHeader === PROTOCOL.ipv4 ? 4 : 6)) return DROP.badInner;
-    const ecn = innerEcn(inner.trafficClass, this.#trafficClass);
-    if (ecn < 0) return DROP.ecn;
-    if (ecn !== (inner.trafficClass & 3)) writeEcn(this.#core.checksum, this.#core.arena, inner.at, ecn);
+    const { checksum, arena, keptClass } = this.#core;
+    const trafficClass = innerClass(inner.trafficClass, this.#trafficClass, keptClass);
+    if (trafficClass < 0) return DROP.ecn;
+    if (trafficClass !== inner.trafficClass) writeTrafficClass(checksum, arena, inner.at, trafficClass);
     return DROP.none;
   }
 

@@ -7,11 +7,16 @@ import { PROTOCOL } from '../net/transport.ts';
 import type { Core } from './core.ts';
 import { chooseSas, decideOutbound, findBundle, isForTransport, type OutboundDecision } from './decisions.ts';
 import { DROP } from './drops.ts';
+import { Fragmenter } from './fragmenter.ts';
+import type { Icmp } from './icmp.ts';
 import { headersRefusal, OutboundBundles } from './outbound-bundles.ts';
+import { MOST_FRAGMENTS, OuterFragments } from './outer-fragments.ts';
+import { IPV6_LEAST_MTU, NO_LIMIT } from './pmtu.ts';
 import type { Sa } from './sad.ts';
 import { completeChecksum, Segmenter } from './segment.ts';
 import { FRAME_FLAG, GSO, OUTPUT, type Slots } from './slots.ts';
 import type { SpdEntry } from './spd.ts';
+import { OUTER } from './tunnel.ts';
 
 /** Most that ESP adds to a packet: header, IV, padding, trailer, ICV, and what the next packet's place is rounded up by. */
 const MAX_OVERHEAD = 96;
@@ -19,17 +24,30 @@ const MAX_OVERHEAD = 96;
 const MAX_SEGMENTS = 64;
 const MAX_TRAIN_BYTES = 65_400;
 const NONE = -1;
+/** TCP payload of a segment below which no path makes us go. */
+const LEAST_SEGMENT = 256;
+const ANY_OUTER = OUTER.trafficClass | OUTER.dontFragment;
 
 export class Outbound {
   readonly #core: Core;
   readonly #packet: IpPacket;
   readonly #segmenter: Segmenter;
   readonly #bundles: OutboundBundles;
+  readonly #fragmenter: Fragmenter;
+  readonly #outerFragments: OuterFragments;
+  readonly #icmp: Icmp;
+  /** Which bits of its outer header the packet at hand may have: none says that routers must not fragment it where they must. */
+  #outerAllowed = ANY_OUTER;
   /** The output that the next ESP packet may be joined to. */
   #train = NONE;
+  /** The outer header of the packets in it (`OUTER`). */
+  #trainOuter = 0;
 
-  constructor(core: Core) {
+  constructor(core: Core, icmp: Icmp) {
     this.#core = core;
+    this.#icmp = icmp;
+    this.#outerFragments = new OuterFragments(core);
+    this.#fragmenter = new Fragmenter(core.arena, core.checksum);
     this.#packet = new IpPacket(core.arena);
     this.#segmenter = new Segmenter(core.arena, core.checksum);
     this.#bundles = new OutboundBundles(core);
@@ -49,21 +67,22 @@ export class Outbound {
     if (!packet.read(slots.offset[slot]!, slots.length[slot]!)) return this.#drop(slots, slot, DROP.malformed);
     const gsoType = slots.gsoType[slot]!;
     let segments = 1;
-    const { padTo } = core.sad;
-    let octets = Math.max(packet.bytes, padTo) + MAX_OVERHEAD;
+    let each = packet.bytes;
     if (gsoType !== GSO.none) {
       if (!this.#segmenter.begin(packet, gsoType, slots.segmentBytes[slot]!)) return this.#drop(slots, slot, DROP.badFrame);
       segments = this.#segmenter.segments;
-      octets = segments * (Math.max(this.#segmenter.bytesOf(0), padTo) + MAX_OVERHEAD);
+      each = this.#segmenter.bytesOf(0);
     }
+    const octets = segments * (Math.max(each, core.sad.padTo) + MAX_OVERHEAD);
     if (!core.outputs.hasRoom(segments, octets)) {
       return core.outputs.count === 0 && this.#drop(slots, slot, DROP.noRoom);
     }
     const decision = core.outboundFlows.find(packet, 0) ?? this.#decide();
     if (decision.entry !== undefined && decision.entry.stamp !== decision.stamp) chooseSas(decision, core.sad, packet);
     if (decision.bundle !== undefined) return this.#takeBundle(decision.entry!, decision.bundle, slots, slot, segments, now);
-    const reason = this.#obey(decision, slots, slot, segments, now);
-    return reason === DROP.none || this.#drop(slots, slot, reason);
+    if (decision.sa !== undefined && each > decision.sa.longest)
+      return this.#takeTooLong(decision, decision.sa, slots, slot, now);
+    return this.#settle(this.#obey(decision, slots, slot, segments, now), slots, slot);
   }
 
   #drop(slots: Slots, slot: number, reason: number): boolean {
@@ -100,6 +119,66 @@ export class Outbound {
       if (reason !== DROP.none) return this.#drop(slots, slot, reason);
     }
     return true;
+  }
+
+  /**
+   * RFC 4301 §8.2.1: the packet, or each segment of the frame, is longer than what the path carries in one piece. A TCP frame is cut smaller, which TCP does
+   * not mind. Another packet is cut where it may be, and else its sender is told.
+   */
+  #takeTooLong(decision: OutboundDecision, sa: Sa, slots: Slots, slot: number, now: Instant): boolean {
+    const { outputs } = this.#core;
+    const packet = this.#packet;
+    const gsoType = slots.gsoType[slot]!;
+    const isUncuttable = packet.family === 6 ? packet.bytes > IPV6_LEAST_MTU : packet.dontFragment;
+    if (gsoType === GSO.tcp4 || gsoType === GSO.tcp6) {
+      const payload = sa.longest - packet.headerBytes - this.#segmenter.transportBytes;
+      if (!this.#segmenter.begin(packet, gsoType, Math.max(LEAST_SEGMENT, payload)))
+        return this.#drop(slots, slot, DROP.badFrame);
+      const { segments } = this.#segmenter;
+      if (!outputs.hasRoom(segments, segments * (this.#segmenter.bytesOf(0) + MAX_OVERHEAD)))
+        return outputs.count === 0 && this.#drop(slots, slot, DROP.noRoom);
+      return this.#settle(this.#obey(decision, slots, slot, segments, now), slots, slot);
+    }
+    if (isUncuttable || gsoType !== GSO.none) {
+      const least = packet.family === 6 ? IPV6_LEAST_MTU : 0;
+      this.#icmp.answer('tooBig', packet, Math.max(least, sa.longest), slot, now);
+      this.#train = NONE;
+      return this.#drop(slots, slot, DROP.tooBig);
+    }
+    if (!sa.tunnel || sa.selectsPorts || decision.entry!.selectsPorts || !this.#fragmenter.begin(packet, sa.longest)) {
+      if (!outputs.hasRoom(MOST_FRAGMENTS, OuterFragments.roomFor(packet.bytes)))
+        return outputs.count === 0 && this.#drop(slots, slot, DROP.noRoom);
+      this.#train = NONE;
+      this.#outerAllowed = OUTER.trafficClass;
+      const reason = this.#obey(decision, slots, slot, 1, now);
+      this.#outerAllowed = ANY_OUTER;
+      return this.#settle(reason, slots, slot);
+    }
+    const { count } = this.#fragmenter;
+    if (!outputs.hasRoom(count, count * (sa.longest + MAX_OVERHEAD)))
+      return outputs.count === 0 && this.#drop(slots, slot, DROP.noRoom);
+    if (!this.#core.usable(sa, count)) return this.take(slots, slot, now);
+    if (!this.#finishChecksum(slots, slot)) return this.#drop(slots, slot, DROP.badFrame);
+    const entry = decision.entry!;
+    entry.hits++;
+    entry.lastHit = now.wall;
+    sa.direction = 'outbound';
+    return this.#settle(this.#sealFragments(sa, count, slot, now), slots, slot);
+  }
+
+  /** Before ESP: the other end's host puts them together, and the peer's gateway, which anybody may send fragments to, need not. */
+  #sealFragments(sa: Sa, count: number, slot: number, now: Instant): number {
+    const { esp, outputs } = this.#core;
+    for (let i = 0; i < count; i++) {
+      const octets = this.#fragmenter.cut(i, esp.payloadAt(sa, outputs.at));
+      const reason = this.#seal(sa, octets, PROTOCOL.ipv4, octets, slot, now);
+      if (reason !== DROP.none) return reason;
+    }
+    return DROP.none;
+  }
+
+  #settle(reason: number, slots: Slots, slot: number): boolean {
+    return reason === DROP.none || this.#drop(slots, slot, reason);
   }
 
   #obey({ entry, sa }: OutboundDecision, slots: Slots, slot: number, segments: number, now: Instant): number {
@@ -142,6 +221,7 @@ export class Outbound {
     const nextHeader = packet.family === 4 ? PROTOCOL.ipv4 : PROTOCOL.ipv6;
     if (slots.gsoType[slot] !== GSO.none) return this.#sealSegments(sa, nextHeader, slot, now);
     if (!this.#finishChecksum(slots, slot)) return DROP.badFrame;
+    if (sa.longestSegment !== NO_LIMIT) core.mss.clamp(packet, sa.longestSegment);
     core.arena.copyWithin(core.esp.payloadAt(sa, core.outputs.at), packet.at, packet.at + packet.bytes);
     return this.#seal(sa, packet.bytes, nextHeader, packet.bytes, slot, now);
   }
@@ -155,6 +235,7 @@ export class Outbound {
     const headerBytes = packet.family === 4 ? packet.headerBytes : IPV6.bytes;
     if (slots.gsoType[slot] !== GSO.none) return packet.extended ? DROP.badFrame : this.#sealSegments(sa, nextHeader, slot, now);
     if (!this.#finishChecksum(slots, slot)) return DROP.badFrame;
+    if (sa.longestSegment !== NO_LIMIT) core.mss.clamp(packet, sa.longestSegment);
     core.arena.copyWithin(core.esp.payloadAt(sa, core.outputs.at), packet.at + headerBytes, packet.at + packet.bytes);
     return this.#seal(sa, packet.bytes - headerBytes, nextHeader, packet.bytes, slot, now);
   }
@@ -178,12 +259,18 @@ export class Outbound {
     if (length === 0) return DROP.cipherFailed;
     this.#core.account(sa, 1, innerBytes, now);
     outputs.at = at + length;
-    const trafficClass = this.#packet.trafficClass;
+    const packet = this.#packet;
+    const inner = packet.dontFragment ? packet.trafficClass | OUTER.dontFragment : packet.trafficClass;
+    const outer = ((inner & sa.outerMask) | sa.outerBits) & this.#outerAllowed;
+    if (this.#outerAllowed !== ANY_OUTER && sa.parameters.source.family === 6) {
+      const mtu = this.#core.sad.pathMtus.mtuOf(sa.parameters);
+      return this.#outerFragments.send(sa, at, length, mtu, outer & OUTER.trafficClass, slot);
+    }
     const train = this.#train;
     if (
       train !== NONE &&
       outputs.path[train] === sa.path &&
-      outputs.trafficClass[train] === trafficClass &&
+      this.#trainOuter === outer &&
       length <= outputs.segmentBytes[train]! &&
       outputs.segments[train]! < MAX_SEGMENTS &&
       outputs.length[train]! + length <= MAX_TRAIN_BYTES
@@ -196,7 +283,9 @@ export class Outbound {
     const output = outputs.push(OUTPUT.esp, at, length, slot);
     outputs.segmentBytes[output] = length;
     outputs.path[output] = sa.path;
-    outputs.trafficClass[output] = trafficClass;
+    outputs.trafficClass[output] = outer & OUTER.trafficClass;
+    outputs.dontFragment[output] = outer >> 8;
+    this.#trainOuter = outer;
     this.#train = output;
     return DROP.none;
   }

@@ -5,12 +5,14 @@ import { isCbc } from '../crypto/primitives.ts';
 import { ENCR, INTEG } from '../crypto/transforms.ts';
 import { type Ends, hasEnds, type Template } from '../ipsec/policy.ts';
 import type { Mode, SaParameters, SaProtocol, Spi } from '../ipsec/sa.ts';
+import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress, Path } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
 import { Deadlines } from './deadlines.ts';
 import { addressWords, SaMatcher } from './matcher.ts';
 import { Paths } from './paths.ts';
+import { NO_LIMIT, PathMtus } from './pmtu.ts';
 import { movedTo } from './recent-movements.ts';
 import { ReplayWindow } from './replay.ts';
 
@@ -41,8 +43,16 @@ export class Sa {
   readonly align: number;
   readonly randomIv: boolean;
   readonly matcher: SaMatcher;
+  /** Whether its selectors name ports, which later fragments do not have (RFC 4301 §7). */
+  readonly selectsPorts: boolean;
   window: ReplayWindow;
   path: number;
+  /** The longest packet that its path carries in one piece, and how the outer header follows from the inner (`PathMtus.apply`). */
+  longest = NO_LIMIT;
+  /** The same for TCP's segments, either way, where their MSS is to be clamped. */
+  longestSegment = NO_LIMIT;
+  outerMask = 0;
+  outerBits = 0;
   /** The last sequence number sent, and the last that may be. */
   sequence = 0;
   readonly lastSequence: number;
@@ -93,6 +103,7 @@ export class Sa {
     this.align = Math.max(4, block);
     this.randomIv = isCbc(primitive);
     this.matcher = new SaMatcher(parameters.selectors);
+    this.selectsPorts = [...parameters.selectors.source, ...parameters.selectors.destination].some(namesPorts);
     this.window = new ReplayWindow(parameters.replayWindow);
     this.lastSequence = extendedSequence ? Number.MAX_SAFE_INTEGER : TWO_32 - 1;
     this.softBytes = lifetime.soft.bytes || Infinity;
@@ -153,6 +164,7 @@ export interface Larval {
 /** The database. SAs are found by SPI through a table of integers, so that an SPI above 2^30 costs no object. */
 export class Sad {
   readonly paths = new Paths();
+  readonly pathMtus: PathMtus;
   readonly #cipher: PacketCipher;
   readonly #sas = new Set<Sa>();
   readonly #byReqid = new Map<number, Sa[]>();
@@ -172,8 +184,9 @@ export class Sad {
   /** The largest `padTo` that any SA has had: there must be room for it. */
   padTo = 0;
 
-  constructor(cipher: PacketCipher) {
+  constructor(cipher: PacketCipher, pathMtus = new PathMtus()) {
     this.#cipher = cipher;
+    this.pathMtus = pathMtus;
   }
 
   get size(): number {
@@ -344,12 +357,14 @@ export class Sad {
       sa.destination = addressWords(to.destination);
       put(this.#byDestination, hashOfWords(sa.destination), sa);
       sa.rememberEnds(former, graceUntil);
+      this.pathMtus.apply(sa);
     }
   }
 
   #enter(parameters: SaParameters, now: Instant, lived: number): Sa {
     const path = this.paths.acquire(pathOf(parameters));
     const sa = new Sa(parameters, ++this.#serial, path, now, lived);
+    this.pathMtus.apply(sa);
     this.#sas.add(sa);
     this.padTo = Math.max(this.padTo, sa.padTo);
     put(this.#byReqid, parameters.reqid, sa);
@@ -469,6 +484,10 @@ export class Sad {
     this.#slots = new Array<Sa | undefined>(size).fill(undefined);
     for (const sa of this.#sas) if (sa.parameters.protocol === 'esp') this.#insert(sa);
   }
+}
+
+function namesPorts({ startPort, endPort }: TrafficSelector): boolean {
+  return startPort !== 0 || endPort !== 0xffff;
 }
 
 const NO_SAS: readonly Sa[] = [];

@@ -28,6 +28,10 @@ export const INPUT = {
   clear: 4,
   /** A whole IP packet that carries AH: `offset` is at the IP header, of IPv6 too. For `unprotectBatch`. */
   ah: 5,
+  /** An ICMP message from a raw IPv4 socket: `offset` is at the IP header. For `icmpError`, as the next. */
+  icmp: 6,
+  /** An ICMPv6 message from a raw IPv6 socket, whose checksum the kernel has verified: `offset` is at its type. */
+  icmpv6: 7,
 } as const;
 
 /** What an output is for. */
@@ -195,6 +199,8 @@ export class Outputs {
   readonly slot: Int32Array;
   /** `esp`: TOS or traffic class for the outer header (DSCP and ECN, RFC 4301 §5.1.2, RFC 6040). */
   readonly trafficClass: Uint8Array;
+  /** `esp`: 1 where no router may fragment it, 0 where the host sees to it that it can be (RFC 4301 §8.1). */
+  readonly dontFragment: Uint8Array;
   readonly firstPiece: Int32Array;
   readonly pieces: Int32Array;
   readonly pieceCapacity: number;
@@ -217,6 +223,7 @@ export class Outputs {
     this.path = new Int32Array(capacity);
     this.slot = new Int32Array(capacity);
     this.trafficClass = new Uint8Array(capacity);
+    this.dontFragment = new Uint8Array(capacity);
     this.firstPiece = new Int32Array(capacity);
     this.pieces = new Int32Array(capacity);
     this.pieceCapacity = 2 * capacity;
@@ -244,6 +251,7 @@ export class Outputs {
     this.path[output] = -1;
     this.slot[output] = slot;
     this.trafficClass[output] = 0;
+    this.dontFragment[output] = 0;
     this.firstPiece[output] = this.pieceCount;
     this.pieces[output] = 0;
     return output;

@@ -37,6 +37,8 @@ export class SpdEntry {
   readonly isBundle: boolean;
   /** Changes with the SAs that it may use: what was decided under another stamp counts no more. */
   stamp = 0;
+  /** Whether it names ports, or types of messages, which later fragments do not have (RFC 4301 §7). */
+  readonly selectsPorts: boolean;
   readonly #matcher: PolicyMatcher;
   /** Ties of priority are decided by who came first. */
   readonly order: number;
@@ -49,6 +51,8 @@ export class SpdEntry {
     this.template = policy.templates[0];
     this.kmAddress = kmAddress;
     this.isBundle = policy.templates.length > 1 || (this.template !== undefined && this.template.protocol !== 'esp');
+    const { sourcePort, destinationPort, portRanges } = policy.selector;
+    this.selectsPorts = sourcePort !== 0 || destinationPort !== 0 || portRanges !== undefined;
     this.#matcher = new PolicyMatcher(policy.selector);
   }
 

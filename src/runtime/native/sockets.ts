@@ -46,6 +46,13 @@ const IP_MTU_DISCOVER = 10;
 const IP_RECVTOS = 13;
 const IP_FREEBIND = 15;
 const IPV6_MTU_DISCOVER = 23;
+const IPPROTO_ICMP = 1;
+const IPPROTO_ICMPV6 = 58;
+const SOL_RAW = 255;
+/** ICMP_FILTER and ICMPV6_FILTER. */
+const ICMP_FILTER = 1;
+const ICMP_UNREACHABLE = 3;
+const ICMPV6_TOO_BIG = 2;
 const IPV6_V6ONLY = 26;
 const IPV6_RECVPKTINFO = 49;
 const IPV6_RECVHOPLIMIT = 51;
@@ -132,6 +139,32 @@ export function openRaw(
 ): OpenSocket {
   const what = `open raw IPv${options.family} socket for ${RAW_NAME[protocol]}`;
   return open(libc, { ...options, port: 0 }, SOCK_RAW, protocol, what, 'raw sockets need root or CAP_NET_RAW');
+}
+
+/**
+ * Opens a raw socket that hears ICMP's "destination unreachable" (with its IPv4 header), or ICMPv6's "packet too big" (without): those that can say that a
+ * packet was too long. Needs CAP_NET_RAW. Throws SystemError.
+ */
+export function openIcmp(libc: Libc, family: Family): OpenSocket {
+  const what = `open raw IPv${family} socket for ICMP errors`;
+  const protocol = family === 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+  const socket = open(libc, { family, packetInfo: true }, SOCK_RAW, protocol, what, 'raw sockets need root or CAP_NET_RAW');
+  const page = scratch(libc);
+  page.bytes.fill(0xff, 0, 32);
+  // A set bit keeps a type out: struct icmp_filter (32 bits), struct icmp6_filter (256 bits).
+  const bit = family === 4 ? ICMP_UNREACHABLE : ICMPV6_TOO_BIG;
+  page.bytes[0]! &= ~(1 << bit);
+  const level = family === 4 ? SOL_RAW : IPPROTO_ICMPV6;
+  check(libc, libc.setsockopt(socket.fd, level, ICMP_FILTER, page.base, family === 4 ? 4 : 32), `${what}: set the filter`);
+  return socket;
+}
+
+/**
+ * Whether routers may fragment what leaves by an IPv4 socket from now on. In neither case does the kernel heed path MTUs that somebody told it. False where
+ * the kernel refuses.
+ */
+export function letFragment(libc: Libc, fd: number, allowed: boolean): boolean {
+  return trySetOption(libc, fd, IPPROTO_IP, IP_MTU_DISCOVER, allowed ? MTU_DISCOVER.omit : MTU_DISCOVER.probe);
 }
 
 function open(libc: Libc, options: SocketOptions, type: number, protocol: number, what: string, hint: string): OpenSocket {

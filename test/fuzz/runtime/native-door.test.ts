@@ -353,14 +353,14 @@ describe.skipIf(missing !== undefined)(`native calls${missing === undefined ? ''
       coalesce: true,
     });
     const sockets: Sockets = {
-      4: { udp: socketOf(UDP4, 4), raw: socketOf(RAW4, 4), ah: socketOf(AH4, 4), whole: socketOf(WHOLE4, 4) },
-      6: { udp: socketOf(UDP6, 6), raw: socketOf(RAW6, 6), ah: socketOf(AH6, 6), whole: socketOf(WHOLE6, 6) },
+      4: { udp: socketOf(UDP4, 4), raw: socketOf(RAW4, 4), ah: socketOf(AH4, 4), icmp: undefined, whole: socketOf(WHOLE4, 4) },
+      6: { udp: socketOf(UDP6, 6), raw: socketOf(RAW6, 6), ah: socketOf(AH6, 6), icmp: undefined, whole: socketOf(WHOLE6, 6) },
     };
     const offloads = { header: true, checksum: true, tcp: true, udp: true };
     const tun = new Tun(door, arena, TUN_FD, 'fuzz', offloads);
     const sender = new Sender(memory, engine, sockets);
     let ike = 0;
-    const loop = new PacketLoop(memory, engine, tun, sockets, sender, 4500, [], {
+    const loop = new PacketLoop(memory, engine, tun, sockets, sender, 4500, 9, [], {
       onIke: (slot, at, length) => {
         ike++;
         watch.pair('an IKE message', arena.base + at, length);
