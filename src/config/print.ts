@@ -291,6 +291,6 @@ function saSection(sa: SaConfig): Line {
   return named('sa', sa.name, [
     `sa_protocol ${sa.protocol};`,
     list('esp_enc_alg', sa.encr, writeCipher),
-    list('esp_auth_alg', sa.auth, (name) => (name === 'none' ? 'non_auth' : name)),
+    list(sa.protocol === 'ah' ? 'ah_auth_alg' : 'esp_auth_alg', sa.auth, (name) => (name === 'none' ? 'non_auth' : name)),
   ]);
 }

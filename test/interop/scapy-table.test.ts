@@ -7,7 +7,7 @@
  * - The padding's octets are cut from the wrong place after decryption; only its length can be looked at.
  * - There are no AES-XCBC, AES-GMAC, Camellia and implicit IVs.
  *
- * Those are held against vectors (test/vectors), the second engine (test/unit/runtime/native) and a kernel (uml-esp.test.ts).
+ * Those are held against vectors (test/vectors) and the second engine (test/unit/runtime/native).
  */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { cat, u16be } from '../../src/bytes/bytes.ts';

@@ -184,13 +184,17 @@ export function randomPolicy(seed: number): string {
       maybe(`sa_index ${dice.pick(names.sas)};`),
       '};\n',
     ].join('');
-  const sa = (name: string) =>
-    [
-      `sa ${name} {\n  sa_protocol ${dice.pick(['esp', 'esp', 'esp', 'ah', 'ipcomp'])};\n`,
+  const sa = (name: string) => {
+    const protocol = dice.pick(['esp', 'esp', 'esp', 'ah', 'ipcomp']);
+    return [
+      `sa ${name} {\n  sa_protocol ${protocol};\n`,
       maybe(list('esp_enc_alg', good(CIPHERS, 'aes_gcm_16'))),
-      maybe(list('esp_auth_alg', dice.some([...MACS, 'non_auth']))),
+      protocol === 'ah'
+        ? `    ${list('ah_auth_alg', dice.some(MACS))}\n`
+        : maybe(list('esp_auth_alg', dice.some([...MACS, 'non_auth']))),
       '};\n',
     ].join('');
+  };
 
   return [
     // biome-ignore lint/suspicious/noTemplateCurlyInString: a variable of the policy language
