@@ -35,8 +35,8 @@ const UDP = 17;
 const IKE_PORT = 500;
 const KINK_PORT = 910;
 const FAMILIES: readonly Family[] = [4, 6];
-/** The order in which a packet meets the protocols of a bundle. */
-const BUNDLE: readonly SaProtocol[] = ['esp', 'ipcomp', 'ah'];
+/** The order in which a packet meets the protocols of a bundle: compressed before it is encrypted (RFC 3173 §2), authenticated last. */
+const BUNDLE: readonly SaProtocol[] = ['ipcomp', 'esp', 'ah'];
 
 export function keyOf(direction: PolicyDirection, selector: PolicySelector): string {
   return `${direction} ${showPolicySelector(selector)}`;

@@ -6,7 +6,7 @@ import { choose, type Proposal } from '../../src/ipsec/proposal.ts';
 import type { Mode } from '../../src/ipsec/sa.ts';
 import { showSelector, type TrafficSelector } from '../../src/ipsec/selector.ts';
 import type { SelectorPair } from '../../src/ipsec/selector-pair.ts';
-import type { ChildPolicy } from '../../src/keying/child-policy.ts';
+import { type ChildPolicy, protocolOf } from '../../src/keying/child-policy.ts';
 import { showSpi } from '../../src/keying/sa-pair.ts';
 import { perceived } from '../natt.ts';
 import type { Peer } from '../peers.ts';
@@ -47,6 +47,12 @@ export function chooseChild(
   if (narrowed === undefined) throw unacceptable(sa, peer, offered);
   const { policy } = narrowed.policy;
   const mode = chooseMode(peer, policy, transport);
+  if (protocolOf(policy.policy) === 'ah' && sa.nat !== 'none') {
+    throw new PeerError(
+      'NO_PROPOSAL_CHOSEN',
+      `policy ${policy.policy.name} wants AH, which no NAT lets pass (RFC 3715 §2.1), and there is one between the peers: use esp there`,
+    );
+  }
   const mine = childProposals(policy, peer.ikev2, spiBytes(0), pfs);
   const theirs = find(payloads, 'SA')!.proposals;
   const comparable = pfs === 'never' ? theirs.map(withoutKe) : theirs;

@@ -3,6 +3,7 @@ import { paddedAs } from '../../iked/ikev2/child-choice.ts';
 import { notify } from '../../iked/ikev2/notify.ts';
 import { IPSEC } from '../support/ike-config.ts';
 import { disagreements, LAN_A, LAN_B, pair } from '../support/ike-pair.ts';
+import { natted } from '../support/scenes.ts';
 
 describe('AH', () => {
   test('is negotiated, rekeyed and deleted as AH (RFC 7296 §3.3.1, §3.11)', () => {
@@ -32,6 +33,18 @@ describe('AH', () => {
       b: { children: [{ local: LAN_B, peer: LAN_A }] },
     }).established();
     expect(a.children()).toEqual([]);
+  });
+
+  test('is refused where a NAT is between, which would break it (RFC 3715 §2.1)', () => {
+    const ah = { protocol: 'ah', encr: [], auth: ['hmac_sha2_256'] } as const;
+    const { a, b, net } = natted({
+      a: { children: [{ local: LAN_A, peer: LAN_B, sas: [ah] }] },
+      b: { children: [{ local: LAN_B, peer: LAN_A, sas: [ah] }] },
+    });
+    a.initiate();
+    net.run();
+    expect([a.children(), b.children()]).toEqual([[], []]);
+    expect(b.named('message-refused').join() + b.named('child-sa-failed').join()).toContain('wants AH, which no NAT lets pass');
   });
 });
 
