@@ -39,9 +39,10 @@ describe.skipIf(missing !== undefined)(`transport mode through a NAT${skipNote('
           await by?.rekey('host', 'child');
           await passes(lab);
         }
-        const [child] = (await server.children()).filter(({ selector }) => isOf(selector, 'host'));
-        expect(child).toMatchObject({ mode: 'transport', encapsulated: true });
-        expect(child?.packetsIn).toBeGreaterThan(0);
+        // The pair that was replaced last may be there for a moment yet.
+        const children = (await server.children()).filter(({ selector }) => isOf(selector, 'host'));
+        for (const child of children) expect(child).toMatchObject({ mode: 'transport', encapsulated: true });
+        expect(Math.max(...children.map(({ packetsIn }) => packetsIn))).toBeGreaterThan(0);
       } finally {
         await closeAll(lab, client, server);
       }
