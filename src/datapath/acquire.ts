@@ -5,7 +5,8 @@ import type { Instant } from '../machine.ts';
 import { IpPacket } from '../net/ip-packet.ts';
 import { DROP, type Drops } from './drops.ts';
 import type { AcquireTrigger, EffectRing } from './effects.ts';
-import type { Larval, Sad } from './sad.ts';
+import type { Larval } from './sa.ts';
+import type { Sad } from './sad.ts';
 import type { Slots } from './slots.ts';
 import type { SpdEntry } from './spd.ts';
 

@@ -4,7 +4,8 @@ import type { PacketCipher } from '../crypto/packet-cipher.ts';
 import { DROP } from './drops.ts';
 import type { Opened } from './esp.ts';
 import { toIcvInput } from './mutable-fields.ts';
-import type { Sa, Sad } from './sad.ts';
+import type { Sa } from './sa.ts';
+import type { Sad } from './sad.ts';
 
 /** Offsets in AH, §2. */
 const PAYLOAD_LENGTH = 1;

@@ -6,7 +6,7 @@ import { policyToSadb } from '../pfkey/convert-policy.ts';
 import { type SadbLifetime, type SadbMessage, type SadbSa, sadb } from '../pfkey/message.ts';
 import { IPSEC_DIR, IPSEC_MODE, IPSEC_POLICY, SADB_SASTATE, type SadbType } from '../pfkey/registry.ts';
 import type { Effect } from './effects.ts';
-import type { Larval, Sa } from './sad.ts';
+import type { Larval, Sa } from './sa.ts';
 import type { SpdEntry } from './spd.ts';
 
 const STATE: Readonly<Record<Sa['state'], number>> = {

@@ -18,7 +18,7 @@ import { Icmp } from './icmp.ts';
 import { Inbound } from './inbound.ts';
 import type { MigratePlan } from './migrate-plan.ts';
 import { Outbound } from './outbound.ts';
-import type { Larval, Sa } from './sad.ts';
+import type { Larval, Sa } from './sa.ts';
 import { Outputs, type Reserve, Slots } from './slots.ts';
 import type { SpdEntry } from './spd.ts';
 import { type DatapathStatus, statusOf } from './status.ts';

@@ -7,7 +7,8 @@ import type { Template } from '../ipsec/policy.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
 import { PROTOCOL } from '../net/transport.ts';
 import { DROP } from './drops.ts';
-import type { Sa, Sad } from './sad.ts';
+import type { Sa } from './sa.ts';
+import type { Sad } from './sad.ts';
 import type { Spd, SpdEntry } from './spd.ts';
 
 /** The two databases (RFC 4301 §4.4). */

@@ -2,7 +2,7 @@
 
 import type { KmAddress, Policy, Template } from '../ipsec/policy.ts';
 import type { Endpoint, IpAddress } from '../net/address.ts';
-import type { Larval, Sa } from './sad.ts';
+import type { Larval, Sa } from './sa.ts';
 
 /** The packet that wants an SA: what ACQUIRE tells (RFC 2367 §3.1.6). Ports as PF_KEY has them: ICMP type and code are the two ports. */
 export interface AcquireTrigger {

@@ -3,7 +3,8 @@
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
 import type { RandomBytes } from '../machine.ts';
 import { DROP } from './drops.ts';
-import type { Sa, Sad } from './sad.ts';
+import type { Sa } from './sa.ts';
+import type { Sad } from './sad.ts';
 
 /** Octets of SPI and sequence number, and of pad length and next header. */
 export const ESP_HEADER = 8;

@@ -11,7 +11,7 @@ import type { Core } from './core.ts';
 import { aboutClear, admits, clearVerdict, decideOutbound, findBundle, isForTransport, isSpent, isUsable } from './decisions.ts';
 import { DROP, type DropName, dropName } from './drops.ts';
 import { headersRefusal } from './outbound-bundles.ts';
-import type { Sa } from './sad.ts';
+import type { Sa } from './sa.ts';
 import type { SpdEntry } from './spd.ts';
 import { showSpi } from './status.ts';
 

@@ -9,7 +9,7 @@ import { IPV4, IPV6, IpPacket } from '../net/ip-packet.ts';
 import { PROTOCOL } from '../net/transport.ts';
 import type { Core } from './core.ts';
 import { DROP } from './drops.ts';
-import type { Sa } from './sad.ts';
+import type { Sa } from './sa.ts';
 import { INPUT, type Slots, VNET_HDR_BYTES } from './slots.ts';
 
 /** Octets before the packet that an error quotes. */

@@ -15,7 +15,8 @@ import { ESP_HEADER } from './esp.ts';
 import { MAX_PACKET } from './ip-header.ts';
 import { IPCOMP_HEADER } from './ipcomp.ts';
 import { nextHeaderAt } from './mutable-fields.ts';
-import type { Sa, Sad } from './sad.ts';
+import type { Sa } from './sa.ts';
+import type { Sad } from './sad.ts';
 import { VNET_HDR_BYTES } from './slots.ts';
 import { innerClass, writeTrafficClass } from './tunnel.ts';
 

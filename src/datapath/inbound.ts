@@ -11,8 +11,7 @@ import { DROP } from './drops.ts';
 import { ESP_HEADER } from './esp.ts';
 import { InboundBundles, mayBeIpcomp } from './inbound-bundles.ts';
 import { DONT_FRAGMENT, MAX_PACKET } from './ip-header.ts';
-import { NO_LIMIT } from './pmtu.ts';
-import { type Sa, sameWords } from './sad.ts';
+import { NO_LIMIT, type Sa, sameWords } from './sa.ts';
 import { INPUT, OUTPUT, type Slots, VNET_HDR_BYTES } from './slots.ts';
 import { innerClass, writeTrafficClass } from './tunnel.ts';
 

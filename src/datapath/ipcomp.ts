@@ -1,7 +1,7 @@
 /** IPComp in the arena (RFC 3173): payloads made shorter where that gains something, and made whole again within bounds. It is off the fast path. */
 
 import type { Compressor } from '../bytes/compressor.ts';
-import type { Sa } from './sad.ts';
+import type { Sa } from './sa.ts';
 
 /** Next header, flags (zero) and CPI, §3.3. */
 export const IPCOMP_HEADER = 4;

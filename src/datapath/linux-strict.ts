@@ -32,7 +32,7 @@ import { larvalOf } from './acquire.ts';
 import { announce, currentOf, larvalMessage } from './announce.ts';
 import type { Datapath } from './datapath.ts';
 import type { Effect } from './effects.ts';
-import type { Larval, Sa } from './sad.ts';
+import type { Larval, Sa } from './sa.ts';
 import { answer, EngineVerbs, echo, isOf, series } from './verbs.ts';
 
 /** What REGISTER lists, and what an SA may have; key lengths in bits. IPCOMP's is deflate. */

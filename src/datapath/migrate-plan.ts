@@ -2,7 +2,7 @@
 
 import type { Ends, Template } from '../ipsec/policy.ts';
 import type { Movement } from '../pfkey/convert-migrate.ts';
-import type { Larval, Sa } from './sad.ts';
+import type { Larval, Sa } from './sa.ts';
 import type { SpdEntry } from './spd.ts';
 
 export interface MigratePlan {

@@ -16,7 +16,7 @@ import { larvalOf } from './acquire.ts';
 import type { Core } from './core.ts';
 import type { Datapath } from './datapath.ts';
 import type { MigratePlan } from './migrate-plan.ts';
-import type { Larval, Sa } from './sad.ts';
+import type { Larval, Sa } from './sa.ts';
 import type { SpdEntry } from './spd.ts';
 
 /** The verb. Who asked gets a bare header with its own seq and pid, and everybody the notification; of Linux only the latter comes. */

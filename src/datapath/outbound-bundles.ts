@@ -11,7 +11,7 @@ import type { Core } from './core.ts';
 import { DROP } from './drops.ts';
 import { MAX_PACKET } from './ip-header.ts';
 import { ipv6HeadersBeforeAh, nextHeaderAt, toIcvInput } from './mutable-fields.ts';
-import type { Sa } from './sad.ts';
+import type { Sa } from './sa.ts';
 import { OUTPUT } from './slots.ts';
 
 /** Most that one SA puts before a packet (an IPv6 header and AH, or ESP with its IV) and behind it (ESP's padding, trailer and ICV). */

@@ -7,7 +7,7 @@ import { IPV6 } from '../net/ip-packet.ts';
 import { PROTOCOL } from '../net/transport.ts';
 import type { Core } from './core.ts';
 import { DROP } from './drops.ts';
-import type { Sa } from './sad.ts';
+import type { Sa } from './sa.ts';
 import { OUTPUT } from './slots.ts';
 
 const UDP_HEADER = 8;

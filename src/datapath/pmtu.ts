@@ -7,13 +7,11 @@ import type { SaParameters } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import { IPV4, IPV6 } from '../net/ip-packet.ts';
 import { Deadlines } from './deadlines.ts';
-import type { Sa } from './sad.ts';
+import { NO_LIMIT, type Sa } from './sa.ts';
 import { OUTER, type OuterHeaderPolicy, outerHeaderOf } from './tunnel.ts';
 
 /** RFC 1191 §6.3: after ten minutes a longer packet is tried again. */
 export const PMTU_LIFETIME = 600_000;
-/** Longer than any packet: nothing is known of the path. */
-export const NO_LIMIT = 0x10000;
 /** RFC 8200 §5: no IPv6 link carries less, so no error may say less. */
 export const IPV6_LEAST_MTU = 1280;
 /** Paths remembered at once; the oldest makes room. */

@@ -14,7 +14,7 @@ import type { Instant } from '../machine.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
 import { Deadlines } from './deadlines.ts';
 import { PolicyMatcher } from './matcher.ts';
-import type { Sa } from './sad.ts';
+import type { Sa } from './sa.ts';
 import { placeIn, SpdIndex } from './spd-index.ts';
 
 /** The direction's number in PF_KEY policy ids: id modulo 8. */

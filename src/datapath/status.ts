@@ -6,7 +6,7 @@ import { showSelector } from '../ipsec/selector.ts';
 import { showEndpoint } from '../net/address.ts';
 import { larvalOf } from './acquire.ts';
 import type { Core } from './core.ts';
-import type { Larval, Sa } from './sad.ts';
+import type { Larval, Sa } from './sa.ts';
 import type { SpdEntry } from './spd.ts';
 
 export interface SaStatus {

@@ -17,7 +17,7 @@ import type { Datapath } from './datapath.ts';
 import { addressWords } from './matcher.ts';
 import { migrate } from './migrate.ts';
 import { movedTo } from './recent-movements.ts';
-import type { Larval, Sa } from './sad.ts';
+import type { Larval, Sa } from './sa.ts';
 import type { SpdEntry } from './spd.ts';
 
 /** 1 to 255 are reserved (RFC 4303 §2.1); the default range is that of Linux. */

@@ -7,7 +7,7 @@
 import { equal } from '../../src/bytes/bytes.ts';
 import type { Secret } from '../../src/bytes/secret.ts';
 import type { Kmp } from '../../src/config/config.ts';
-import type { Sa } from '../../src/datapath/sad.ts';
+import type { Sa } from '../../src/datapath/sa.ts';
 import type { SaParameters } from '../../src/ipsec/sa.ts';
 import { showSelector } from '../../src/ipsec/selector.ts';
 import { showEndpoint } from '../../src/net/address.ts';

@@ -7,7 +7,7 @@
 import { readU32be } from '../../src/bytes/bytes.ts';
 import type { Secret } from '../../src/bytes/secret.ts';
 import type { Datapath } from '../../src/datapath/datapath.ts';
-import type { Sa } from '../../src/datapath/sad.ts';
+import type { Sa } from '../../src/datapath/sa.ts';
 import type { IpAddress } from '../../src/net/address.ts';
 import type { Verbs } from '../../src/pfkey/server.ts';
 

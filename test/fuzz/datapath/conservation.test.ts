@@ -9,7 +9,7 @@ import { cat, u16be } from '../../../src/bytes/bytes.ts';
 import type { PacketCipher } from '../../../src/crypto/packet-cipher.ts';
 import { noblePacketCipher } from '../../../src/crypto/packet-cipher-noble.ts';
 import { DROP, dropName } from '../../../src/datapath/drops.ts';
-import type { Sa } from '../../../src/datapath/sad.ts';
+import type { Sa } from '../../../src/datapath/sa.ts';
 import { FRAME_FLAG, GSO, INPUT, OUTPUT } from '../../../src/datapath/slots.ts';
 import type { SaParameters } from '../../../src/ipsec/sa.ts';
 import { COUNT, MemoryBound } from '../../support/fuzz.ts';

@@ -4,7 +4,7 @@ import { inspect } from 'node:util';
 import { beforeAll, expect, test } from 'vitest';
 import { cat, hex, u16be } from '../../../src/bytes/bytes.ts';
 import { type Explanation, explainInbound, explainOutbound } from '../../../src/datapath/explain.ts';
-import type { Sa } from '../../../src/datapath/sad.ts';
+import type { Sa } from '../../../src/datapath/sa.ts';
 import { INPUT } from '../../../src/datapath/slots.ts';
 import type { Policy } from '../../../src/ipsec/policy.ts';
 import type { SaParameters } from '../../../src/ipsec/sa.ts';

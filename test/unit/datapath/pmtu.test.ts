@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { cat, u16be, u32be } from '../../../src/bytes/bytes.ts';
-import { NO_LIMIT, PMTU_LIFETIME } from '../../../src/datapath/pmtu.ts';
+import { PMTU_LIFETIME } from '../../../src/datapath/pmtu.ts';
+import { NO_LIMIT } from '../../../src/datapath/sa.ts';
 import { INPUT, VNET_HDR_BYTES } from '../../../src/datapath/slots.ts';
 import type { SaParameters } from '../../../src/ipsec/sa.ts';
 import {

@@ -1,7 +1,7 @@
 /** What a packet, a change and a tick cost must not grow with the number of SAs and policies: counted in look-ups, not in time. */
 
 import { beforeAll, describe, expect, test } from 'vitest';
-import type { Sa } from '../../../src/datapath/sad.ts';
+import type { Sa } from '../../../src/datapath/sa.ts';
 import type { Policy } from '../../../src/ipsec/policy.ts';
 import { IpAddress } from '../../../src/net/address.ts';
 import { at, NOW, Node, policyOf, saOf, selectorOf, udpPacket } from './pair.ts';
