@@ -61,7 +61,7 @@ export function chooseSas(decision: OutboundDecision, sad: Sad, packet: IpPacket
 }
 
 /**
- * RFC 4301 §4.4.2: every SA that a template requires; what is only used where it is there is asked for, and the packet goes without. In a tunnel the
+ * RFC 4301 §4.4.2: every SA that a template requires; what is only used where it is there is told apart, and the packet goes without. In a tunnel the
  * next SA is one between the tunnel's ends.
  */
 export function findBundle(sad: Sad, { policy }: SpdEntry, packet: IpPacket, without?: ReadonlySet<Sa>): FoundBundle {

@@ -1,4 +1,4 @@
-/** Padding that hides how long the packets of a tunnel are (RFC 4303 §2.7), and packets that are none (§2.6). */
+/** Padding that hides how long the packets of a tunnel are (RFC 4303 §2.7). */
 
 import { describe, expect, test } from 'vitest';
 import { INPUT } from '../../../src/datapath/slots.ts';
