@@ -4,7 +4,7 @@
  *
  *     const { open: libc, why } = libcDoor();                    // no libc: log `why`, use memory devices and dgram
  *     const arena = new Arena(libc, 64 << 20);
- *     const cipher = packetCipher(libc, arena);                  // Door<EvpCipher>: tested, or says why not
+ *     const cipher = packetCipher(libc, arena);                  // Door<PacketCipher>: tested, or says why not
  *     const slots = arena.reserve(64 * 65536, 4096);
  *     const tun = openTun(libc, arena, 'tanuki%d');              // tun.offloads.header: VNET_HDR_BYTES precede each packet
  *     const udp = openUdp(libc, { family: 4, port: 4500, mark: 0x7a, packetInfo: true, coalesce: true, receiveBufferBytes: 4 << 20 });
@@ -38,7 +38,10 @@
  */
 
 import { accessSync, constants } from 'node:fs';
+import { CipherPair } from '../../crypto/cipher-pair.ts';
 import { KNOWN_ANSWER_BYTES, knownAnswerTest } from '../../crypto/known-answer.ts';
+import type { PacketCipher } from '../../crypto/packet-cipher.ts';
+import { AesGcmCipher, gcmRoutines } from './aes-gcm.ts';
 import type { Arena } from './arena.ts';
 import { missingCapability } from './credentials.ts';
 import { type Door, tryDoor } from './door.ts';
@@ -46,6 +49,7 @@ import { EvpCipher } from './evp.ts';
 import { evp } from './evp-library.ts';
 import { type Libc, libc as libcDoor } from './libc.ts';
 
+export { AesGcmCipher, type GcmRoutines, gcmRoutines } from './aes-gcm.ts';
 export { Arena } from './arena.ts';
 export { bootMilliseconds } from './clock.ts';
 export { credentialsOf, hasCapability, missingCapability } from './credentials.ts';
@@ -58,14 +62,21 @@ export { createEventFd, drain, kick, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT
 export * from './sockets.ts';
 export { adoptTun, openTun, Pieces, Tun, type TunOffloads, VNET, VNET_FLAG, VNET_GSO, VNET_HDR_BYTES } from './tun.ts';
 
-/** OpenSSL on the packets of `arena`, if it passes the known-answer test now. Otherwise the reason, and node:crypto is next. */
-export function packetCipher(libc: Libc, arena: Arena): Door<EvpCipher> {
+/**
+ * OpenSSL on the packets of `arena`, if it passes the known-answer test now: AES-GCM by its routines where those pass, too, all else by EVP. Otherwise the
+ * reason, and node:crypto is next.
+ */
+export function packetCipher(libc: Libc, arena: Arena): Door<PacketCipher> {
   const { open, why } = evp(libc);
   if (open === undefined) return { open, why };
-  const cipher = new EvpCipher(open, arena);
-  const failures = knownAnswerTest(cipher, arena.bytes, arena.reserve(KNOWN_ANSWER_BYTES));
+  const at = arena.reserve(KNOWN_ANSWER_BYTES);
+  const whole = new EvpCipher(open, arena);
+  const failures = knownAnswerTest(whole, arena.bytes, at);
   if (failures.length > 0) return { open: undefined, why: `${open.version} fails the known-answer test: ${failures[0]}` };
-  return { open: cipher };
+  const { open: routines } = gcmRoutines(libc);
+  const gcm = routines === undefined ? undefined : new AesGcmCipher(libc, routines, arena);
+  const isRight = gcm !== undefined && knownAnswerTest(gcm, arena.bytes, at).length === 0;
+  return { open: isRight ? new CipherPair(gcm, whole) : whole };
 }
 
 /** One line of the log and of `status`. */

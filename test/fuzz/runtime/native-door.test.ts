@@ -5,6 +5,7 @@
 
 import { constants } from 'node:os';
 import { describe, expect, test } from 'vitest';
+import { CipherPair } from '../../../src/crypto/cipher-pair.ts';
 import type { PacketCipher } from '../../../src/crypto/packet-cipher.ts';
 import { noblePacketCipher } from '../../../src/crypto/packet-cipher-noble.ts';
 import { Datapath } from '../../../src/datapath/datapath.ts';
@@ -12,12 +13,24 @@ import { BATCH, PacketLoop } from '../../../src/datapath-process/packet-loop.ts'
 import type { NativeMemory } from '../../../src/datapath-process/packet-memory.ts';
 import { Sender, type Sockets } from '../../../src/datapath-process/sender.ts';
 import { evp } from '../../../src/runtime/native/evp-library.ts';
-import { Arena, EvpCipher, IOVEC_BYTES, type Libc, libcDoor, MessageTable, Tun } from '../../../src/runtime/native/index.ts';
+import {
+  AesGcmCipher,
+  Arena,
+  EvpCipher,
+  type GcmRoutines,
+  gcmRoutines,
+  IOVEC_BYTES,
+  type Libc,
+  libcDoor,
+  MessageTable,
+  Tun,
+} from '../../../src/runtime/native/index.ts';
 import { COUNT, LIMIT } from '../../support/fuzz.ts';
 import { NOW, policyOf, saOf, seeded, tcpPacket, templateOf, udpPacket } from '../../unit/datapath/pair.ts';
 
 const { open: libc, why } = libcDoor();
 const openssl = libc === undefined ? undefined : evp(libc).open;
+const gcm = libc === undefined ? undefined : gcmRoutines(libc).open;
 const missing = libc === undefined ? why : openssl === undefined ? 'no OpenSSL is within reach' : undefined;
 const { EAGAIN, EINVAL, EIO, EMSGSIZE } = constants.errno;
 const TUN_FD = 1000;
@@ -268,6 +281,36 @@ function watchedEvp(watch: Watch, arena: () => Arena) {
   return watched;
 }
 
+/** The routines for AES-GCM: counter, hash and keys lie in the arena or where the keys are, which `mmap` told of. */
+function watchedGcm(watch: Watch): GcmRoutines {
+  const real = gcm!;
+  return {
+    aesni_set_encrypt_key: (key, bits, schedule) => {
+      watch.pair('aesni_set_encrypt_key', key, bits / 8);
+      watch.pair('aesni_set_encrypt_key: schedule', schedule, 256);
+      return real.aesni_set_encrypt_key(key, bits, schedule);
+    },
+    aesni_ctr32_encrypt_blocks: (input, out, blocks, schedule, counter) => {
+      watch.pair('aesni_ctr32_encrypt_blocks: in', input, 16 * blocks);
+      watch.pair('aesni_ctr32_encrypt_blocks: out', out, 16 * blocks);
+      watch.pair('aesni_ctr32_encrypt_blocks: schedule', schedule, 256);
+      watch.pair('aesni_ctr32_encrypt_blocks: counter', counter, 16);
+      real.aesni_ctr32_encrypt_blocks(input, out, blocks, schedule, counter);
+    },
+    gcm_init_avx: (table, hashKey) => {
+      watch.pair('gcm_init_avx', table, 256);
+      watch.pair('gcm_init_avx: hash key', hashKey, 16);
+      real.gcm_init_avx(table, hashKey);
+    },
+    gcm_ghash_avx: (hash, table, input, length) => {
+      watch.pair('gcm_ghash_avx', hash, 16);
+      watch.pair('gcm_ghash_avx: table', table, 256);
+      watch.pair('gcm_ghash_avx: in', input, length);
+      real.gcm_ghash_avx(hash, table, input, length);
+    },
+  };
+}
+
 function numbers(seed: number): (below: number) => number {
   const random = seeded(seed);
   return (below) => {
@@ -283,6 +326,8 @@ const SUITES = [
   saOf({ suite: { encr: 'chacha20_poly1305', keyBits: 256, integ: 'none' } }),
   saOf({ suite: { encr: 'aes_ctr', keyBits: 256, integ: 'aes_cmac' }, mode: 'transport' }),
   saOf({ suite: { encr: 'null_enc', keyBits: 0, integ: 'aes_xcbc' } }),
+  // AES-GCM by EVP.
+  saOf(),
 ];
 
 /** Packets of all kinds, protected by an engine of its own under the same keys, as they are and from the device. */
@@ -332,10 +377,12 @@ describe.skipIf(missing !== undefined)(`native calls${missing === undefined ? ''
     const door = kernel.over(libc!);
     const arena = new Arena(door, ARENA);
     kernel.arena = arena;
-    const cipher: PacketCipher = new EvpCipher(
+    const whole = new EvpCipher(
       watchedEvp(watch, () => arena),
       arena,
     );
+    const byEvpAlone = gcm === undefined || i === SUITES.length - 1;
+    const cipher: PacketCipher = byEvpAlone ? whole : new CipherPair(new AesGcmCipher(door, watchedGcm(watch), arena), whole);
     const memory: NativeMemory = {
       libc: door,
       arena,
