@@ -94,6 +94,10 @@ describe.skipIf(missing !== undefined)(`charon with charon through the lab${why}
   });
 
   test('survives a crash of one side: killed, started again, initiated again', async () => {
+    // What rekeying left, a redundant IKE SA at times (see rekeyOnce), is none of this test's.
+    for (const charon of [left, right]) await charon.restart();
+    await left.initiate('net4');
+    await waitUntil(async () => (await right.children()).length === 1, 5, 'the responder installed');
     await right.kill();
     const [from, to] = [lab.a.addresses.inner.v4, lab.b.addresses.inner.v4];
     expect((await ping(lab.a, to, 3, { from })).received).toBe(0);
