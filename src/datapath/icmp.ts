@@ -108,7 +108,7 @@ export class Icmp {
     const espAt = at + headerBytes + udpBytes;
     if ((protocol !== PROTOCOL.esp && protocol !== PROTOCOL.udp) || this.#end - espAt < ESP_HEADER) return undefined;
     const to = at + (family === 4 ? IPV4.destination : IPV6.destination);
-    const destination = IpAddress.of(arena.subarray(to, to + (family === 4 ? 4 : 16)));
+    const destination = IpAddress.at(arena, to, family);
     const sa = sad.find(this.#view.getUint32(espAt), 'esp', destination);
     if (sa === undefined || sa.direction !== 'outbound' || sa.encapsulated !== (protocol === PROTOCOL.udp)) return undefined;
     const { encapsulation } = sa.parameters;
@@ -129,11 +129,9 @@ export class Icmp {
     const at = (outputs.at + VNET_HDR_BYTES + 7) & ~7;
     const icmpAt = at + headerBytes;
     const icmpBytes = ICMP_HEADER + quoted;
-    const [from, to] = family === 4 ? [IPV4.destination, IPV4.source] : [IPV6.destination, IPV6.source];
-    const address = (offset: number) => arena.subarray(packet.at + offset, packet.at + offset + (family === 4 ? 4 : 16));
     const protocol = family === 4 ? PROTOCOL.icmp : PROTOCOL.icmpv6;
     // The engine has no address of its own: it speaks for the other end, which the host believes to be behind the device.
-    ipHeaders.write(at, address(from), address(to), protocol, icmpBytes, 0, 0, 0);
+    ipHeaders.write(at, packet.destinationAddress(), packet.sourceAddress(), protocol, icmpBytes, 0, 0, 0);
     arena.fill(0, at - VNET_HDR_BYTES, at);
     arena.fill(0, icmpAt, icmpAt + ICMP_HEADER);
     arena[icmpAt] = type;

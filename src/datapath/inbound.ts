@@ -11,7 +11,7 @@ import { DROP } from './drops.ts';
 import { ESP_HEADER } from './esp.ts';
 import { InboundBundles, mayBeIpcomp } from './inbound-bundles.ts';
 import { DONT_FRAGMENT, MAX_PACKET } from './ip-header.ts';
-import { NO_LIMIT, type Sa, sameWords } from './sa.ts';
+import { hasWords, NO_LIMIT, type Sa } from './sa.ts';
 import { INPUT, OUTPUT, type Slots, VNET_HDR_BYTES } from './slots.ts';
 import { innerClass, writeTrafficClass } from './tunnel.ts';
 
@@ -176,7 +176,7 @@ export class Inbound {
     const at = (outputs.at + VNET_HDR_BYTES + 7) & ~7;
     if (at + length > outputs.end) return DROP.noRoom;
     if (length > MAX_PACKET) return DROP.badInner;
-    ipHeaders.write(at, source.bytes, destination.bytes, nextHeader, bytes, this.#trafficClass, 0, DONT_FRAGMENT);
+    ipHeaders.write(at, source, destination, nextHeader, bytes, this.#trafficClass, 0, DONT_FRAGMENT);
     arena.copyWithin(at + headerBytes, esp.opened.at, esp.opened.at + bytes);
     if (!this.#inner.read(at, length)) return DROP.badInner;
     outputs.at = at + length;
@@ -209,7 +209,7 @@ export class Inbound {
   #noteMapping(sa: Sa, now: Instant): void {
     const { encapsulation, source } = sa.parameters;
     if (this.#remoteFamily === 0 || encapsulation === undefined) return;
-    const moved = this.#remoteFamily !== source.family || !sameWords(this.#remote, sa.source);
+    const moved = this.#remoteFamily !== source.family || !hasWords(sa.source, this.#remote);
     if ((!moved && this.#remotePort === encapsulation.source.port) || now.mono - sa.mappingToldAt < MAPPING_INTERVAL) return;
     if (sa.beganAt(this.#remote, now.mono)) return; // sent before it moved
     sa.mappingToldAt = now.mono;

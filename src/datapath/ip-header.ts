@@ -1,5 +1,6 @@
 /** IP headers that the engine writes itself: around what it sends whole, and before what it delivers (RFC 791 §3.1, RFC 8200 §3). */
 
+import type { IpAddress } from '../net/address.ts';
 import { type Checksum, writeIpv4Checksum } from '../net/checksum.ts';
 import { IPV4, IPV6 } from '../net/ip-packet.ts';
 
@@ -33,8 +34,8 @@ export class IpHeaders {
   /** A header without options or extension headers at `at`, for `payloadBytes` behind it. `id` and `flags` are for IPv4. */
   write(
     at: number,
-    source: Uint8Array,
-    destination: Uint8Array,
+    source: IpAddress,
+    destination: IpAddress,
     protocol: number,
     payloadBytes: number,
     trafficClass: number,
@@ -43,23 +44,23 @@ export class IpHeaders {
   ): void {
     const bytes = this.#bytes;
     const view = this.#view;
-    if (source.length === 4) {
+    if (source.family === 4) {
       view.setUint16(at, 0x4500 | trafficClass);
       view.setUint16(at + IPV4.totalLength, IPV4.bytes + payloadBytes);
       view.setUint16(at + IPV4.id, id);
       view.setUint16(at + IPV4.fragment, flags);
       bytes[at + IPV4.ttl] = HOP_LIMIT;
       bytes[at + IPV4.protocol] = protocol;
-      bytes.set(source, at + IPV4.source);
-      bytes.set(destination, at + IPV4.destination);
+      source.writeTo(bytes, at + IPV4.source);
+      destination.writeTo(bytes, at + IPV4.destination);
       writeIpv4Checksum(this.#checksum, bytes, at, IPV4.bytes);
     } else {
       view.setUint32(at, 0x60000000 + trafficClass * 0x100000);
       view.setUint16(at + IPV6.payloadLength, payloadBytes);
       bytes[at + IPV6.nextHeader] = protocol;
       bytes[at + IPV6.hopLimit] = HOP_LIMIT;
-      bytes.set(source, at + IPV6.source);
-      bytes.set(destination, at + IPV6.destination);
+      source.writeTo(bytes, at + IPV6.source);
+      destination.writeTo(bytes, at + IPV6.destination);
     }
   }
 

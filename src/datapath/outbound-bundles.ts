@@ -160,7 +160,7 @@ export class OutboundBundles {
     const at = packet.at - room - headerBytes;
     const payloadBytes = room + bytes;
     const id = v4 ? ipHeaders.nextId() : 0;
-    ipHeaders.write(at, source.bytes, destination.bytes, protocol, payloadBytes, packet.trafficClass, id, 0);
+    ipHeaders.write(at, source, destination, protocol, payloadBytes, packet.trafficClass, id, 0);
     return packet.read(at, headerBytes + payloadBytes) ? DROP.none : DROP.malformed;
   }
 

@@ -42,7 +42,7 @@ export class OuterFragments {
     arena.copyWithin(payloadAt + udpBytes, espAt, espAt + length);
     if (encapsulation !== undefined) {
       // RFC 3948 §2.1 wants no checksum, RFC 8200 §8.1 does. The addresses that it counts are read from the header.
-      ipHeaders.write(payloadAt - IPV6.bytes, source.bytes, destination.bytes, protocol, payloadBytes, 0, 0, 0);
+      ipHeaders.write(payloadAt - IPV6.bytes, source, destination, protocol, payloadBytes, 0, 0, 0);
       this.#view.setUint16(payloadAt, encapsulation.source.port);
       this.#view.setUint16(payloadAt + 2, encapsulation.destination.port);
       this.#view.setUint16(payloadAt + 4, payloadBytes);
@@ -56,7 +56,7 @@ export class OuterFragments {
     for (let from = 0; from < payloadBytes; from += each) {
       const octets = Math.min(each, payloadBytes - from);
       const more = from + octets < payloadBytes ? MORE_FRAGMENTS : 0;
-      ipHeaders.write(at, source.bytes, destination.bytes, PROTOCOL.fragment, FRAGMENT_HEADER + octets, trafficClass, 0, 0);
+      ipHeaders.write(at, source, destination, PROTOCOL.fragment, FRAGMENT_HEADER + octets, trafficClass, 0, 0);
       const header = at + IPV6.bytes;
       this.#view.setUint16(header, protocol << 8);
       this.#view.setUint16(header + 2, from | more);

@@ -26,7 +26,7 @@ export function probePacket({ source, destination, protocol, sourcePort, destina
   const bytes = new Uint8Array(Math.max(octets, headerBytes + TRANSPORT));
   const view = new DataView(bytes.buffer);
   const payload = bytes.length - headerBytes;
-  new IpHeaders(bytes, new Checksum(bytes)).write(0, source.bytes, destination.bytes, protocol, payload, 0, 1, 0);
+  new IpHeaders(bytes, new Checksum(bytes)).write(0, source, destination, protocol, payload, 0, 1, 0);
   if (hasPorts(protocol)) {
     view.setUint16(headerBytes, sourcePort);
     view.setUint16(headerBytes + 2, destinationPort);

@@ -2,11 +2,12 @@
 
 import { isCbc } from '../crypto/primitives.ts';
 import { ENCR, INTEG } from '../crypto/transforms.ts';
+import type { Ends } from '../ipsec/policy.ts';
 import type { Mode, SaParameters, SaProtocol, Spi } from '../ipsec/sa.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress } from '../net/address.ts';
-import { addressWords, SaMatcher } from './matcher.ts';
+import { SaMatcher } from './matcher.ts';
 import { ReplayWindow } from './replay.ts';
 
 /** Longer than any packet: nothing is known of the path. */
@@ -72,11 +73,10 @@ export class Sa {
   firstUse = 0;
   lastUse = 0;
   readonly born: Instant;
-  /** The addresses as `addressWords`. */
-  source: Int32Array;
-  destination: Int32Array;
+  source: IpAddress;
+  destination: IpAddress;
   /** Where it ended before it moved; packets under way may name that until then (`mono` milliseconds). */
-  #former: { readonly source: Int32Array; readonly destination: Int32Array } | undefined;
+  #former: Ends | undefined;
   #formerUntil = Number.NEGATIVE_INFINITY;
   /** When a new mapping was last told, in `mono` milliseconds. */
   mappingToldAt = Number.NEGATIVE_INFINITY;
@@ -108,12 +108,12 @@ export class Sa {
     this.hardPackets = lifetime.hard.packets || Infinity;
     this.softAt = born.mono - lived + (lifetime.soft.seconds * 1000 || Infinity);
     this.hardAt = born.mono - lived + (lifetime.hard.seconds * 1000 || Infinity);
-    this.source = addressWords(parameters.source);
-    this.destination = addressWords(parameters.destination);
+    this.source = parameters.source;
+    this.destination = parameters.destination;
   }
 
   /** It has moved: packets between its `former` ends are taken for a time, but not in transport mode, where they would get other addresses. */
-  rememberEnds(former: Pick<Sa, 'source' | 'destination'>, until: number): void {
+  rememberEnds(former: Ends, until: number): void {
     this.#former = { source: former.source, destination: former.destination };
     if (this.tunnel) this.#formerUntil = until;
   }
@@ -125,18 +125,18 @@ export class Sa {
   }
 
   /** Whether it ended there before it moved. */
-  hasEndedAt(destination: Int32Array): boolean {
-    return this.#former !== undefined && sameWords(this.#former.destination, destination);
+  hasEndedAt(destination: IpAddress): boolean {
+    return this.#former?.destination.hasWordsOf(destination) ?? false;
   }
 
   /** Whether packets may still come to `destination` because the SA ended there until a moment ago. */
   endedAt(destination: Int32Array, mono: number): boolean {
-    return mono < this.#formerUntil && sameWords(this.#former!.destination, destination);
+    return mono < this.#formerUntil && hasWords(this.#former!.destination, destination);
   }
 
   /** The same for where they come from. */
   beganAt(source: Int32Array, mono: number): boolean {
-    return mono < this.#formerUntil && sameWords(this.#former!.source, source);
+    return mono < this.#formerUntil && hasWords(this.#former!.source, source);
   }
 }
 
@@ -157,8 +157,9 @@ export interface Larval {
   readonly expiresAt: number;
 }
 
-export function sameWords(a: Int32Array, b: Int32Array): boolean {
-  return a[0] === b[0] && a[1] === b[1] && a[2] === b[2] && a[3] === b[3];
+/** Whether an address has these four words, as `Slots` has them. */
+export function hasWords({ word0, word1, word2, word3 }: IpAddress, words: Int32Array): boolean {
+  return word0 === words[0] && word1 === words[1] && word2 === words[2] && word3 === words[3];
 }
 
 function namesPorts({ startPort, endPort }: TrafficSelector): boolean {

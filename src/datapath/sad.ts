@@ -7,11 +7,10 @@ import type { Instant } from '../machine.ts';
 import type { IpAddress, Path } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
 import { Deadlines } from './deadlines.ts';
-import { addressWords } from './matcher.ts';
 import { Paths } from './paths.ts';
 import { PathMtus } from './pmtu.ts';
 import { movedTo } from './recent-movements.ts';
-import { type Larval, Sa, sameWords } from './sa.ts';
+import { hasWords, type Larval, Sa } from './sa.ts';
 
 /** The database. SAs are found by SPI through a table of integers, so that an SPI above 2^30 costs no object. */
 export class Sad {
@@ -54,7 +53,7 @@ export class Sad {
   }
 
   /**
-   * The SA that a received packet names: SPI and, where there are several of that SPI, destination (`addressWords`), RFC 4301 §4.1. With
+   * The SA that a received packet names: SPI and, where there are several of that SPI, destination (in words), RFC 4301 §4.1. With
    * `anyDestination` the outer destination is not known. SAs in use for the other direction do not count, and one that has moved is found at its
    * former end for a time.
    */
@@ -65,7 +64,7 @@ export class Sad {
       const sa = this.#slots[at];
       if (sa === undefined) return undefined;
       if (this.#keys[at] !== key || sa.direction === 'outbound') continue;
-      if (anyDestination || sameWords(sa.destination, destination) || sa.endedAt(destination, mono)) return sa;
+      if (anyDestination || hasWords(sa.destination, destination) || sa.endedAt(destination, mono)) return sa;
     }
   }
 
@@ -73,7 +72,7 @@ export class Sad {
   inboundOf(protocol: SaProtocol, spi: Spi, destination: Int32Array, mono: number): Sa | undefined {
     for (const sa of this.#others.get(spi) ?? NO_SAS) {
       if (sa.direction === 'outbound' || sa.parameters.protocol !== protocol) continue;
-      if (sameWords(sa.destination, destination) || sa.endedAt(destination, mono)) return sa;
+      if (hasWords(sa.destination, destination) || sa.endedAt(destination, mono)) return sa;
     }
     return undefined;
   }
@@ -114,15 +113,14 @@ export class Sad {
 
   /** The SA that had this name before it moved, however long ago: a daemon that has not heard of it may still use it. */
   formerly(spi: Spi, protocol: SaProtocol, destination: IpAddress): Sa | undefined {
-    const words = addressWords(destination);
     if (protocol !== 'esp')
-      return this.#others.get(spi)?.find((sa) => sa.parameters.protocol === protocol && sa.hasEndedAt(words));
+      return this.#others.get(spi)?.find((sa) => sa.parameters.protocol === protocol && sa.hasEndedAt(destination));
     const key = spi | 0;
     const mask = this.#keys.length - 1;
     for (let at = place(key) & mask; ; at = (at + 1) & mask) {
       const sa = this.#slots[at];
       if (sa === undefined) return undefined;
-      if (this.#keys[at] === key && sa.hasEndedAt(words)) return sa;
+      if (this.#keys[at] === key && sa.hasEndedAt(destination)) return sa;
     }
   }
 
@@ -146,10 +144,10 @@ export class Sad {
   #candidates({ reqid, mode, endpoints }: Template, packet: IpPacket, outer: Sa | undefined): Iterable<Sa> {
     if (reqid !== 0) return this.#byReqid.get(reqid) ?? NO_SAS;
     const ofHash = (hash: number) => this.#byDestination.get(hash) ?? NO_SAS;
-    if (mode === 'transport' && outer !== undefined) return ofHash(hashOfWords(outer.destination));
+    if (mode === 'transport' && outer !== undefined) return ofHash(hashOfAddress(outer.destination));
     if (mode === 'transport') return ofHash(hashOf(packet.destination0, packet.destination3));
     if (endpoints === undefined || endpoints.destination.isUnspecified) return this.#sas;
-    return ofHash(hashOfWords(addressWords(endpoints.destination)));
+    return ofHash(hashOfAddress(endpoints.destination));
   }
 
   /** Whether any SA serves the template at all, for whichever packets. */
@@ -204,10 +202,10 @@ export class Sad {
       const path = this.paths.acquire(pathOf(sa.parameters));
       this.paths.release(sa.path);
       sa.path = path;
-      sa.source = addressWords(to.source);
-      take(this.#byDestination, hashOfWords(sa.destination), sa);
-      sa.destination = addressWords(to.destination);
-      put(this.#byDestination, hashOfWords(sa.destination), sa);
+      sa.source = to.source;
+      take(this.#byDestination, hashOfAddress(sa.destination), sa);
+      sa.destination = to.destination;
+      put(this.#byDestination, hashOfAddress(sa.destination), sa);
       sa.rememberEnds(former, graceUntil);
       this.pathMtus.apply(sa);
     }
@@ -220,7 +218,7 @@ export class Sad {
     this.#sas.add(sa);
     this.padTo = Math.max(this.padTo, sa.padTo);
     put(this.#byReqid, parameters.reqid, sa);
-    put(this.#byDestination, hashOfWords(sa.destination), sa);
+    put(this.#byDestination, hashOfAddress(sa.destination), sa);
     this.schedule(sa);
     if (parameters.protocol !== 'esp') put(this.#others, sa.spi, sa);
     else if (2 * this.#sas.size > this.#keys.length) this.#rebuild(2 * this.#keys.length);
@@ -244,7 +242,7 @@ export class Sad {
     this.#sas.delete(sa);
     sa.state = 'dead';
     take(this.#byReqid, sa.parameters.reqid, sa);
-    take(this.#byDestination, hashOfWords(sa.destination), sa);
+    take(this.#byDestination, hashOfAddress(sa.destination), sa);
     this.#deadlines.delete(sa);
     this.paths.release(sa.path);
     if (sa.parameters.protocol === 'esp') this.#erase(sa);
@@ -372,8 +370,8 @@ function hashOf(first: number, last: number): number {
   return (first ^ Math.imul(last, 0x9e3779b1)) & 0x3fff_ffff;
 }
 
-function hashOfWords(words: Int32Array): number {
-  return hashOf(words[0]!, words[3]!);
+function hashOfAddress({ word0, word3 }: IpAddress): number {
+  return hashOf(word0, word3);
 }
 
 function preferred(sa: Sa, to: Sa): boolean {
@@ -386,19 +384,24 @@ function fits(sa: Sa, template: Template, packet: IpPacket, outer: Sa | undefine
   const { protocol, mode, source, destination } = sa.parameters;
   if (protocol !== template.protocol || mode !== template.mode) return false;
   if (mode === 'transport') {
-    if (outer !== undefined) return sameWords(sa.source, outer.source) && sameWords(sa.destination, outer.destination);
+    if (outer !== undefined) return sa.source.hasWordsOf(outer.source) && sa.destination.hasWordsOf(outer.destination);
     return source.family === packet.family && packetIs(packet, sa.source, sa.destination);
   }
   return hasEnds(template, source, destination);
 }
 
-/** Whether the packet goes from `source` to `destination`, both as `addressWords`. */
-function packetIs(p: IpPacket, source: Int32Array, destination: Int32Array): boolean {
-  const words = p.family === 4 ? 1 : 4;
-  const sources = [p.source0, p.source1, p.source2, p.source3];
-  const destinations = [p.destination0, p.destination1, p.destination2, p.destination3];
-  for (let i = 0; i < words; i++) if (sources[i] !== source[i] || destinations[i] !== destination[i]) return false;
-  return true;
+/** Whether the packet, which is of the same family, goes from `source` to `destination`. */
+function packetIs(p: IpPacket, source: IpAddress, destination: IpAddress): boolean {
+  return (
+    p.source0 === source.word0 &&
+    p.destination0 === destination.word0 &&
+    p.source1 === source.word1 &&
+    p.source2 === source.word2 &&
+    p.source3 === source.word3 &&
+    p.destination1 === destination.word1 &&
+    p.destination2 === destination.word2 &&
+    p.destination3 === destination.word3
+  );
 }
 
 /** Whether the packet goes from the SA's source to its destination. */

@@ -6,7 +6,6 @@
 import type { PolicySelector } from '../ipsec/policy.ts';
 import type { Family } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
-import { addressWords } from './matcher.ts';
 
 /** What the index knows of an entry. */
 export interface Indexed {
@@ -136,14 +135,13 @@ class Table<Entry extends Indexed> {
 
   /** The same number as `of` finds for its packets. */
   #keyOf({ source, destination }: Pick<PolicySelector, 'source' | 'destination'>): number {
-    const s = addressWords(source.address);
-    const d = addressWords(destination.address);
-    let h = mix(0, s[0]! & this.#source[0]!);
-    h = mix(h, d[0]! & this.#destination[0]!);
-    if (source.address.family === 4) return h;
-    for (let i = 1; i < 4; i++) h = mix(h, s[i]! & this.#source[i]!);
-    for (let i = 1; i < 4; i++) h = mix(h, d[i]! & this.#destination[i]!);
-    return h;
+    const [sm, dm] = [this.#source, this.#destination];
+    const [s, d] = [source.address, destination.address];
+    let h = mix(0, s.word0 & sm[0]!);
+    h = mix(h, d.word0 & dm[0]!);
+    if (s.family === 4) return h;
+    h = mix(mix(mix(h, s.word1 & sm[1]!), s.word2 & sm[2]!), s.word3 & sm[3]!);
+    return mix(mix(mix(h, d.word1 & dm[1]!), d.word2 & dm[2]!), d.word3 & dm[3]!);
   }
 }
 

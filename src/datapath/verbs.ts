@@ -14,7 +14,6 @@ import type { VerbResult, Verbs } from '../pfkey/server.ts';
 import { larvalOf } from './acquire.ts';
 import { larvalMessage, policyMessage, saMessage } from './announce.ts';
 import type { Datapath } from './datapath.ts';
-import { addressWords } from './matcher.ts';
 import { migrate } from './migrate.ts';
 import { movedTo } from './recent-movements.ts';
 import type { Larval, Sa } from './sa.ts';
@@ -371,7 +370,7 @@ export function series({ pid }: SadbMessage, messages: readonly SadbMessage[]): 
 /** Who made it between former ends finds it under that name. */
 function nameAsAsked(sa: Sa, asked: Ends): void {
   if (sameEnds(sa.parameters, asked)) return;
-  sa.rememberEnds({ source: addressWords(asked.source), destination: addressWords(asked.destination) }, 0);
+  sa.rememberEnds({ source: asked.source, destination: asked.destination }, 0);
 }
 
 export function isOf({ satype }: SadbMessage, protocol: SaProtocol): boolean {

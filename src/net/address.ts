@@ -1,25 +1,63 @@
 /** IPv4 and IPv6 addresses, endpoints and paths: parse, print, compare (RFC 4291 §2.2, RFC 5952). */
 
-import { compare, equal } from '../bytes/bytes.ts';
-
 export type Family = 4 | 6;
 
-/** One address, immutable. `zone` is the interface of a link-local IPv6 address (`%eth0`), or empty. */
+/** Each word has its top bit inverted, so that `<` orders them as unsigned numbers. */
+const TOP_BIT = 0x80000000;
+
+/**
+ * One address, immutable: four signed words as `IpPacket` has them, of which an IPv4 address is the first and the others are 0. Octets are made where
+ * they are asked for: an array of them takes six times the room of all the rest. `zone` is the interface of a link-local IPv6 address
+ * (`%eth0`), or empty.
+ */
 export class IpAddress {
   readonly family: Family;
-  readonly bytes: Uint8Array;
+  readonly word0: number;
+  readonly word1: number;
+  readonly word2: number;
+  readonly word3: number;
   readonly zone: string;
 
-  private constructor(bytes: Uint8Array, zone: string) {
-    this.family = bytes.length === 4 ? 4 : 6;
-    this.bytes = bytes;
+  private constructor(family: Family, word0: number, word1: number, word2: number, word3: number, zone: string) {
+    this.family = family;
+    this.word0 = word0;
+    this.word1 = word1;
+    this.word2 = word2;
+    this.word3 = word3;
     this.zone = zone;
   }
 
-  /** From 4 or 16 octets, which are copied. */
+  /** From 4 or 16 octets. */
   static of(bytes: Uint8Array, zone = ''): IpAddress {
     if (bytes.length !== 4 && bytes.length !== 16) throw new RangeError(`an address has 4 or 16 octets, not ${bytes.length}`);
-    return new IpAddress(bytes.slice(), zone);
+    return IpAddress.at(bytes, 0, bytes.length === 4 ? 4 : 6, zone);
+  }
+
+  /** From the octets of an address that lies among others. */
+  static at(bytes: Uint8Array, at: number, family: Family, zone = ''): IpAddress {
+    const word0 = wordAt(bytes, at);
+    return family === 4
+      ? IpAddress.#shared(4, word0, 0, 0, 0, zone)
+      : IpAddress.#shared(6, word0, wordAt(bytes, at + 4), wordAt(bytes, at + 8), wordAt(bytes, at + 12), zone);
+  }
+
+  /** An address made a while ago is given again, where it is still among the recent ones: thousands of SAs name the same few. */
+  static #shared(family: Family, word0: number, word1: number, word2: number, word3: number, zone: string): IpAddress {
+    const place = Math.imul(word0 ^ Math.imul(word1 ^ word2 ^ word3, 0x85ebca6b), 0x9e3779b1) >>> RECENT_SHIFT;
+    const known = RECENT[place];
+    if (
+      known !== undefined &&
+      known.word0 === word0 &&
+      known.word3 === word3 &&
+      known.word2 === word2 &&
+      known.word1 === word1 &&
+      known.family === family &&
+      known.zone === zone
+    )
+      return known;
+    const address = new IpAddress(family, word0, word1, word2, word3, zone);
+    RECENT[place] = address;
+    return address;
   }
 
   /** From text, or undefined where it is no numeric address. */
@@ -27,39 +65,75 @@ export class IpAddress {
     const bytes = text.includes(':') ? parseIpv6(text.split('%')[0]!) : parseIpv4(text);
     if (bytes === undefined) return undefined;
     const zone = text.includes(':') ? (text.split('%')[1] ?? '') : '';
-    return new IpAddress(bytes, zone);
+    return IpAddress.of(bytes, zone);
   }
 
   /** `0.0.0.0` or `::`. */
   static unspecified(family: Family): IpAddress {
-    return new IpAddress(new Uint8Array(family === 4 ? 4 : 16), '');
+    return IpAddress.of(new Uint8Array(family === 4 ? 4 : 16));
+  }
+
+  /** A copy of its 4 or 16 octets. */
+  get bytes(): Uint8Array {
+    const bytes = new Uint8Array(this.family === 4 ? 4 : 16);
+    this.writeTo(bytes, 0);
+    return bytes;
+  }
+
+  /** Writes its octets to `at`. */
+  writeTo(bytes: Uint8Array, at: number): void {
+    putWord(bytes, at, this.word0);
+    if (this.family === 4) return;
+    putWord(bytes, at + 4, this.word1);
+    putWord(bytes, at + 8, this.word2);
+    putWord(bytes, at + 12, this.word3);
   }
 
   get isUnspecified(): boolean {
-    return this.bytes.every((octet) => octet === 0);
+    return this.#is(0);
   }
 
   get isLinkLocal(): boolean {
-    return this.family === 6
-      ? this.bytes[0] === 0xfe && (this.bytes[1]! & 0xc0) === 0x80
-      : this.bytes[0] === 169 && this.bytes[1] === 254;
+    return this.family === 6 ? this.#top >>> 22 === 0xfe80 >>> 6 : this.#top >>> 16 === 0xa9fe;
   }
 
   get isMulticast(): boolean {
-    return this.family === 6 ? this.bytes[0] === 0xff : (this.bytes[0]! & 0xf0) === 0xe0;
+    return this.family === 6 ? this.#top >>> 24 === 0xff : this.#top >>> 28 === 0xe;
   }
 
   get isLoopback(): boolean {
-    return this.family === 4 ? this.bytes[0] === 127 : this.bytes.every((octet, i) => octet === (i === 15 ? 1 : 0));
+    return this.family === 4 ? this.#top >>> 24 === 127 : this.#is(1);
+  }
+
+  /** The first four octets. */
+  get #top(): number {
+    return this.word0 ^ TOP_BIT;
+  }
+
+  /** Whether it is this number. */
+  #is(value: number): boolean {
+    if (this.family === 4) return this.#top === value;
+    return this.#top === 0 && (this.word1 ^ TOP_BIT) === 0 && (this.word2 ^ TOP_BIT) === 0 && (this.word3 ^ TOP_BIT) === value;
   }
 
   equals(other: IpAddress): boolean {
-    return equal(this.bytes, other.bytes) && this.zone === other.zone;
+    return this === other || (this.hasWordsOf(other) && this.family === other.family && this.zone === other.zone);
+  }
+
+  /** Whether it is the same apart from the zone, among addresses of one family. */
+  hasWordsOf({ word0, word1, word2, word3 }: IpAddress): boolean {
+    return this.word0 === word0 && this.word3 === word3 && this.word2 === word2 && this.word1 === word1;
   }
 
   /** Numeric order within a family; IPv4 sorts before IPv6. */
   compare(other: IpAddress): number {
-    return this.family !== other.family ? this.family - other.family : compare(this.bytes, other.bytes);
+    return (
+      this.family - other.family ||
+      this.word0 - other.word0 ||
+      this.word1 - other.word1 ||
+      this.word2 - other.word2 ||
+      this.word3 - other.word3
+    );
   }
 
   toString(): string {
@@ -96,6 +170,23 @@ export function samePath(a: Path, b: Path): boolean {
 /** `192.0.2.1[500]`, `2001:db8::1[4500]`: the form the logs use. */
 export function showEndpoint({ address, port }: Endpoint): string {
   return `${address}[${port}]`;
+}
+
+/** Recent addresses by a hash of their words, at most so many. */
+const RECENT_BITS = 12;
+const RECENT_SHIFT = 32 - RECENT_BITS;
+const RECENT = new Array<IpAddress | undefined>(1 << RECENT_BITS).fill(undefined);
+
+function wordAt(bytes: Uint8Array, at: number): number {
+  return ((bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!) ^ TOP_BIT;
+}
+
+function putWord(bytes: Uint8Array, at: number, word: number): void {
+  const value = word ^ TOP_BIT;
+  bytes[at] = value >>> 24;
+  bytes[at + 1] = value >>> 16;
+  bytes[at + 2] = value >>> 8;
+  bytes[at + 3] = value;
 }
 
 function parseIpv4(text: string): Uint8Array | undefined {

@@ -88,8 +88,7 @@ export class IpPacket {
   }
 
   #addressAt(offset: number): IpAddress {
-    const at = this.at + offset;
-    return IpAddress.of(this.#bytes.slice(at, at + (this.family === 4 ? 4 : 16)));
+    return IpAddress.at(this.#bytes, this.at + offset, this.family === 4 ? 4 : 6);
   }
 
   #readIpv4(at: number, available: number): boolean {

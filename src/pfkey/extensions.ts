@@ -4,7 +4,6 @@ import { cat } from '../bytes/bytes.ts';
 import { Secret } from '../bytes/secret.ts';
 import { Fault } from '../errors.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
-import { IpAddress } from '../net/address.ts';
 import { build, Field, fresh, type Layout, readSockaddr, setU64, writeSockaddr } from './field.ts';
 import { SADB_EXT, type SadbExtension } from './registry.ts';
 import type {
@@ -188,13 +187,14 @@ function writeRequest({ protocol, mode, level, reqid, addresses }: SadbIpsecRequ
 
 /** A selector as RFC 7296 §3.13.1 lays it out, with the family (4 or 6) in the place of the type. */
 function writeSelector(ts: TrafficSelector): Uint8Array {
-  const bytes = fresh(8 + 2 * ts.start.bytes.length);
+  const octets = ts.start.family === 4 ? 4 : 16;
+  const bytes = fresh(8 + 2 * octets);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   bytes.set([ts.start.family, ts.protocol]);
   view.setUint16(4, ts.startPort, false);
   view.setUint16(6, ts.endPort, false);
-  bytes.set(ts.start.bytes, 8);
-  bytes.set(ts.end.bytes, 8 + ts.start.bytes.length);
+  ts.start.writeTo(bytes, 8);
+  ts.end.writeTo(bytes, 8 + octets);
   return bytes;
 }
 
@@ -211,8 +211,8 @@ function readSelectors(field: Field, from: number, count: number): { selectors: 
       protocol: field.u8(at + 1),
       startPort: field.be16(at + 4),
       endPort: field.be16(at + 6),
-      start: IpAddress.of(field.slice(at + 8, at + 8 + octets)),
-      end: IpAddress.of(field.slice(at + 8 + octets, at + 8 + 2 * octets)),
+      start: field.address(at + 8, family),
+      end: field.address(at + 8 + octets, family),
     });
     at += 8 + 2 * octets;
   }

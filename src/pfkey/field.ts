@@ -1,6 +1,6 @@
 /** Reading and writing inside one PF_KEY extension: numbers in host order (little endian) or network order, and sockaddrs as Linux has them. */
 
-import { type Endpoint, IpAddress } from '../net/address.ts';
+import { type Endpoint, type Family, IpAddress } from '../net/address.ts';
 import { ERRNO } from './registry.ts';
 import { SadbError } from './sadb.ts';
 
@@ -29,6 +29,10 @@ export class Field {
   /** A copy. */
   slice(from: number, to = this.length): Uint8Array {
     return this.#bytes.slice(this.at + from, this.at + to);
+  }
+
+  address(at: number, family: Family, zone = ''): IpAddress {
+    return IpAddress.at(this.#bytes, this.at + at, family, zone);
   }
 
   u8(at: number): number {
@@ -96,11 +100,11 @@ export function readSockaddr(field: Field, at: number): { endpoint: Endpoint; le
   if (at + 16 > field.length) field.refuse('no room for an address', at);
   const family = field.u16(at);
   const port = field.be16(at + 2);
-  if (family === AF_INET) return { endpoint: { address: IpAddress.of(field.slice(at + 4, at + 8)), port }, length: 16 };
+  if (family === AF_INET) return { endpoint: { address: field.address(at + 4, 4), port }, length: 16 };
   if (family !== AF_INET6) return field.refuse(`address family is ${family}, not 2 (IPv4) or 10 (IPv6)`, at);
   if (at + 28 > field.length) field.refuse('no room for an IPv6 address', at);
   const scope = field.u32(at + 24);
-  const address = IpAddress.of(field.slice(at + 8, at + 24), scope === 0 ? '' : String(scope));
+  const address = field.address(at + 8, 6, scope === 0 ? '' : String(scope));
   return { endpoint: { address, port }, length: 28 };
 }
 
@@ -109,7 +113,7 @@ export function writeSockaddr({ address, port }: Endpoint): Uint8Array {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   view.setUint16(0, address.family === 4 ? AF_INET : AF_INET6, true);
   view.setUint16(2, port, false);
-  bytes.set(address.bytes, address.family === 4 ? 4 : 8);
+  address.writeTo(bytes, address.family === 4 ? 4 : 8);
   if (/^\d{1,10}$/.test(address.zone)) view.setUint32(24, Number(address.zone), true);
   return bytes;
 }

@@ -208,7 +208,7 @@ class Subject {
     const bodyAt = isAh ? ipAt + headerBytes + ah.headerBytes(sa, source.family) : esp.payloadAt(sa, ipAt + headerBytes);
     const bodyBytes = this.#lay(arena, bodyAt, 2000);
     const whole = isAh ? bodyAt + bodyBytes - ipAt : headerBytes + esp.sealedBytes(sa, bodyBytes);
-    engine.core.ipHeaders.write(ipAt, source.bytes, destination.bytes, isAh ? 51 : 50, whole - headerBytes, 0, 7, 0);
+    engine.core.ipHeaders.write(ipAt, source, destination, isAh ? 51 : 50, whole - headerBytes, 0, 7, 0);
     if (isAh) ah.seal(sa, ipAt, whole, ipAt + headerBytes, nextHeader, ipAt + 8192);
     else {
       esp.seal(sa, ipAt + headerBytes, bodyBytes, nextHeader);

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { compare } from '../../../src/bytes/bytes.ts';
 import { type Endpoint, IpAddress, sameEndpoint, samePath, showEndpoint } from '../../../src/net/address.ts';
 import {
   everything,
@@ -12,8 +13,11 @@ import {
   samePrefix,
   showPrefix,
 } from '../../../src/net/prefix.ts';
+import { seededRandom } from '../../support/random.ts';
 
 const address = (text: string) => IpAddress.parse(text)!;
+
+const EDGES = [0, 0, 1, 0x7f, 0x80, 0xff];
 
 describe('addresses (RFC 4291 §2.2, RFC 5952)', () => {
   test.each([
@@ -49,6 +53,41 @@ describe('addresses (RFC 4291 §2.2, RFC 5952)', () => {
     '::1.2.3',
   ])('%j is none', (text) => {
     expect(IpAddress.parse(text)).toBeUndefined();
+  });
+
+  test('octets go in and come out as they are, at any place, and order addresses as numbers', () => {
+    const random = seededRandom(4);
+    for (let i = 0; i < 1000; i++) {
+      const family = i % 2 === 0 ? 4 : 6;
+      const [a, b] = [0, 1].map(() =>
+        Uint8Array.from({ length: family === 4 ? 4 : 16 }, () => EDGES[random(1)[0]! % EDGES.length]!),
+      );
+      const around = Uint8Array.of(7, ...a!, 7);
+      const [one, other] = [IpAddress.at(around, 1, family), IpAddress.of(b!)];
+      expect(one.family).toBe(family);
+      expect(one.bytes).toEqual(a);
+      const written = new Uint8Array(a!.length + 2).fill(7);
+      one.writeTo(written, 1);
+      expect(written).toEqual(around);
+      expect(Math.sign(one.compare(other))).toBe(Math.sign(compare(a!, b!)));
+      expect(one.equals(other)).toBe(compare(a!, b!) === 0);
+      expect(one.isUnspecified).toBe(a!.every((octet) => octet === 0));
+    }
+  });
+
+  test('what is not the same is never taken for it, however many there have been', () => {
+    const all = Array.from({ length: 20_000 }, (_, i) => IpAddress.of(Uint8Array.of(10, i >> 16, i >> 8, i)));
+    expect(new Set(all.map(String)).size).toBe(all.length);
+    expect(all[77]!.equals(IpAddress.of(all[77]!.bytes))).toBe(true);
+    expect(address('::').equals(address('0.0.0.0'))).toBe(false);
+    expect(address('fe80::1%eth0').equals(address('fe80::1%eth1'))).toBe(false);
+    expect(address('fe80::1%eth0').zone).toBe('eth0');
+    expect(address('fe80::1').zone).toBe('');
+    const octets = Uint8Array.of(192, 0, 2, 1);
+    const kept = IpAddress.of(octets);
+    octets[0] = 10;
+    kept.bytes[1] = 9;
+    expect(`${kept}`).toBe('192.0.2.1');
   });
 
   test('kinds and order', () => {
