@@ -13,6 +13,8 @@ import type { SpdEntry } from './spd.ts';
 /** ACQUIREs that may be open at once, and octets that all held packets may take. */
 const MAX_PENDING = 1024;
 const MAX_HELD_BYTES = 8 * 1024 * 1024;
+/** Packets that wait because their SA is on hold: a stream that was under way, for a round trip or two. */
+const MOST_ON_HOLD = 4096;
 /** Octets of the packet that an ACQUIRE shows. */
 const SHOWN_BYTES = 512;
 /** How long after a refusal the next packet may ask again, in milliseconds. */
@@ -26,6 +28,14 @@ interface Held {
   readonly flags: number;
   readonly checksumStart: number;
   readonly checksumOffset: number;
+}
+
+/** Why a packet has no SA: there is none; those that are there do not cover it; or the one that served it is on hold (`Sad.hold`). */
+export type Lack = 'missing' | 'narrowed' | 'on-hold';
+
+export function lackOf(sad: Sad, template: Template): Lack {
+  if (sad.heldOutbound(template) !== undefined) return 'on-hold';
+  return sad.hasOutbound(template) ? 'narrowed' : 'missing';
 }
 
 /** One open ACQUIRE. */
@@ -83,7 +93,7 @@ export class Acquires {
 
   /**
    * An SA is missing for the packet in `slot`: asks for it unless that was done, and keeps the packet. Returns why the packet is lost, or
-   * `DROP.none` where it is kept. `narrowed`: the policy has SAs, which do not cover this packet. `keep` false only asks.
+   * `DROP.none` where it is kept. `lack`: why there is none. `keep` false only asks.
    */
   want(
     entry: SpdEntry,
@@ -92,16 +102,16 @@ export class Acquires {
     packet: IpPacket,
     slots: Slots,
     slot: number,
-    narrowed: boolean,
+    lack: Lack,
     keep: boolean,
     now: Instant,
   ): number {
-    const hostsOnly = narrowed || template.mode === 'transport';
+    const hostsOnly = lack === 'narrowed' || template.mode === 'transport';
     const found = this.#find(entry, template, packet);
     if (found === undefined && this.#pending.length >= MAX_PENDING) return DROP.holdFull;
     const pending = found ?? this.#open(entry, template, arena, packet, hostsOnly, now);
     if (!keep) return DROP.none;
-    const refusal = this.#refusal(pending, packet);
+    const refusal = this.#refusal(pending, packet, lack);
     if (refusal !== DROP.none) return refusal;
     pending.held.push({
       bytes: arena.slice(packet.at, packet.at + packet.bytes),
@@ -116,15 +126,21 @@ export class Acquires {
   }
 
   /** What `want` would say of a packet to be kept, and whether the SA was asked for already. */
-  prospect(entry: SpdEntry, template: Template, packet: IpPacket): { readonly asked: boolean; readonly refusal: number } {
+  prospect(
+    entry: SpdEntry,
+    template: Template,
+    packet: IpPacket,
+    lack: Lack,
+  ): { readonly asked: boolean; readonly refusal: number } {
     const pending = this.#find(entry, template, packet);
     if (pending === undefined && this.#pending.length >= MAX_PENDING) return { asked: false, refusal: DROP.holdFull };
-    return { asked: pending !== undefined, refusal: this.#refusal(pending, packet) };
+    return { asked: pending !== undefined, refusal: this.#refusal(pending, packet, lack) };
   }
 
-  #refusal(pending: Pending | undefined, packet: IpPacket): number {
+  #refusal(pending: Pending | undefined, packet: IpPacket, lack: Lack): number {
     if (pending?.failed) return DROP.acquireFailed;
-    const isFull = (pending?.held.length ?? 0) >= this.#heldPackets || this.#heldBytes + packet.bytes > MAX_HELD_BYTES;
+    const most = lack === 'on-hold' ? MOST_ON_HOLD : this.#heldPackets;
+    const isFull = (pending?.held.length ?? 0) >= most || this.#heldBytes + packet.bytes > MAX_HELD_BYTES;
     return isFull ? DROP.holdFull : DROP.none;
   }
 

@@ -9,6 +9,7 @@ import { Acquires } from './acquire.ts';
 import { Ah, type AhAlignment } from './ah.ts';
 import { type InboundDecision, isUsable, type OutboundDecision } from './decisions.ts';
 import { Drops } from './drops.ts';
+import { Early } from './early.ts';
 import { EffectRing } from './effects.ts';
 import { Esp } from './esp.ts';
 import { FlowCache } from './flow-cache.ts';
@@ -25,6 +26,9 @@ import { keptClass, type OuterHeaderPolicy } from './tunnel.ts';
 
 /** From this share of its sequence numbers on an SA asks to be rekeyed, whatever its lifetimes say. */
 const SOFT_SEQUENCE_SHARE = 0.8;
+
+/** How long an SA may be on hold, in milliseconds: whoever holds it may be dead by then. */
+export const HOLD_MS = 2000;
 
 /** How long after a movement packets to an SA's former end are taken, in milliseconds. */
 export const FORMER_ENDS_GRACE = 3000;
@@ -61,6 +65,7 @@ export class Core {
   readonly drops = new Drops();
   readonly effects = new EffectRing();
   readonly acquires: Acquires;
+  readonly early = new Early(this.drops);
   readonly outboundFlows = new FlowCache<OutboundDecision>();
   readonly movements: RecentMovements;
   readonly inboundFlows = new FlowCache<InboundDecision>();
@@ -122,6 +127,17 @@ export class Core {
     for (const sa of this.sad.all) if (sameEnds(sa.parameters, ends) || sameEnds(sa.parameters, back)) pathMtus.apply(sa);
   }
 
+  /** Packets of an outbound SA wait from now on: for another SA, until it is let go, for `HOLD_MS` at most. */
+  hold(sa: Sa, now: Instant): void {
+    this.sad.hold(sa, now.mono + HOLD_MS);
+    this.saChanged(sa.parameters.reqid);
+  }
+
+  letGo(sa: Sa): void {
+    this.sad.letGo(sa);
+    this.saChanged(sa.parameters.reqid);
+  }
+
   /** Hard expiry: the SA is gone. */
   expire(sa: Sa): void {
     this.sad.remove(sa);
@@ -140,8 +156,11 @@ export class Core {
     for (;;) {
       const larval = this.effects.isFull ? undefined : this.sad.takeDueLarval(now.mono);
       if (larval === undefined) break;
+      this.early.discard(larval.spi);
       this.effects.push({ kind: 'larval-expired', larval });
     }
+    for (let sa = this.sad.takeDueHold(now.mono); sa !== undefined; sa = this.sad.takeDueHold(now.mono))
+      this.saChanged(sa.parameters.reqid);
     this.acquires.expire(now);
     if (this.sad.pathMtus.expire(now)) for (const sa of this.sad.all) this.sad.pathMtus.apply(sa);
     const before = this.spd.generation;

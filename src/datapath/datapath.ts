@@ -81,7 +81,7 @@ export interface PacketEngine {
   /** Takes an ICMP error from outside (`INPUT.icmp`, `icmpv6`): what it says of a path is believed where it quotes a packet of ours. */
   icmpError(slot: number, now: Instant): void;
 
-  /** Whether packets that waited for an SA can go now: then call `releaseHeld` until this is false, sending the outputs each time. */
+  /** Whether packets that waited for an SA, of either direction, can go now: then call `releaseHeld` until this is false, sending the outputs each time. */
   readonly hasReleasable: boolean;
   releaseHeld(now: Instant): void;
 
@@ -178,14 +178,21 @@ export class Datapath implements PacketEngine {
   }
 
   get hasReleasable(): boolean {
-    return this.core.acquires.ready > 0;
+    return this.core.acquires.ready > 0 || this.core.early.ready > 0;
   }
 
   releaseHeld(now: Instant): void {
+    const { acquires, early, arena } = this.core;
+    // The slot's memory may be part of an output after each packet, and it is the only one.
+    while (early.take(arena, this.#kept, 0)) {
+      this.#inbound.begin();
+      this.#inbound.take(this.#kept, 0, now);
+      this.#inbound.finish();
+      if (this.outputs.count > 0) return;
+    }
     this.#outbound.begin();
-    while (this.core.acquires.take(this.core.arena, this.#kept, 0)) {
+    while (acquires.take(arena, this.#kept, 0)) {
       this.#outbound.take(this.#kept, 0, now);
-      // The slot's memory may be part of an output now, and it is the only one.
       if (this.outputs.count > 0) return;
     }
   }
@@ -283,7 +290,18 @@ export class Datapath implements PacketEngine {
       this.core.sad.remove(sa);
       this.core.saChanged(sa.parameters.reqid);
     }
-    for (const larval of larvals) this.core.sad.removeLarval(larval);
+    for (const larval of larvals) {
+      this.core.sad.removeLarval(larval);
+      this.core.early.discard(larval.spi);
+    }
+  }
+
+  /** Makes an inbound SA of a larval one, and lets go what came for it already. */
+  completeLarval(larval: Larval, parameters: SaParameters, now: Instant): Sa {
+    this.core.sad.removeLarval(larval);
+    const sa = this.addSa(parameters, now, 'inbound');
+    this.core.early.complete(sa.spi);
+    return sa;
   }
 
   addLarval(larval: Larval): void {

@@ -73,10 +73,15 @@ export function findBundle(sad: Sad, { policy }: SpdEntry, packet: IpPacket, wit
     const outer = sas.findLast(({ tunnel }) => tunnel);
     const sa = sad.outbound(template, packet, outer, without);
     if (sa !== undefined) sas.push(sa);
-    else (template.level === 'use' ? optional : missing).push({ ...template, endpoints: template.endpoints ?? endpoints });
+    else (isOptional(sad, template) ? optional : missing).push({ ...template, endpoints: template.endpoints ?? endpoints });
     if (template.mode === 'tunnel') endpoints = template.endpoints;
   }
   return { sas, missing, optional };
+}
+
+/** Whether a packet goes without the template's SA where there is none. Who had one that is on hold waits: it never left in clear. */
+export function isOptional(sad: Sad, template: Template): boolean {
+  return template.level === 'use' && sad.heldOutbound(template) === undefined;
 }
 
 /** Whether the SA may carry `packets` more: its hard limits, and the sequence number that never wraps (RFC 4303 §3.3.3). */

@@ -10,7 +10,7 @@ export const DROP = {
   discard: 2,
   /** No policy matches, and what none matches is discarded. */
   unmatched: 3,
-  /** Outbound: too many packets wait for SAs. */
+  /** Too many packets wait for SAs. */
   holdFull: 4,
   /** Outbound: it waited for an SA that did not come in time. */
   acquireTimeout: 5,

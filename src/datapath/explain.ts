@@ -7,8 +7,19 @@ import { showPolicySelector, showTemplate, type Template } from '../ipsec/policy
 import { showEndpoint } from '../net/address.ts';
 import { IPV6, IpPacket } from '../net/ip-packet.ts';
 import { hasTypes } from '../net/message-types.ts';
+import { lackOf } from './acquire.ts';
 import type { Core } from './core.ts';
-import { aboutClear, admits, clearVerdict, decideOutbound, findBundle, isForTransport, isSpent, isUsable } from './decisions.ts';
+import {
+  aboutClear,
+  admits,
+  clearVerdict,
+  decideOutbound,
+  findBundle,
+  isForTransport,
+  isOptional,
+  isSpent,
+  isUsable,
+} from './decisions.ts';
 import { DROP, type DropName, dropName } from './drops.ts';
 import { headersRefusal } from './outbound-bundles.ts';
 import type { Sa } from './sa.ts';
@@ -130,15 +141,17 @@ function explainWait(core: Core, told: Telling, entry: SpdEntry, spent: Readonly
   const { packet } = told;
   const wanted: readonly Template[] = entry.isBundle
     ? findBundle(core.sad, entry, packet, spent).missing
-    : entry.policy.templates.filter(({ level }) => level !== 'use');
+    : entry.policy.templates.filter((template) => !isOptional(core.sad, template));
   const [template] = wanted;
   if (template === undefined)
     return told.ends(
       'clear',
       'the policy only uses SAs where they are there: key management is asked, and it leaves in clear meanwhile',
     );
-  told.step(`there is no SA for ${showTemplate(template)}`);
-  const { asked, refusal } = core.acquires.prospect(entry, template, packet);
+  const held = core.sad.heldOutbound(template);
+  if (held === undefined) told.step(`there is no SA for ${showTemplate(template)}`);
+  else told.step(`${saText(held)} is on hold: key management is about to replace it, or lets it go`);
+  const { asked, refusal } = core.acquires.prospect(entry, template, packet, lackOf(core.sad, template));
   if (refusal === DROP.acquireFailed) return told.dropped(refusal, 'key management refused to make one a moment ago');
   if (refusal !== DROP.none) return told.dropped(refusal, 'too many packets wait for SAs');
   return told.ends(

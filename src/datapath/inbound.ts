@@ -121,7 +121,7 @@ export class Inbound {
     if (length < ESP_HEADER + ICV_MINIMUM) return this.#drop(slots, slot, DROP.truncated);
     const core = this.#core;
     const sa = core.sad.inbound(this.#view.getInt32(at), this.#local, !this.#knowsLocal, now.mono);
-    if (sa === undefined) return this.#drop(slots, slot, DROP.noSa);
+    if (sa === undefined) return this.#awaitSa(slots, slot, at, length);
     if (isSpent(sa)) {
       core.expire(sa);
       return this.#drop(slots, slot, DROP.noSa);
@@ -132,6 +132,25 @@ export class Inbound {
     if (sa.encapsulated && core.esp.opened.newest && slots.kind[slot] === INPUT.udp) this.#noteMapping(sa, now);
     const refusal = this.#deliver(sa, slot, now);
     if (refusal !== DROP.none) this.#drop(slots, slot, refusal);
+  }
+
+  /** No SA has this SPI. One that is larval may be what the peer sends on already: the packet waits for it (`early.ts`). */
+  #awaitSa(slots: Slots, slot: number, at: number, length: number): void {
+    const { sad, early, arena } = this.#core;
+    const spi = this.#view.getUint32(at);
+    const larval = sad.larvalInbound(spi, this.#knowsLocal ? this.#local : undefined);
+    const refusal = larval === undefined ? DROP.noSa : early.refusal(spi, length);
+    if (refusal !== DROP.none) return this.#drop(slots, slot, refusal);
+    early.keep(spi, {
+      bytes: arena.slice(at, at + length),
+      kind: slots.kind[slot] === INPUT.udp ? INPUT.udp : INPUT.raw,
+      trafficClass: this.#trafficClass,
+      localFamily: this.#knowsLocal ? larval!.destination.family : 0,
+      local: this.#local.slice(),
+      remoteFamily: this.#remoteFamily,
+      remote: this.#remote.slice(),
+      remotePort: this.#remotePort,
+    });
   }
 
   /** What an authenticated packet held, on its way to the device. */

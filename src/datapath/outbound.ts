@@ -4,8 +4,9 @@ import type { Template } from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
 import { IPV6, IpPacket } from '../net/ip-packet.ts';
 import { PROTOCOL } from '../net/transport.ts';
+import { lackOf } from './acquire.ts';
 import type { Core } from './core.ts';
-import { chooseSas, decideOutbound, findBundle, isForTransport, type OutboundDecision } from './decisions.ts';
+import { chooseSas, decideOutbound, findBundle, isForTransport, isOptional, type OutboundDecision } from './decisions.ts';
 import { DROP } from './drops.ts';
 import { Fragmenter } from './fragmenter.ts';
 import type { Icmp } from './icmp.ts';
@@ -206,14 +207,14 @@ export class Outbound {
   /** No SA: ask for one. A policy of level `use` lets the packet go meanwhile. */
   #wait(entry: SpdEntry, slots: Slots, slot: number, now: Instant): number {
     const template = entry.template!;
-    const optional = template.level === 'use';
+    const optional = isOptional(this.#core.sad, template);
     const reason = this.#want(entry, template, slots, slot, !optional, now);
     return optional ? this.#passClear(slots, slot) : reason;
   }
 
   #want(entry: SpdEntry, template: Template, slots: Slots, slot: number, keep: boolean, now: Instant): number {
     const { acquires, arena, sad } = this.#core;
-    return acquires.want(entry, template, arena, this.#packet, slots, slot, sad.hasOutbound(template), keep, now);
+    return acquires.want(entry, template, arena, this.#packet, slots, slot, lackOf(sad, template), keep, now);
   }
 
   #tunnel(sa: Sa, slots: Slots, slot: number, now: Instant): number {

@@ -27,6 +27,8 @@ export class Sa {
   state: SaState = 'mature';
   /** Decided by GETSPI and UPDATE, or by the first packet: an SA protects one direction (RFC 4301 §4.1). */
   direction: 'inbound' | 'outbound' | undefined;
+  /** Outbound: its packets wait until it is let go (`Sad.hold`). */
+  onHold = false;
   readonly tunnel: boolean;
   readonly extended: boolean;
   readonly encapsulated: boolean;

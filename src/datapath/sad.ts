@@ -25,6 +25,8 @@ export class Sad {
   readonly #larvals = new Map<Spi, Larval>();
   readonly #deadlines = new Deadlines<Sa>();
   readonly #larvalDeadlines = new Deadlines<Larval>();
+  /** When those that are on hold are let go in any case. */
+  readonly #holds = new Deadlines<Sa>();
   /** SAs of AH and IPComp by SPI, apart, so that nothing that comes as ESP is ever opened with their keys. */
   readonly #others = new Map<Spi, Sa[]>();
   /** SAs that look-ups of outbound SAs have looked at, for tests of what one costs. */
@@ -133,7 +135,8 @@ export class Sad {
     let best: Sa | undefined;
     for (const sa of this.#candidates(template, packet, outer)) {
       this.candidates++;
-      if (sa.direction === 'inbound' || sa.state === 'dead' || without.has(sa) || !fits(sa, template, packet, outer)) continue;
+      if (sa.direction === 'inbound' || sa.state === 'dead' || sa.onHold || without.has(sa)) continue;
+      if (!fits(sa, template, packet, outer)) continue;
       if (outer === undefined && !sa.matcher.matches(packet)) continue;
       if (best === undefined || preferred(sa, best)) best = sa;
     }
@@ -152,11 +155,40 @@ export class Sad {
 
   /** Whether any SA serves the template at all, for whichever packets. */
   hasOutbound(template: Template): boolean {
+    return this.#ofTemplate(template, false) !== undefined;
+  }
+
+  /** An SA that would serve the template, but is on hold. */
+  heldOutbound(template: Template): Sa | undefined {
+    return this.#holds.size === 0 ? undefined : this.#ofTemplate(template, true);
+  }
+
+  #ofTemplate(template: Template, onHold: boolean): Sa | undefined {
     for (const sa of this.#byReqid.get(template.reqid) ?? NO_SAS) {
       const { protocol, mode } = sa.parameters;
-      if (sa.direction !== 'inbound' && protocol === template.protocol && mode === template.mode) return true;
+      if (sa.direction === 'inbound' || sa.onHold !== onHold) continue;
+      if (protocol === template.protocol && mode === template.mode) return sa;
     }
-    return false;
+    return undefined;
+  }
+
+  /** Nothing goes through an outbound SA until `letGo`, or until then (`mono` milliseconds): its packets wait for another SA. */
+  hold(sa: Sa, until: number): void {
+    if (sa.onHold) return;
+    sa.onHold = true;
+    this.#holds.set(sa, until);
+  }
+
+  letGo(sa: Sa): void {
+    sa.onHold = false;
+    this.#holds.delete(sa);
+  }
+
+  /** An SA that was on hold for as long as it may. */
+  takeDueHold(mono: number): Sa | undefined {
+    const sa = this.#holds.take(mono);
+    if (sa !== undefined) sa.onHold = false;
+    return sa;
   }
 
   /** Adds an SA with its counters at zero. `lived`: milliseconds of its life that are over already. */
@@ -244,6 +276,7 @@ export class Sad {
     take(this.#byReqid, sa.parameters.reqid, sa);
     take(this.#byDestination, hashOfAddress(sa.destination), sa);
     this.#deadlines.delete(sa);
+    if (sa.onHold) this.letGo(sa);
     this.paths.release(sa.path);
     if (sa.parameters.protocol === 'esp') this.#erase(sa);
     else take(this.#others, sa.spi, sa);
@@ -268,9 +301,9 @@ export class Sad {
     this.#deadlines.set(sa, sa.state === 'mature' ? Math.min(sa.softAt, sa.hardAt) : sa.hardAt);
   }
 
-  /** When that is for the next SA or larval SA, in `mono` milliseconds. */
+  /** When that is for the next SA, larval SA or hold, in `mono` milliseconds. */
   get nextDue(): number {
-    return Math.min(this.#deadlines.next, this.#larvalDeadlines.next);
+    return Math.min(this.#deadlines.next, this.#larvalDeadlines.next, this.#holds.next);
   }
 
   /** An SA whose soft or hard limit is reached; the caller schedules or removes it. */
@@ -288,6 +321,14 @@ export class Sad {
   larval(spi: Spi, protocol: SaProtocol, destination: IpAddress): Larval | undefined {
     const larval = this.#larvals.get(spi);
     return larval?.protocol === protocol && larval.destination.equals(destination) ? larval : undefined;
+  }
+
+  /** The larval SA that a packet of ESP to `destination`, in words, is for; undefined: that is not known. */
+  larvalInbound(spi: Spi, destination: Int32Array | undefined): Larval | undefined {
+    const larval = this.#larvals.get(spi);
+    if (larval?.protocol !== 'esp') return undefined;
+    if (destination === undefined || hasWords(larval.destination, destination)) return larval;
+    return larval.former !== undefined && hasWords(larval.former, destination) ? larval : undefined;
   }
 
   addLarval(larval: Larval): void {

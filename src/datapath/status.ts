@@ -13,6 +13,7 @@ export interface SaStatus {
   readonly spi: string;
   readonly protocol: string;
   readonly mode: string;
+  /** `mature`, `dying`, or `on hold`. */
   readonly state: string;
   /** Of an SA that was not used yet: what the policies say. */
   readonly direction: 'inbound' | 'outbound';
@@ -74,7 +75,7 @@ export function statusOf(core: Core): DatapathStatus {
     larvals: [...core.sad.larvals, ...core.acquires.pending.map(larvalOf)].map(larvalStatus),
     policies: core.spd.entries().map(policyStatus),
     drops: core.drops.toJSON(),
-    held: core.acquires.held,
+    held: core.acquires.held + core.early.held,
     lostEffects: core.effects.lost,
   };
 }
@@ -86,7 +87,7 @@ function saStatus(sa: Sa, core: Core): SaStatus {
     spi: showSpi(sa.spi),
     protocol: parameters.protocol,
     mode: parameters.mode,
-    state: sa.state,
+    state: sa.onHold ? 'on hold' : sa.state,
     direction: sa.direction ?? directionOf(sa, core),
     source: parameters.source.toString(),
     destination: parameters.destination.toString(),

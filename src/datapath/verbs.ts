@@ -9,7 +9,8 @@ import type { Instant, RandomBytes } from '../machine.ts';
 import { addToSa, modeOf, protocolOf, refusal } from '../pfkey/convert.ts';
 import { directionOf, policySeconds, selectorOf, spdToPolicy } from '../pfkey/convert-policy.ts';
 import { type Dialect, type SadbAlgorithm, type SadbMessage, sadb } from '../pfkey/message.ts';
-import { ERRNO, IPSEC_MANUAL_REQID_MAX, IPSEC_MODE, SADB_SATYPE, type SadbType } from '../pfkey/registry.ts';
+import { ERRNO, IPSEC_MANUAL_REQID_MAX, IPSEC_MODE, SADB_SASTATE, SADB_SATYPE, type SadbType } from '../pfkey/registry.ts';
+import { isStateOnly } from '../pfkey/rules.ts';
 import type { VerbResult, Verbs } from '../pfkey/server.ts';
 import { larvalOf } from './acquire.ts';
 import { larvalMessage, policyMessage, saMessage } from './announce.ts';
@@ -142,21 +143,34 @@ export class EngineVerbs implements Verbs {
     return undefined;
   }
 
-  /** §3.1.2: completes what GETSPI began; or gives a running SA other lifetimes, ports, selectors and (extensions 0x8005, 0x8006) addresses. */
+  /**
+   * §3.1.2: completes what GETSPI began; or gives a running SA other lifetimes, ports, selectors and (extensions 0x8005, 0x8006) addresses. Without
+   * keys it says nothing of all that and only holds an SA or lets it go (`saStateTo`).
+   */
   #update(message: SadbMessage, now: Instant): VerbResult {
+    if (isStateOnly(message)) return this.#hold(message, now);
     const parameters = this.#parameters(message);
     const { sad } = this.#engine.core;
     const larval = this.#larval(message);
     if (larval !== undefined) {
-      this.#engine.removeLarval(larval);
       const present = this.#presentOf(parameters, larval, now);
-      const sa = this.#engine.addSa(present, now, 'inbound');
+      const sa = this.#engine.completeLarval(larval, present, now);
       nameAsAsked(sa, parameters);
       return { broadcast: [answer(message, saMessage('UPDATE', sa))] };
     }
     const sa = sad.find(parameters.spi, parameters.protocol, parameters.destination) ?? this.#sa(message);
     const present = this.#presentOf(parameters, sa.parameters, now);
     return { broadcast: [answer(message, saMessage('UPDATE', this.#change(sa, present, message, now)))] };
+  }
+
+  #hold(message: SadbMessage, now: Instant): VerbResult {
+    const sa = this.#sa(message);
+    if (sa.direction === 'inbound') throw refusal('only what goes out can be put on hold, and this SA is inbound');
+    const { state } = message.sa!;
+    if (state === SADB_SASTATE.LARVAL) this.#engine.core.hold(sa, now);
+    else this.#engine.core.letGo(sa);
+    const told = saMessage('UPDATE', sa, false);
+    return { broadcast: [answer(message, { ...told, sa: { ...told.sa!, state } })] };
   }
 
   /** Between the present ends, where the client has not heard of a movement: those of what it names by a former destination, or those that all of the pair have. */
@@ -264,11 +278,18 @@ export class EngineVerbs implements Verbs {
     return found;
   }
 
-  /** §3.1.6, downwards: the key daemon will not make the SA. There is no answer. Linux keeps silent for the rest of the larval's life. */
+  /**
+   * §3.1.6, downwards: the key daemon will not make the SA. There is no answer. Linux keeps silent for the rest of the larval's life. What waits because
+   * its SA is on hold goes through that again.
+   */
   #acquire({ seq, errno }: SadbMessage, now: Instant): VerbResult {
     const { acquires } = this.#engine.core;
     const pending = errno === 0 ? undefined : acquires.bySeq(seq);
-    if (pending !== undefined) acquires.fail(pending, now, this.#strict ? Number.POSITIVE_INFINITY : undefined);
+    if (pending === undefined) return NOTHING;
+    const { sad } = this.#engine.core;
+    const held = sad.heldOutbound(pending.template);
+    if (held === undefined) acquires.fail(pending, now, this.#strict ? Number.POSITIVE_INFINITY : undefined);
+    for (let sa = held; sa !== undefined; sa = sad.heldOutbound(pending.template)) this.#engine.core.letGo(sa);
     return NOTHING;
   }
 

@@ -94,6 +94,13 @@ export function saIdTo(type: 'DELETE' | 'GET', id: SaId, source: IpAddress): Sad
   return sadb(type, { satype: SATYPE[id.protocol], sa, source: hostAddress(source), destination: hostAddress(id.destination) });
 }
 
+/** UPDATE of a running outbound SA's state alone: on hold, its packets wait for another SA; or as it was. For this datapath, not for a kernel. */
+export function saStateTo(state: 'on-hold' | 'mature', id: SaId, source: IpAddress): SadbMessage {
+  const message = saIdTo('GET', id, source);
+  const number = state === 'mature' ? SADB_SASTATE.MATURE : SADB_SASTATE.LARVAL;
+  return { ...message, type: 'UPDATE', sa: { ...message.sa!, state: number } };
+}
+
 /** An SA as any verb that carries a whole one: ADD, UPDATE, and the answers to GET, DELETE and DUMP. */
 export function saToSadb(type: SadbType, sa: SaParameters, details: SaDetails = {}): SadbMessage {
   const { seq = 0, pid = 0, state = SADB_SASTATE.MATURE, current, sequenceState, keys = true } = details;

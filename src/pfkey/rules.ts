@@ -7,6 +7,7 @@ import {
   IPSEC_DIR,
   IPSEC_MODE,
   IPSEC_POLICY,
+  SADB_SASTATE,
   SADB_SATYPE,
   SADB_SATYPE_MAX,
   type SadbExtension,
@@ -101,6 +102,7 @@ function checkRange({ spirange, satype }: SadbMessage): Refusal | undefined {
 
 function checkSa(message: SadbMessage, dialect: Dialect): Refusal | undefined {
   const { satype, sa, keyAuth, keyEncrypt, lifetimeHard, lifetimeSoft } = message;
+  if (dialect === 'tanuki' && isStateOnly(message)) return checkState(sa!.state);
   if (satype === SADB_SATYPE.ESP && keyEncrypt === undefined)
     return invalid('an ESP SA needs the extension keyEncrypt (of 0 bits with NULL)');
   if (satype === SADB_SATYPE.AH && keyAuth === undefined) return invalid('an AH SA needs the extension keyAuth');
@@ -109,6 +111,19 @@ function checkSa(message: SadbMessage, dialect: Dialect): Refusal | undefined {
   if (dialect === 'tanuki' && satype !== SADB_SATYPE.IPCOMP && sa!.spi < 256)
     return invalid(`SPI ${sa!.spi} is reserved (RFC 4303 §2.1)`);
   return undefined;
+}
+
+/**
+ * An UPDATE without keys, which RFC 2367 has no use for: it names a running SA and says only its state. LARVAL puts an outbound SA on hold, so that its packets
+ * wait for another; MATURE lets it go, and so does any other UPDATE.
+ */
+export function isStateOnly({ type, satype, keyAuth, keyEncrypt }: SadbMessage): boolean {
+  return type === 'UPDATE' && satype !== SADB_SATYPE.IPCOMP && keyAuth === undefined && keyEncrypt === undefined;
+}
+
+function checkState(state: number): Refusal | undefined {
+  if (state === SADB_SASTATE.LARVAL || state === SADB_SASTATE.MATURE) return undefined;
+  return invalid(`the state of an SA without keys is ${state}, not 0 (larval: on hold) or 1 (mature: let go)`);
 }
 
 function checkDirection({ policy }: SadbMessage): Refusal | undefined {

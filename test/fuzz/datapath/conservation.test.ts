@@ -251,7 +251,7 @@ class Subject {
   #checkLaw(): void {
     const { drops, core } = this.node.engine;
     const { sent, delivered, consumed } = this.tally;
-    const kept = core.acquires.held + core.acquires.ready;
+    const kept = core.acquires.held + core.acquires.ready + core.early.held + core.early.ready;
     if (delivered + consumed + kept + drops.total === sent) return;
     expect({
       delivered,
