@@ -1,5 +1,5 @@
 /**
- * The packet path: blocks in poll() over the device, the sockets and the eventfd; batches of received ESP become frames for the device, frames
+ * The packet path: waits in epoll for the device, the sockets and the eventfd; batches of received ESP become frames for the device, frames
  * from the device become trains of ESP (RFC 4303, RFC 3948). One thread, nothing allocated per packet.
  */
 
@@ -8,10 +8,10 @@ import { INPUT, OUTPUT, PACKET_ROOM } from '../datapath/slots.ts';
 import type { Instant } from '../machine.ts';
 import { type Endpoint, type Family, IpAddress } from '../net/address.ts';
 import {
+  Epoll,
   IOVEC_BYTES,
   MessageTable,
   POLLIN,
-  PollTable,
   readSockaddr,
   type Tun,
   VNET_HDR_BYTES,
@@ -53,7 +53,7 @@ export class PacketLoop {
   readonly #tun: Tun;
   readonly #sender: Sender;
   readonly #events: LoopEvents;
-  readonly #poll: PollTable;
+  readonly #poll: Epoll;
   readonly #inbox: MessageTable;
   readonly #ahInbox: AhReceiver;
   readonly #sources: readonly Source[];
@@ -63,8 +63,10 @@ export class PacketLoop {
   readonly #headerBytes: number;
   readonly #tunIndex: number;
   readonly #others: number[];
+  /** Whether the device had more than one packet in the last turn. */
+  #deviceWasBusy = false;
   /** Given to the engine for packets; one object, since that happens for each batch. */
-  readonly #now: { mono: number; wall: number } = { mono: 0, wall: 0 };
+  readonly #now: { mono: number; wall: number };
 
   /** `deviceIndex`: the device's number among interfaces; `others`: descriptors that `wait` reports, e.g. the eventfd. */
   constructor(
@@ -86,9 +88,10 @@ export class PacketLoop {
     this.#events = events;
     this.#encapPort = encapPort;
     this.#deviceIndex = deviceIndex;
+    this.#now = { mono: memory.boottime(), wall: Date.now() };
     this.#headerBytes = tun.offloads.header ? VNET_HDR_BYTES : 0;
     this.#iovecsAt = arena.reserve(MAX_PIECES * IOVEC_BYTES);
-    this.#poll = new PollTable(libc, arena, 9 + others.length);
+    this.#poll = new Epoll(libc, arena, 9 + others.length);
     this.#others = others.map((fd) => this.#poll.add(fd));
     this.#tunIndex = this.#poll.add(tun.fd);
     this.#inbox = new MessageTable(libc, arena, BATCH);
@@ -108,8 +111,10 @@ export class PacketLoop {
 
   /** Waits until packets or `others` have something, at most until `mono` milliseconds (undefined: for ever), and handles the packets. */
   turn(until: number | undefined): void {
-    const milliseconds = until === undefined ? -1 : Math.max(0, Math.min(Math.ceil(until - this.now().mono), 3_600_000));
+    const milliseconds = until === undefined ? -1 : Math.max(0, Math.min(Math.ceil(until - this.#now.mono), 3_600_000));
     this.#poll.wait(milliseconds);
+    this.#now.mono = this.#memory.boottime();
+    this.#now.wall = Date.now();
     for (let i = 0; i < this.#sources.length; i++) {
       const source = this.#sources[i]!;
       if (this.#poll.events(source.pollIndex) === 0) continue;
@@ -124,11 +129,13 @@ export class PacketLoop {
     return this.#poll.events(this.#others[other]!) !== 0;
   }
 
-  /** Both clocks, in the object that packets are handed over with. */
-  now(): Instant {
-    this.#now.mono = this.#memory.boottime();
-    this.#now.wall = Date.now();
+  /** Both clocks as they were at the beginning of this turn, in the one object that packets are handed over with. */
+  get now(): Instant {
     return this.#now;
+  }
+
+  close(): void {
+    this.#poll.close();
   }
 
   /** Who sent what lies in the slot, and to which of our addresses. For rare packets, before the next batch. */
@@ -153,7 +160,7 @@ export class PacketLoop {
   /** Sends what waited for an SA and may go now. */
   release(): void {
     while (this.#engine.hasReleasable) {
-      this.#engine.releaseHeld(this.now());
+      this.#engine.releaseHeld(this.#now);
       this.#carryOut();
     }
   }
@@ -162,9 +169,12 @@ export class PacketLoop {
     const { inputs } = this.#engine;
     const tun = this.#tun;
     const header = this.#headerBytes;
+    // A packet that comes alone is on its way before it is known that there is no other.
+    let most = this.#deviceWasBusy ? BATCH : 1;
+    this.#deviceWasBusy = false;
     for (let round = 0; round < ROUNDS; round++) {
       let count = 0;
-      while (count < BATCH) {
+      while (count < most) {
         const octets =
           header > 0 ? tun.read(inputs.frameAt(count), PACKET_ROOM + header) : tun.read(inputs.buffer[count]!, PACKET_ROOM);
         if (octets <= 0) {
@@ -176,13 +186,15 @@ export class PacketLoop {
         count++;
       }
       if (count === 0) return;
+      this.#deviceWasBusy ||= round > 0 || count > 1;
       this.#protect(count);
-      if (count < BATCH) return;
+      if (count < most) return;
+      most = BATCH;
     }
   }
 
   #protect(count: number): void {
-    const now = this.now();
+    const now = this.#now;
     for (let done = 0; done < count; ) {
       done += this.#engine.protectBatch(done, count - done, now);
       this.#carryOut();
@@ -209,7 +221,7 @@ export class PacketLoop {
   }
 
   #unprotect(count: number): void {
-    const now = this.now();
+    const now = this.#now;
     for (let done = 0; done < count; ) {
       done += this.#engine.unprotectBatch(done, count - done, now);
       this.#carryOut();
@@ -225,7 +237,7 @@ export class PacketLoop {
 
   /** Errors that come out of the device are the engine's own answers, or came through a tunnel and are about what was in it. */
   #hearIcmp(received: number): void {
-    const now = this.now();
+    const now = this.#now;
     for (let slot = 0; slot < received; slot++)
       if (this.#inbox.interfaceIndex[slot] !== this.#deviceIndex) this.#engine.icmpError(slot, now);
   }

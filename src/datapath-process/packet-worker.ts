@@ -3,6 +3,7 @@
  * It never returns to the event loop before it stops: messages come by `receiveMessageOnPort` after a kick of the eventfd.
  */
 
+import { setFlagsFromString } from 'node:v8';
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { SystemError } from '../errors.ts';
 import type { Instant } from '../machine.ts';
@@ -102,16 +103,16 @@ class PacketWorker {
   #settle(): void {
     const { engine, control } = this.#assembly;
     const due = engine.wakeAt();
-    if (due !== undefined && due <= this.#loop.now().mono) engine.tick(this.#instant());
+    if (due !== undefined && due <= this.#loop.now.mono) engine.tick(this.#instant());
     this.#loop.release();
     const effects = engine.drain();
     if (effects.length > 0) control.tell(effects, this.#instant());
-    this.#diversion.follow(engine.core.spd, this.#loop.now().mono);
+    this.#diversion.follow(engine.core.spd, this.#loop.now.mono);
     if (this.#answers.length > 0) {
       for (const answer of this.#answers) this.#tell(answer);
       this.#answers = [];
     }
-    if (this.#echoes.isWaiting) for (const answer of this.#echoes.expire(this.#loop.now().mono)) this.#pong(answer);
+    if (this.#echoes.isWaiting) for (const answer of this.#echoes.expire(this.#loop.now.mono)) this.#pong(answer);
     for (let frame = this.#ike.next(); frame !== undefined; frame = this.#ike.next()) {
       this.#tell({ kind: 'encap', frames: frame });
     }
@@ -183,11 +184,11 @@ class PacketWorker {
       const why = `ping: this host has no address that a policy to ${address} takes as its source: give --source`;
       return this.#tell({ kind: 'no-ping', id, why });
     }
-    this.#loop.inject(this.#echoes.begin(id, from, destination, sequence, timeoutMs, this.#loop.now().mono));
+    this.#loop.inject(this.#echoes.begin(id, from, destination, sequence, timeoutMs, this.#loop.now.mono));
   }
 
   #tookEcho(packet: Uint8Array): boolean {
-    const answer = this.#echoes.take(packet, this.#loop.now().mono);
+    const answer = this.#echoes.take(packet, this.#loop.now.mono);
     if (answer !== undefined) this.#pong(answer);
     return answer !== undefined;
   }
@@ -228,6 +229,7 @@ class PacketWorker {
   }
 
   #close(): void {
+    this.#loop.close();
     this.#diversion.close();
     closeSockets(this.#libc, this.#sockets);
     close(this.#libc, this.#tun.fd);
@@ -244,6 +246,8 @@ class PacketWorker {
 }
 
 async function main(start: WorkerStart): Promise<void> {
+  // The little that is collected here one thread collects in a millisecond; several would wait for each other on a busy machine.
+  setFlagsFromString('--no-parallel-scavenge');
   const problems: string[] = [];
   const tell = (message: FromWorker) => start.port.postMessage(message);
   let worker: PacketWorker;

@@ -11,7 +11,7 @@
  *     const inbox = new MessageTable(libc, arena, 64);
  *     for (let slot = 0; slot < 64; slot++) inbox.buffer(slot, slots + slot * 65536, 65536);
  *     const outbox = new MessageTable(libc, arena, 64, 64);      // up to 64 pieces a message: the kernel's limit of segments
- *     const poll = new PollTable(libc, arena, 4);
+ *     const poll = new Epoll(libc, arena, 4);
  *     const [wakeSlot, tunSlot, udpSlot] = [poll.add(wakeFd), poll.add(tun.fd), poll.add(udp.fd)];
  *     for (;;) {
  *       poll.wait(timeout);
@@ -58,7 +58,7 @@ export { EvpCipher } from './evp.ts';
 export { close, type Libc, libc as libcDoor, systemError } from './libc.ts';
 export { CMSGHDR_BYTES, IOVEC_BYTES, MessageTable, writeIovec } from './messages.ts';
 export { NetlinkSocket } from './netlink.ts';
-export { createEventFd, drain, kick, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, PollTable } from './poll.ts';
+export { createEventFd, drain, Epoll, kick, POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, PollTable } from './poll.ts';
 export * from './sockets.ts';
 export { adoptTun, openTun, Pieces, Tun, type TunOffloads, VNET, VNET_FLAG, VNET_GSO, VNET_HDR_BYTES } from './tun.ts';
 

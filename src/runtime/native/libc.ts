@@ -28,6 +28,9 @@ export interface Libc {
   mmap(address: number, length: number, protection: number, flags: number, fd: number, offset: number): number;
   eventfd(initial: number, flags: number): number;
   poll(table: number, count: number, timeoutMilliseconds: number): number;
+  epoll_create1(flags: number): number;
+  epoll_ctl(epoll: number, operation: number, fd: number, event: number): number;
+  epoll_wait(epoll: number, events: number, count: number, timeoutMilliseconds: number): number;
   socket(family: number, type: number, protocol: number): number;
   bind(fd: number, sockaddr: number, length: number): number;
   getsockname(fd: number, sockaddr: number, lengthAt: number): number;
@@ -56,6 +59,9 @@ const SIGNATURES = {
   mmap: ['int64_t', ['int64_t', 'int64_t', 'int', 'int', 'int', 'int64_t']],
   eventfd: ['int', ['int', 'int']],
   poll: ['int', ['int64_t', 'int64_t', 'int']],
+  epoll_create1: ['int', ['int']],
+  epoll_ctl: ['int', ['int', 'int', 'int', 'int64_t']],
+  epoll_wait: ['int', ['int', 'int64_t', 'int', 'int']],
   socket: ['int', ['int', 'int', 'int']],
   bind: ['int', ['int', 'int64_t', 'int']],
   getsockname: ['int', ['int', 'int64_t', 'int64_t']],

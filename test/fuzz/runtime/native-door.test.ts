@@ -35,6 +35,9 @@ const missing = libc === undefined ? why : openssl === undefined ? 'no OpenSSL i
 const { EAGAIN, EINVAL, EIO, EMSGSIZE } = constants.errno;
 const TUN_FD = 1000;
 const [UDP4, UDP6, RAW4, RAW6, AH4, AH6, WHOLE4, WHOLE6] = [1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008] as const;
+/** A descriptor of epoll, and the octets of one event. */
+const EPOLL = 1009;
+const EPOLL_EVENT = process.arch === 'x64' ? 12 : 16;
 const ARENA = 16 * 1024 * 1024;
 
 /** Every pair of address and length that a call was given. */
@@ -81,6 +84,12 @@ class HostileKernel {
       },
       errno: () => this.errno,
       poll: (table, count) => this.#poll(table, count),
+      epoll_create1: () => EPOLL,
+      epoll_ctl: (_epoll, _operation, _fd, event) => {
+        this.#watch.pair('epoll_ctl', event, EPOLL_EVENT);
+        return 0;
+      },
+      epoll_wait: (_, events, count) => this.#epoll(events, count),
       read: (_, address, length) => this.#read(address, length),
       readv: (_, iovecs, count) => this.#iovecs('readv', iovecs, count),
       write: (_, address, length) => this.#taken('write', address, length),
@@ -104,6 +113,17 @@ class HostileKernel {
     this.#watch.pair('poll', table, 8 * count);
     const { base, view } = this.arena!;
     for (let i = 0; i < count; i++) view.setUint16(table - base + 8 * i + 6, this.#number(3) === 0 ? 0 : 1, true);
+    return count;
+  }
+
+  #epoll(events: number, count: number): number {
+    this.#watch.pair('epoll_wait', events, EPOLL_EVENT * count);
+    const { base, view } = this.arena!;
+    for (let i = 0; i < count; i++) {
+      const at = events - base + EPOLL_EVENT * i;
+      view.setUint32(at, this.#number(3) === 0 ? this.#number(256) : 1, true);
+      view.setUint32(at + EPOLL_EVENT - 8, this.#number(20) === 0 ? this.#number(0x7fff_ffff) : i, true);
+    }
     return count;
   }
 

@@ -14,6 +14,7 @@ import {
   credentialsOf,
   doorReports,
   drain,
+  Epoll,
   kick,
   libcDoor,
   POLLIN,
@@ -80,6 +81,25 @@ describe.skipIf(libc === undefined)(`system calls${why === undefined ? '' : ` (s
     expect(poll.wait(0)).toBe(0);
     close(libc!, quiet);
     close(libc!, wake);
+  });
+
+  test('an epoll set tells which descriptors have something, and is bounded', () => {
+    const arena = new Arena(libc!, 4096);
+    const epoll = new Epoll(libc!, arena, 3);
+    const fds = [createEventFd(libc!), createEventFd(libc!), createEventFd(libc!)];
+    const indexes = fds.map((fd) => epoll.add(fd));
+    expect(() => epoll.add(0)).toThrow('planned for 3 descriptors');
+    expect(epoll.wait(0)).toBe(0);
+    kick(libc!, fds[0]!);
+    kick(libc!, fds[2]!);
+    expect(epoll.wait(-1)).toBe(2);
+    expect(indexes.map((index) => epoll.events(index))).toEqual([POLLIN, 0, POLLIN]);
+    expect(drain(libc!, fds[2]!)).toBe(true);
+    expect(epoll.wait(5)).toBe(1);
+    expect(indexes.map((index) => epoll.events(index))).toEqual([POLLIN, 0, 0]);
+    for (const fd of fds) close(libc!, fd);
+    epoll.close();
+    expect(() => epoll.close()).toThrow('(EBADF)');
   });
 
   test('the boot clock agrees with the kernel and does not go back', () => {
