@@ -48,7 +48,8 @@ export class FlowCache<Decision> {
 
   /** Keeps the decision for the packet that `find` was last asked about. */
   remember(packet: IpPacket, salt: number, decision: Decision): void {
-    if (this.#decisions[this.#place + 1] !== undefined && ++this.#displaced > this.capacity) this.#grow(packet, salt);
+    if (this.#decisions[this.#place + 1] !== undefined && ++this.#displaced > Math.max(WAYS, this.capacity >> 4))
+      this.#grow(packet, salt);
     const first = this.#place;
     const keys = this.#keys;
     const at = first * KEY_WORDS;

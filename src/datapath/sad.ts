@@ -1,7 +1,7 @@
 /** The Security Association Database (RFC 4301 §4.4.2): SAs by SPI for what comes in, by policy template for what goes out. */
 
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
-import { type Ends, hasEnds, type Template } from '../ipsec/policy.ts';
+import { type Ends, endsOf, hasEnds, type Template } from '../ipsec/policy.ts';
 import type { SaParameters, SaProtocol, Spi } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress, Path } from '../net/address.ts';
@@ -132,25 +132,34 @@ export class Sad {
    * is reached serves only where there is no other. `outer`: the SA whose tunnel the packet is in by then; `without`: SAs that do not count.
    */
   outbound(template: Template, packet: IpPacket, outer?: Sa, without: ReadonlySet<Sa> = NONE): Sa | undefined {
-    let best: Sa | undefined;
-    for (const sa of this.#candidates(template, packet, outer)) {
+    const candidates = this.#candidates(template, packet, outer);
+    let dying: Sa | undefined;
+    for (let i = candidates.length - 1; i >= 0; i--) {
+      const sa = candidates[i]!;
       this.candidates++;
       if (sa.direction === 'inbound' || sa.state === 'dead' || sa.onHold || without.has(sa)) continue;
       if (!fits(sa, template, packet, outer)) continue;
       if (outer === undefined && !sa.matcher.matches(packet)) continue;
-      if (best === undefined || preferred(sa, best)) best = sa;
+      if (sa.state === 'mature') return sa;
+      dying ??= sa;
     }
-    return best;
+    return dying;
   }
 
-  /** Without a reqid the destination narrows them down: the tunnel's end, or the packet's. Only a tunnel to anywhere must look at all. */
-  #candidates({ reqid, mode, endpoints }: Template, packet: IpPacket, outer: Sa | undefined): Iterable<Sa> {
-    if (reqid !== 0) return this.#byReqid.get(reqid) ?? NO_SAS;
-    const ofHash = (hash: number) => this.#byDestination.get(hash) ?? NO_SAS;
-    if (mode === 'transport' && outer !== undefined) return ofHash(hashOfAddress(outer.destination));
-    if (mode === 'transport') return ofHash(hashOf(packet.destination0, packet.destination3));
-    if (endpoints === undefined || endpoints.destination.isUnspecified) return this.#sas;
-    return ofHash(hashOfAddress(endpoints.destination));
+  /**
+   * The SAs of the reqid or of the destination (the tunnel's end, or the packet's), whichever are fewer, the newest last. Only a tunnel to anywhere
+   * without a reqid must look at all.
+   */
+  #candidates(template: Template, packet: IpPacket, outer: Sa | undefined): readonly Sa[] {
+    const ofReqid = template.reqid === 0 ? undefined : (this.#byReqid.get(template.reqid) ?? NO_SAS);
+    const ends = endsOf(template);
+    let hash: number;
+    if (template.mode === 'transport')
+      hash = outer === undefined ? hashOf(packet.destination0, packet.destination3) : hashOfAddress(outer.destination);
+    else if (ends === undefined || ends.destination.isUnspecified) return ofReqid ?? [...this.#sas];
+    else hash = hashOfAddress(ends.destination);
+    const ofDestination = this.#byDestination.get(hash) ?? NO_SAS;
+    return ofReqid !== undefined && ofReqid.length <= ofDestination.length ? ofReqid : ofDestination;
   }
 
   /** Whether any SA serves the template at all, for whichever packets. */
@@ -393,17 +402,29 @@ function place(spi: number): number {
   return h ^ (h >>> 15);
 }
 
+/** Lists are in the order of serials. */
 function put(lists: Map<number, Sa[]>, key: number, sa: Sa): void {
   const list = lists.get(key);
   if (list === undefined) lists.set(key, [sa]);
-  else list.push(sa);
+  else if (list.at(-1)!.serial < sa.serial) list.push(sa);
+  else list.splice(placeIn(list, sa), 0, sa);
 }
 
-/** The oldest usually goes first. */
 function take(lists: Map<number, Sa[]>, key: number, sa: Sa): void {
   const list = lists.get(key)!;
-  list.splice(list.indexOf(sa), 1);
-  if (list.length === 0) lists.delete(key);
+  if (list.length === 1) lists.delete(key);
+  else list.splice(placeIn(list, sa), 1);
+}
+
+/** Where it is, or belongs. */
+function placeIn(list: readonly Sa[], { serial }: Sa): number {
+  let low = 0;
+  for (let high = list.length; low < high; ) {
+    const middle = (low + high) >> 1;
+    if (list[middle]!.serial < serial) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 /** Of an address by its first and last word, which is all of an IPv4 address and tells most IPv6 addresses apart. */
@@ -415,15 +436,11 @@ function hashOfAddress({ word0, word3 }: IpAddress): number {
   return hashOf(word0, word3);
 }
 
-function preferred(sa: Sa, to: Sa): boolean {
-  const mature = sa.state === 'mature';
-  return mature === (to.state === 'mature') ? sa.serial > to.serial : mature;
-}
-
-/** A transport SA ends where the packet does, or the tunnel that the packet is in. */
+/** Protocol, mode and reqid (0: any). A transport SA ends where the packet does, or the tunnel that the packet is in. */
 function fits(sa: Sa, template: Template, packet: IpPacket, outer: Sa | undefined): boolean {
-  const { protocol, mode, source, destination } = sa.parameters;
+  const { protocol, mode, reqid, source, destination } = sa.parameters;
   if (protocol !== template.protocol || mode !== template.mode) return false;
+  if (template.reqid !== 0 && template.reqid !== reqid) return false;
   if (mode === 'transport') {
     if (outer !== undefined) return sa.source.hasWordsOf(outer.source) && sa.destination.hasWordsOf(outer.destination);
     return source.family === packet.family && packetIs(packet, sa.source, sa.destination);

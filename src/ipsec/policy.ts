@@ -67,10 +67,16 @@ export interface Template {
  * Whether a tunnel template has these endpoints; an unspecified one is any. Transport mode has none. A unique template is bound to its SAs by its
  * reqid alone: they stay with it when a peer has moved, or a NAT has (RFC 7296 §2.23, RFC 4555).
  */
-export function hasEnds({ mode, endpoints, level, reqid }: Template, source: IpAddress, destination: IpAddress): boolean {
-  if (mode === 'transport' || endpoints === undefined || (level === 'unique' && reqid !== 0)) return true;
+export function hasEnds(template: Template, source: IpAddress, destination: IpAddress): boolean {
+  const endpoints = endsOf(template);
+  if (endpoints === undefined) return true;
   const is = (wanted: IpAddress, address: IpAddress) => wanted.isUnspecified || wanted.equals(address);
   return is(endpoints.source, source) && is(endpoints.destination, destination);
+}
+
+/** The ends that its SAs must have: any in transport mode, where they are the packet's, and where a reqid tells them. */
+export function endsOf({ mode, endpoints, level, reqid }: Template): Ends | undefined {
+  return mode === 'transport' || (level === 'unique' && reqid !== 0) ? undefined : endpoints;
 }
 
 /**

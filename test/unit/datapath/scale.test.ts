@@ -61,7 +61,7 @@ describe.each([
     node.protect([packetTo(3), packetTo(4)]);
     const rekeyed = node.engine.addSa(saTo(4, reqidOf(4), 0x9_0000), NOW);
     if (reqidOf(4) !== 0) expect(cost(() => node.protect([packetTo(3)]))).toEqual([0, 0]);
-    expect(cost(() => node.protect([packetTo(4)]))).toEqual([0, 2]);
+    expect(cost(() => node.protect([packetTo(4)]))).toEqual([0, 1]);
     expect(rekeyed.packets).toBe(1);
     node.engine.removeSa(rekeyed);
     expect(cost(() => node.protect([packetTo(4)]))).toEqual([0, 1]);
