@@ -2,6 +2,7 @@
 
 const WORD_BITS = 32;
 const TWO_32 = 0x1_0000_0000;
+const NO_WORDS = new Uint32Array(0);
 
 /**
  * The window of one inbound SA. Numbers are whole 64-bit sequence numbers as doubles, exact to 2^53, beyond which an SA cannot live; `>>>` takes
@@ -12,15 +13,15 @@ export class ReplayWindow {
   /** The highest sequence number authenticated so far; 0: none. */
   top = 0;
   readonly size: number;
-  readonly #words: Uint32Array;
+  /** None until the first packet: an outbound SA has a window, too. */
+  #words: Uint32Array = NO_WORDS;
   readonly #mask: number;
 
   /** `size` in packets; 0 checks nothing. */
   constructor(size: number) {
     const words = Math.ceil(size / WORD_BITS);
     this.size = words * WORD_BITS;
-    this.#words = new Uint32Array(words === 0 ? 0 : 2 ** Math.ceil(Math.log2(words + 1)));
-    this.#mask = this.#words.length - 1;
+    this.#mask = 2 ** Math.ceil(Math.log2(words + 1)) - 1;
   }
 
   /** RFC 4303 appendix A2.2: the whole number that `low`, the 32 bits of a packet, stand for, given where the window is. */
@@ -56,6 +57,7 @@ export class ReplayWindow {
 
   /** Clears the words between the old top's and the new one's. */
   #advance(sequence: number): void {
+    if (this.#words === NO_WORDS) this.#words = new Uint32Array(this.#mask + 1);
     const words = this.#words;
     const from = Math.floor(this.top / WORD_BITS);
     const steps = Math.min(Math.floor(sequence / WORD_BITS) - from, words.length);

@@ -216,7 +216,8 @@ function readSelectors(field: Field, from: number, count: number): { selectors: 
     });
     at += 8 + 2 * octets;
   }
-  return { selectors, end: at };
+  // What is pushed to has room for 17, and an SA keeps these for all its life.
+  return { selectors: selectors.slice(), end: at };
 }
 
 /** One 16-bit number in network order at offset 4. */

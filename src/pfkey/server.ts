@@ -16,6 +16,7 @@ import {
   sadbError,
   writeSadb,
 } from './message.ts';
+import { Owners, type SaName } from './owners.ts';
 import {
   ERRNO,
   errnoName,
@@ -106,8 +107,7 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
   readonly #queueLimit: number;
   readonly #inFlight: number;
   readonly #clients = new Map<ClientId, Client>();
-  /** Who made or last completed an SA: only this client sees its keys. By protocol, destination and SPI. */
-  readonly #owners = new Map<string, ClientId>();
+  readonly #owners = new Owners();
 
   constructor(
     verbs: Verbs,
@@ -157,7 +157,7 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
 
   #forget(client: Client): void {
     this.#clients.delete(client.id);
-    for (const [sa, owner] of this.#owners) if (owner === client.id) this.#owners.delete(sa);
+    this.#owners.keepOnly((owned) => owned.client !== client.id);
   }
 
   #receive(client: Client, bytes: Uint8Array, now: Instant, outputs: PfkeyServerOutput[]): void {
@@ -218,30 +218,31 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
       this.#deliver(client, message, outputs, isDump(request));
     }
     for (const message of broadcast) this.#broadcast(message, outputs);
-    if (request.type === 'DELETE') this.#owners.delete(saName(request));
-    if (request.type === 'FLUSH') this.#disown(request.satype);
+    if (request.type === 'DELETE') this.#disown(request);
+    if (request.type === 'FLUSH')
+      this.#owners.keepOnly(({ satype }) => request.satype !== SADB_SATYPE.UNSPEC && satype !== request.satype);
   }
 
   #learnOwner(client: Client, request: SadbMessage, reply: readonly SadbMessage[], broadcast: readonly SadbMessage[]): void {
     const { type } = request;
-    if (type === 'ADD' || type === 'UPDATE') this.#owners.set(saName(broadcast[0] ?? request), client.id);
-    const larval = reply[0];
-    if (type === 'GETSPI' && larval?.sa !== undefined) this.#owners.set(saName(larval), client.id);
+    const made = type === 'ADD' || type === 'UPDATE' ? (broadcast[0] ?? request) : type === 'GETSPI' ? reply[0] : undefined;
+    const name = made && saName(made);
+    if (name !== undefined) this.#owners.set(name, client.id);
   }
 
   #renameOwned(moved: NonNullable<VerbResult['moved']>): void {
     const owned = moved.map(({ satype, spi, from, to }) => {
-      const before = nameOf(satype, from, spi);
+      const before = { satype, spi, destination: from };
       const owner = this.#owners.get(before);
       this.#owners.delete(before);
-      return { owner, name: nameOf(satype, to, spi) };
+      return { owner, name: { satype, spi, destination: to } };
     });
     for (const { owner, name } of owned) if (owner !== undefined) this.#owners.set(name, owner);
   }
 
-  #disown(satype: number): void {
-    for (const sa of [...this.#owners.keys()])
-      if (satype === SADB_SATYPE.UNSPEC || sa.startsWith(`${satype} `)) this.#owners.delete(sa);
+  #disown(message: SadbMessage): void {
+    const name = saName(message);
+    if (name !== undefined) this.#owners.delete(name);
   }
 
   /** §3.1.7. The answer goes to all who have registered for anything. */
@@ -286,7 +287,7 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
       if (client.promiscuous) this.#deliver(client, message, outputs);
       if (client.registered.size > 0) this.#deliver(client, message, outputs);
     }
-    if (message.type === 'EXPIRE' && message.sa?.state === 3) this.#owners.delete(saName(message));
+    if (message.type === 'EXPIRE' && message.sa?.state === 3) this.#disown(message);
   }
 
   /** To all, encoded once for all who may see the same; a promiscuous client gets a second copy. */
@@ -320,7 +321,7 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
   #deliver(client: Client, message: SadbMessage, outputs: PfkeyServerOutput[], dump = false, encoded?: Uint8Array): void {
     if (!this.#clients.has(client.id)) return;
     const octets = encoded ?? writeSadb(this.#visible(client, message));
-    const fits = client.queue.push(octets, message.type === 'EXPIRE' ? saName(message) : '', dump);
+    const fits = client.queue.push(octets, message.type === 'EXPIRE' ? expiredSa(message) : '', dump);
     if (!fits) this.#close(client, `${this.#queueLimit} octets wait for it`, outputs);
     else this.#drain(client, 0, outputs);
   }
@@ -353,9 +354,9 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
   }
 
   #maySeeKeys(client: Client, message: SadbMessage): boolean {
-    return (
-      this.#dialect === 'linux-strict' || (client.optIn & OPT_IN_KEYS) !== 0 || this.#owners.get(saName(message)) === client.id
-    );
+    if (this.#dialect === 'linux-strict' || (client.optIn & OPT_IN_KEYS) !== 0) return true;
+    const name = saName(message);
+    return name !== undefined && this.#owners.get(name) === client.id;
   }
 }
 
@@ -365,11 +366,13 @@ function isDump({ type }: SadbMessage): boolean {
   return type === 'DUMP' || type === 'X_SPDDUMP';
 }
 
-/** What tells SAs apart: protocol, destination and SPI; empty for a message about something else. */
-function saName({ satype, sa, destination }: SadbMessage): string {
-  return sa === undefined || destination === undefined ? '' : nameOf(satype, destination.address, sa.spi);
+/** What tells SAs apart; undefined for a message about something else. */
+function saName({ satype, sa, destination }: SadbMessage): SaName | undefined {
+  return sa === undefined || destination === undefined ? undefined : { satype, spi: sa.spi, destination: destination.address };
 }
 
-function nameOf(satype: number, destination: IpAddress, spi: number): string {
-  return `${satype} ${destination} ${spi}`;
+/** The same as text, for `ClientQueue`. */
+function expiredSa(message: SadbMessage): string {
+  const name = saName(message);
+  return name === undefined ? '' : `${name.satype} ${name.destination} ${name.spi}`;
 }

@@ -31,3 +31,17 @@ test('the last user takes the path along, and its id is not given to another', (
   expect([paths.get(id), paths.size]).toEqual([undefined, 0]);
   expect(paths.acquire(pathTo('198.51.100.3'))).not.toBe(id);
 });
+
+test('thousands of ends behind each other\u2019s hashes stay apart, and all of them go', () => {
+  const paths = new Paths();
+  const all = Array.from({ length: 3000 }, (_, i) =>
+    pathTo(i % 2 === 0 ? `198.51.${i >> 8}.${i & 255}` : `2001:db8::${i}`, 4500 + (i % 3)),
+  );
+  const ids = all.map((path) => paths.acquire(path));
+  expect(new Set(ids).size).toBe(3000);
+  expect(all.map((path) => paths.acquire(path))).toEqual(ids);
+  expect(ids.map((id) => paths.get(id))).toEqual(all);
+  for (const id of [...ids, ...ids]) paths.release(id);
+  expect(paths.size).toBe(0);
+  expect(ids).not.toContain(paths.acquire(all[0]!));
+});
