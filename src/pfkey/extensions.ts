@@ -1,10 +1,10 @@
 /** The layout of each PF_KEY extension: RFC 2367 §2.3, the Linux dialect's, and our private ones. Offsets count from the extension header. */
 
-import { cat } from '../bytes/bytes.ts';
 import { Secret } from '../bytes/secret.ts';
 import { Fault } from '../errors.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
-import { build, Field, fresh, type Layout, readSockaddr, setU64, writeSockaddr } from './field.ts';
+import type { Family } from '../net/address.ts';
+import { Field, type Layout, type MessageWriter, readSockaddr, sockaddrBytes, writeSockaddr } from './field.ts';
 import { SADB_EXT, type SadbExtension } from './registry.ts';
 import type {
   SadbAddress,
@@ -32,25 +32,24 @@ const address: Layout<SadbAddress> = {
     if (prefixLength > bits) field.refuse(`prefix length is ${prefixLength}, more than ${bits}`, 5);
     return { protocol: field.u8(4), prefixLength, ...endpoint };
   },
-  write(value) {
-    const sockaddr = writeSockaddr(value);
-    return build(8 + sockaddr.length, (_, bytes) => {
-      bytes.set([value.protocol, value.prefixLength], 4);
-      bytes.set(sockaddr, 8);
-    });
+  write(value, out) {
+    out.begin(8 + sockaddrBytes(value));
+    out.u8(4, value.protocol);
+    out.u8(5, value.prefixLength);
+    writeSockaddr(out, 8, value);
   },
 };
 
 const lifetime: Layout<SadbLifetime> = {
   minimum: 32,
   read: (field) => ({ allocations: field.u32(4), bytes: field.u64(8), addtime: field.u64(16), usetime: field.u64(24) }),
-  write: (value) =>
-    build(32, (view) => {
-      view.setUint32(4, value.allocations, true);
-      setU64(view, 8, value.bytes);
-      setU64(view, 16, value.addtime);
-      setU64(view, 24, value.usetime);
-    }),
+  write(value, out) {
+    out.begin(32);
+    out.u32(4, value.allocations);
+    out.u64(8, value.bytes);
+    out.u64(16, value.addtime);
+    out.u64(24, value.usetime);
+  },
 };
 
 const key: Layout<SadbKey> = {
@@ -61,11 +60,10 @@ const key: Layout<SadbKey> = {
     if (8 + length > field.length) field.refuse(`${bits} bits do not fit into ${field.length - 8} octets`, 4);
     return { bits, key: new Secret(field.slice(8, 8 + length)) };
   },
-  write({ bits, key: secret }) {
-    return build(8 + secret.length, (view, bytes) => {
-      view.setUint16(4, bits, true);
-      bytes.set(secret.reveal(), 8);
-    });
+  write({ bits, key: secret }, out) {
+    out.begin(8 + secret.length);
+    out.u16(4, bits);
+    out.octets(8, secret.reveal());
   },
 };
 
@@ -76,12 +74,11 @@ const identity: Layout<SadbIdentity> = {
     const end = text.indexOf(0);
     return { type: field.u16(4), id: field.u64(8), name: end < 0 ? text : text.slice(0, end) };
   },
-  write({ type, id, name }) {
-    return build(16 + (name.length === 0 ? 0 : name.length + 1), (view, bytes) => {
-      view.setUint16(4, type, true);
-      setU64(view, 8, id);
-      bytes.set(name, 16);
-    });
+  write({ type, id, name }, out) {
+    out.begin(16 + (name.length === 0 ? 0 : name.length + 1));
+    out.u16(4, type);
+    out.u64(8, id);
+    out.octets(16, name);
   },
 };
 
@@ -94,16 +91,21 @@ const supported: Layout<readonly SadbAlgorithm[]> = {
     }
     return algorithms;
   },
-  write: (algorithms) =>
-    build(8 + ALGORITHM * algorithms.length, (view, bytes) => {
-      for (const [i, { id, ivBytes, minBits, maxBits }] of algorithms.entries()) {
-        const at = 8 + ALGORITHM * i;
-        bytes.set([id, ivBytes], at);
-        view.setUint16(at + 2, minBits, true);
-        view.setUint16(at + 4, maxBits, true);
-      }
-    }),
+  write(algorithms, out) {
+    out.begin(8 + ALGORITHM * algorithms.length);
+    for (const [i, { id, ivBytes, minBits, maxBits }] of algorithms.entries()) {
+      const at = 8 + ALGORITHM * i;
+      out.u8(at, id);
+      out.u8(at + 1, ivBytes);
+      out.u16(at + 2, minBits);
+      out.u16(at + 4, maxBits);
+    }
+  },
 };
+
+function octetsOf(family: Family): number {
+  return family === 4 ? 4 : 16;
+}
 
 function readComb(field: Field, at: number): SadbComb {
   return {
@@ -129,19 +131,19 @@ function readComb(field: Field, at: number): SadbComb {
   };
 }
 
-function writeComb(view: DataView, at: number, comb: SadbComb): void {
-  view.setUint8(at, comb.auth);
-  view.setUint8(at + 1, comb.encrypt);
-  view.setUint16(at + 2, comb.flags, true);
-  view.setUint16(at + 4, comb.authMinBits, true);
-  view.setUint16(at + 6, comb.authMaxBits, true);
-  view.setUint16(at + 8, comb.encryptMinBits, true);
-  view.setUint16(at + 10, comb.encryptMaxBits, true);
-  view.setUint32(at + 16, comb.soft.allocations, true);
-  view.setUint32(at + 20, comb.hard.allocations, true);
+function writeComb(out: MessageWriter, at: number, comb: SadbComb): void {
+  out.u8(at, comb.auth);
+  out.u8(at + 1, comb.encrypt);
+  out.u16(at + 2, comb.flags);
+  out.u16(at + 4, comb.authMinBits);
+  out.u16(at + 6, comb.authMaxBits);
+  out.u16(at + 8, comb.encryptMinBits);
+  out.u16(at + 10, comb.encryptMaxBits);
+  out.u32(at + 16, comb.soft.allocations);
+  out.u32(at + 20, comb.hard.allocations);
   for (const [i, member] of (['bytes', 'addtime', 'usetime'] as const).entries()) {
-    setU64(view, at + 24 + 16 * i, comb.soft[member]);
-    setU64(view, at + 32 + 16 * i, comb.hard[member]);
+    out.u64(at + 24 + 16 * i, comb.soft[member]);
+    out.u64(at + 32 + 16 * i, comb.hard[member]);
   }
 }
 
@@ -172,30 +174,32 @@ function readRequests(field: Field): SadbIpsecRequest[] {
   return requests;
 }
 
-function writeRequest({ protocol, mode, level, reqid, addresses }: SadbIpsecRequest): Uint8Array {
-  const tail =
-    addresses === undefined ? new Uint8Array(0) : cat(writeSockaddr(addresses.source), writeSockaddr(addresses.destination));
-  const bytes = new Uint8Array(IPSEC_REQUEST + tail.length);
-  const view = new DataView(bytes.buffer);
-  view.setUint16(0, bytes.length, true);
-  view.setUint16(2, protocol, true);
-  bytes.set([mode, level], 4);
-  view.setUint32(8, reqid, true);
-  bytes.set(tail, IPSEC_REQUEST);
-  return bytes;
+function requestBytes({ addresses }: SadbIpsecRequest): number {
+  return addresses === undefined
+    ? IPSEC_REQUEST
+    : IPSEC_REQUEST + sockaddrBytes(addresses.source) + sockaddrBytes(addresses.destination);
+}
+
+function writeRequest(out: MessageWriter, at: number, request: SadbIpsecRequest): void {
+  const { protocol, mode, level, reqid, addresses } = request;
+  out.u16(at, requestBytes(request));
+  out.u16(at + 2, protocol);
+  out.u8(at + 4, mode);
+  out.u8(at + 5, level);
+  out.u32(at + 8, reqid);
+  if (addresses === undefined) return;
+  writeSockaddr(out, at + IPSEC_REQUEST, addresses.source);
+  writeSockaddr(out, at + IPSEC_REQUEST + sockaddrBytes(addresses.source), addresses.destination);
 }
 
 /** A selector as RFC 7296 §3.13.1 lays it out, with the family (4 or 6) in the place of the type. */
-function writeSelector(ts: TrafficSelector): Uint8Array {
-  const octets = ts.start.family === 4 ? 4 : 16;
-  const bytes = fresh(8 + 2 * octets);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  bytes.set([ts.start.family, ts.protocol]);
-  view.setUint16(4, ts.startPort, false);
-  view.setUint16(6, ts.endPort, false);
-  ts.start.writeTo(bytes, 8);
-  ts.end.writeTo(bytes, 8 + octets);
-  return bytes;
+function writeSelector(out: MessageWriter, at: number, ts: TrafficSelector): void {
+  out.u8(at, ts.start.family);
+  out.u8(at + 1, ts.protocol);
+  out.be16(at + 4, ts.startPort);
+  out.be16(at + 6, ts.endPort);
+  out.address(at + 8, ts.start);
+  out.address(at + 8 + octetsOf(ts.start.family), ts.end);
 }
 
 function readSelectors(field: Field, from: number, count: number): { selectors: TrafficSelector[]; end: number } {
@@ -205,7 +209,7 @@ function readSelectors(field: Field, from: number, count: number): { selectors: 
     if (at + 16 > field.length) field.refuse(`selector ${i + 1} of ${count} is cut off`, at);
     const family = field.u8(at);
     if (family !== 4 && family !== 6) field.refuse(`selector family is ${family}, not 4 or 6`, at);
-    const octets = family === 4 ? 4 : 16;
+    const octets = octetsOf(family);
     if (at + 8 + 2 * octets > field.length) field.refuse(`selector ${i + 1} of ${count} is cut off`, at);
     selectors.push({
       protocol: field.u8(at + 1),
@@ -224,20 +228,29 @@ function readSelectors(field: Field, from: number, count: number): { selectors: 
 const port: Layout<number> = {
   minimum: 8,
   read: (field) => field.be16(4),
-  write: (value) => build(8, (view) => view.setUint16(4, value, false)),
+  write(value, out) {
+    out.begin(8);
+    out.be16(4, value);
+  },
 };
 
 /** One 32-bit number at offset 4. */
 const number32: Layout<number> = {
   minimum: 8,
   read: (field) => field.u32(4),
-  write: (value) => build(8, (view) => view.setUint32(4, value, true)),
+  write(value, out) {
+    out.begin(8);
+    out.u32(4, value);
+  },
 };
 
 const opaque: Layout<Uint8Array> = {
   minimum: 8,
   read: (field) => field.slice(4),
-  write: (body) => build(4 + body.length, (_, bytes) => bytes.set(body, 4)),
+  write(body, out) {
+    out.begin(4 + body.length);
+    out.octets(4, body);
+  },
 };
 
 type Layouts = { readonly [Name in SadbExtension]: Layout<NonNullable<SadbExtensions[Name]>> };
@@ -246,12 +259,15 @@ const LAYOUTS: Layouts = {
   sa: {
     minimum: 16,
     read: (f) => ({ spi: f.be32(4), replay: f.u8(8), state: f.u8(9), auth: f.u8(10), encrypt: f.u8(11), flags: f.u32(12) }),
-    write: (sa) =>
-      build(16, (view, bytes) => {
-        view.setUint32(4, sa.spi, false);
-        bytes.set([sa.replay, sa.state, sa.auth, sa.encrypt], 8);
-        view.setUint32(12, sa.flags, true);
-      }),
+    write(sa, out) {
+      out.begin(16);
+      out.be32(4, sa.spi);
+      out.u8(8, sa.replay);
+      out.u8(9, sa.state);
+      out.u8(10, sa.auth);
+      out.u8(11, sa.encrypt);
+      out.u32(12, sa.flags);
+    },
   },
   lifetimeCurrent: lifetime,
   lifetimeHard: lifetime,
@@ -272,52 +288,57 @@ const LAYOUTS: Layouts = {
       for (let at = 8; at < field.length; at += COMB) combs.push(readComb(field, at));
       return { replay: field.u8(4), combs };
     },
-    write: ({ replay, combs }) =>
-      build(8 + COMB * combs.length, (view, bytes) => {
-        bytes[4] = replay;
-        for (const [i, comb] of combs.entries()) writeComb(view, 8 + COMB * i, comb);
-      }),
+    write({ replay, combs }, out) {
+      out.begin(8 + COMB * combs.length);
+      out.u8(4, replay);
+      for (const [i, comb] of combs.entries()) writeComb(out, 8 + COMB * i, comb);
+    },
   },
   supportedAuth: supported,
   supportedEncrypt: supported,
   spirange: {
     minimum: 16,
     read: (field) => ({ min: field.u32(4), max: field.u32(8) }),
-    write: ({ min, max }) =>
-      build(16, (view) => {
-        view.setUint32(4, min, true);
-        view.setUint32(8, max, true);
-      }),
+    write({ min, max }, out) {
+      out.begin(16);
+      out.u32(4, min);
+      out.u32(8, max);
+    },
   },
   kmPrivate: opaque,
   policy: {
     minimum: 16,
     read: (f) => ({ type: f.u16(4), direction: f.u8(6), id: f.u32(8), priority: f.u32(12), requests: readRequests(f) }),
-    write({ type, direction, id, priority, requests }) {
-      const tail = cat(...requests.map(writeRequest));
-      return build(16 + tail.length, (view, bytes) => {
-        view.setUint16(4, type, true);
-        bytes[6] = direction;
-        view.setUint32(8, id, true);
-        view.setUint32(12, priority, true);
-        bytes.set(tail, 16);
-      });
+    write({ type, direction, id, priority, requests }, out) {
+      out.begin(requests.reduce((sum, request) => sum + requestBytes(request), 16));
+      out.u16(4, type);
+      out.u8(6, direction);
+      out.u32(8, id);
+      out.u32(12, priority);
+      let at = 16;
+      for (const request of requests) {
+        writeRequest(out, at, request);
+        at += requestBytes(request);
+      }
     },
   },
   sa2: {
     minimum: 16,
     read: (field) => ({ mode: field.u8(4), sequence: field.u32(8), reqid: field.u32(12) }),
-    write: ({ mode, sequence, reqid }) =>
-      build(16, (view, bytes) => {
-        bytes[4] = mode;
-        view.setUint32(8, sequence, true);
-        view.setUint32(12, reqid, true);
-      }),
+    write({ mode, sequence, reqid }, out) {
+      out.begin(16);
+      out.u8(4, mode);
+      out.u32(8, sequence);
+      out.u32(12, reqid);
+    },
   },
   nattType: {
     minimum: 8,
     read: (field) => field.u8(4),
-    write: (type) => build(8, (view) => view.setUint8(4, type)),
+    write(type, out) {
+      out.begin(8);
+      out.u8(4, type);
+    },
   },
   nattSourcePort: port,
   nattDestinationPort: port,
@@ -329,12 +350,13 @@ const LAYOUTS: Layouts = {
       if (Math.ceil((8 + length) / 8) * 8 !== field.length) field.refuse(`a context of ${length} octets does not fill it`, 6);
       return { algorithm: field.u8(4), doi: field.u8(5), context: field.slice(8, 8 + length) };
     },
-    write: ({ algorithm, doi, context }) =>
-      build(8 + context.length, (view, bytes) => {
-        bytes.set([algorithm, doi], 4);
-        view.setUint16(6, context.length, true);
-        bytes.set(context, 8);
-      }),
+    write({ algorithm, doi, context }, out) {
+      out.begin(8 + context.length);
+      out.u8(4, algorithm);
+      out.u8(5, doi);
+      out.u16(6, context.length);
+      out.octets(8, context);
+    },
   },
   kmAddress: {
     minimum: 40,
@@ -343,9 +365,10 @@ const LAYOUTS: Layouts = {
       const remote = readSockaddr(field, 8 + local.length);
       return { local: local.endpoint, remote: remote.endpoint };
     },
-    write({ local, remote }) {
-      const pair = cat(writeSockaddr(local), writeSockaddr(remote));
-      return build(8 + pair.length, (_, bytes) => bytes.set(pair, 8));
+    write({ local, remote }, out) {
+      out.begin(8 + sockaddrBytes(local) + sockaddrBytes(remote));
+      writeSockaddr(out, 8, local);
+      writeSockaddr(out, 8 + sockaddrBytes(local), remote);
     },
   },
   filter: {
@@ -361,23 +384,24 @@ const LAYOUTS: Layouts = {
         destinationBits,
       };
     },
-    write: (filter) =>
-      build(40, (view, bytes) => {
-        bytes.set(filter.source, 4);
-        bytes.set(filter.destination, 20);
-        view.setUint16(36, filter.family, true);
-        bytes.set([filter.sourceBits, filter.destinationBits], 38);
-      }),
+    write(filter, out) {
+      out.begin(40);
+      out.octets(4, filter.source);
+      out.octets(20, filter.destination);
+      out.u16(36, filter.family);
+      out.u8(38, filter.sourceBits);
+      out.u8(39, filter.destinationBits);
+    },
   },
   window: number32,
   sequenceState: {
     minimum: 24,
     read: (field) => ({ outbound: field.u64(8), inbound: field.u64(16) }),
-    write: ({ outbound, inbound }) =>
-      build(24, (view) => {
-        setU64(view, 8, outbound);
-        setU64(view, 16, inbound);
-      }),
+    write({ outbound, inbound }, out) {
+      out.begin(24);
+      out.u64(8, outbound);
+      out.u64(16, inbound);
+    },
   },
   tfcPadding: number32,
   packet: {
@@ -387,11 +411,11 @@ const LAYOUTS: Layouts = {
       if (length > field.length - 8) field.refuse(`says ${length} octets, but ${field.length - 8} are there`, 4);
       return field.slice(8, 8 + length);
     },
-    write: (packet) =>
-      build(8 + packet.length, (view, bytes) => {
-        view.setUint32(4, packet.length, true);
-        bytes.set(packet, 8);
-      }),
+    write(packet, out) {
+      out.begin(8 + packet.length);
+      out.u32(4, packet.length);
+      out.octets(8, packet);
+    },
   },
   newSource: address,
   newDestination: address,
@@ -402,12 +426,11 @@ const LAYOUTS: Layouts = {
       const end = text.indexOf(0);
       return { index: field.u32(4), name: String.fromCharCode(...(end < 0 ? text : text.subarray(0, end))) };
     },
-    write({ index, name }) {
+    write({ index, name }, out) {
       if (name.length > 16 || /[^\u0001-\u00ff]/.test(name)) throw new Fault(`an interface name has at most 16 octets: ${name}`);
-      return build(24, (view, bytes) => {
-        view.setUint32(4, index, true);
-        for (let i = 0; i < name.length; i++) bytes[8 + i] = name.charCodeAt(i);
-      });
+      out.begin(24);
+      out.u32(4, index);
+      for (let i = 0; i < name.length; i++) out.u8(8 + i, name.charCodeAt(i));
     },
   },
   nattOriginalInitiator: address,
@@ -415,18 +438,21 @@ const LAYOUTS: Layouts = {
   nattFragment: {
     minimum: 8,
     read: (field) => field.u16(4),
-    write: (octets) => build(8, (view) => view.setUint16(4, octets, true)),
+    write(octets, out) {
+      out.begin(8);
+      out.u16(4, octets);
+    },
   },
   portRanges: {
     minimum: 16,
     read: (f) => ({ sourceLow: f.be16(4), sourceHigh: f.be16(6), destinationLow: f.be16(8), destinationHigh: f.be16(10) }),
-    write: (ranges) =>
-      build(16, (view) => {
-        view.setUint16(4, ranges.sourceLow, false);
-        view.setUint16(6, ranges.sourceHigh, false);
-        view.setUint16(8, ranges.destinationLow, false);
-        view.setUint16(10, ranges.destinationHigh, false);
-      }),
+    write(ranges, out) {
+      out.begin(16);
+      out.be16(4, ranges.sourceLow);
+      out.be16(6, ranges.sourceHigh);
+      out.be16(8, ranges.destinationLow);
+      out.be16(10, ranges.destinationHigh);
+    },
   },
   saSelectors: {
     minimum: 8,
@@ -436,13 +462,16 @@ const LAYOUTS: Layouts = {
       if (destination.end !== field.length) field.refuse('octets are left over behind the last selector', destination.end);
       return { source: source.selectors, destination: destination.selectors };
     },
-    write({ source, destination }) {
-      const tail = cat(...[...source, ...destination].map(writeSelector));
-      return build(8 + tail.length, (view, bytes) => {
-        view.setUint16(4, source.length, true);
-        view.setUint16(6, destination.length, true);
-        bytes.set(tail, 8);
-      });
+    write({ source, destination }, out) {
+      const selectors = [...source, ...destination];
+      out.begin(selectors.reduce((sum, { start }) => sum + 8 + 2 * octetsOf(start.family), 8));
+      out.u16(4, source.length);
+      out.u16(6, destination.length);
+      let at = 8;
+      for (const ts of selectors) {
+        writeSelector(out, at, ts);
+        at += 8 + 2 * octetsOf(ts.start.family);
+      }
     },
   },
   optIn: number32,
@@ -456,13 +485,13 @@ export function readExtension(name: SadbExtension, bytes: Uint8Array, view: Data
   return layout.read(field);
 }
 
-/** One extension as octets, padded to 8. */
-export function writeExtension<Name extends SadbExtension>(name: Name, value: NonNullable<SadbExtensions[Name]>): Uint8Array {
+/** Writes one extension, padded to 8 octets, behind what is there. */
+export function writeExtension<Name extends SadbExtension>(
+  out: MessageWriter,
+  name: Name,
+  value: NonNullable<SadbExtensions[Name]>,
+): void {
   const layout: Layout<NonNullable<SadbExtensions[Name]>> = LAYOUTS[name];
-  const bytes = layout.write(value);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (bytes.length > 0xffff * 8) throw new Fault(`${name} has ${bytes.length} octets, more than an extension can`);
-  view.setUint16(0, bytes.length / 8, true);
-  view.setUint16(2, SADB_EXT[name], true);
-  return bytes;
+  layout.write(value, out);
+  out.end(SADB_EXT[name]);
 }

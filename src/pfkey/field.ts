@@ -1,5 +1,6 @@
 /** Reading and writing inside one PF_KEY extension: numbers in host order (little endian) or network order, and sockaddrs as Linux has them. */
 
+import { Fault } from '../errors.ts';
 import { type Endpoint, type Family, IpAddress } from '../net/address.ts';
 import { ERRNO } from './registry.ts';
 import { SadbError } from './sadb.ts';
@@ -59,40 +60,92 @@ export class Field {
   }
 }
 
-/** Octets under construction, of a length known beforehand. */
-export function build(length: number, fill: (view: DataView, bytes: Uint8Array) => void): Uint8Array {
-  const bytes = fresh(Math.ceil(length / 8) * 8);
-  fill(new DataView(bytes.buffer, bytes.byteOffset, bytes.length), bytes);
-  return bytes;
-}
+/** The longest message: its length is counted in 16 bits, by eights. */
+const MOST_BYTES = 0xffff * 8;
 
-const POOL = 16_384;
-let pool = new ArrayBuffer(POOL);
-let used = 0;
+/**
+ * A message under construction, an extension behind the other. There is one for all messages: arrays and views of their own for each extension cost
+ * more than all the rest. What was in it, keys too, is wiped when the message is taken.
+ */
+export class MessageWriter {
+  #bytes = new Uint8Array(4096);
+  #view = new DataView(this.#bytes.buffer);
+  /** Where the extension begins, and where everything ends. */
+  #at = 0;
+  #end = 0;
 
-/** Octets of zero that nobody else has, out of a common block: a block of its own for each extension costs more than all the rest of a message. */
-export function fresh(length: number): Uint8Array {
-  if (length > POOL / 4) return new Uint8Array(length);
-  if (used + length > POOL) {
-    pool = new ArrayBuffer(POOL);
-    used = 0;
+  /** Begins a message: `octets` of header. */
+  start(octets: number): void {
+    this.#bytes.fill(0, 0, this.#end);
+    this.#end = 0;
+    this.begin(octets);
   }
-  const bytes = new Uint8Array(pool, used, length);
-  used += Math.ceil(length / 8) * 8;
-  return bytes;
+
+  /** Begins an extension of so many octets, all zero, and what it is padded to. */
+  begin(octets: number): void {
+    this.#at = this.#end;
+    this.#end += Math.ceil(octets / 8) * 8;
+    if (this.#end > MOST_BYTES) {
+      this.#end = this.#at;
+      throw new Fault(`a PF_KEY message has at most ${MOST_BYTES} octets, not ${this.#at + octets}`);
+    }
+    if (this.#end <= this.#bytes.length) return;
+    const former = this.#bytes;
+    this.#bytes = new Uint8Array(Math.max(this.#end, 2 * former.length));
+    this.#view = new DataView(this.#bytes.buffer);
+    this.#bytes.set(former);
+    former.fill(0);
+  }
+
+  /** Completes an extension by its length and number. */
+  end(number: number): void {
+    this.u16(0, (this.#end - this.#at) / 8);
+    this.u16(2, number);
+  }
+
+  /** The message with its length, in octets that nobody else has. */
+  take(): Uint8Array {
+    this.#at = 0;
+    this.u16(4, this.#end / 8);
+    const message = this.#bytes.slice(0, this.#end);
+    this.#bytes.fill(0, 0, this.#end);
+    this.#end = 0;
+    return message;
+  }
+
+  u8(at: number, value: number): void {
+    this.#bytes[this.#at + at] = value;
+  }
+  u16(at: number, value: number): void {
+    this.#view.setUint16(this.#at + at, value, true);
+  }
+  u32(at: number, value: number): void {
+    this.#view.setUint32(this.#at + at, value, true);
+  }
+  be16(at: number, value: number): void {
+    this.#view.setUint16(this.#at + at, value, false);
+  }
+  be32(at: number, value: number): void {
+    this.#view.setUint32(this.#at + at, value, false);
+  }
+  u64(at: number, value: number): void {
+    this.u32(at, Math.trunc(value) % TWO_32);
+    this.u32(at + 4, Math.trunc(value / TWO_32));
+  }
+  octets(at: number, value: Uint8Array): void {
+    this.#bytes.set(value, this.#at + at);
+  }
+  address(at: number, address: IpAddress): void {
+    address.writeTo(this.#bytes, this.#at + at);
+  }
 }
 
 export interface Layout<T> {
   /** Octets that there must be. */
   readonly minimum: number;
   read(field: Field): T;
-  /** The whole extension; length and type are filled in by the caller. */
-  write(value: T): Uint8Array;
-}
-
-export function setU64(view: DataView, at: number, value: number): void {
-  view.setUint32(at, Math.trunc(value) % TWO_32, true);
-  view.setUint32(at + 4, Math.trunc(value / TWO_32), true);
+  /** Begins the extension and fills in all but its length and number. */
+  write(value: T, out: MessageWriter): void;
 }
 
 /** A sockaddr of Linux and the octets that it takes: 16 or 28. */
@@ -108,12 +161,13 @@ export function readSockaddr(field: Field, at: number): { endpoint: Endpoint; le
   return { endpoint: { address, port }, length: 28 };
 }
 
-export function writeSockaddr({ address, port }: Endpoint): Uint8Array {
-  const bytes = fresh(address.family === 4 ? 16 : 28);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  view.setUint16(0, address.family === 4 ? AF_INET : AF_INET6, true);
-  view.setUint16(2, port, false);
-  address.writeTo(bytes, address.family === 4 ? 4 : 8);
-  if (/^\d{1,10}$/.test(address.zone)) view.setUint32(24, Number(address.zone), true);
-  return bytes;
+export function sockaddrBytes({ address }: Endpoint): number {
+  return address.family === 4 ? 16 : 28;
+}
+
+export function writeSockaddr(out: MessageWriter, at: number, { address, port }: Endpoint): void {
+  out.u16(at, address.family === 4 ? AF_INET : AF_INET6);
+  out.be16(at + 2, port);
+  out.address(at + (address.family === 4 ? 4 : 8), address);
+  if (address.zone !== '' && /^\d{1,10}$/.test(address.zone)) out.u32(at + 24, Number(address.zone));
 }

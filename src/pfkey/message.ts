@@ -1,8 +1,8 @@
 /** PF_KEY messages (RFC 2367 §2, Linux dialect) to and from bytes, and the framing of a byte stream of them. */
 
 import { cat, NONE } from '../bytes/bytes.ts';
-import { Fault } from '../errors.ts';
 import { readExtension, writeExtension } from './extensions.ts';
+import { MessageWriter } from './field.ts';
 import {
   ERRNO,
   extensionByNumber,
@@ -36,22 +36,14 @@ const POLICY_ORDER: readonly SadbExtension[] = [
 const MAPPING_ORDER: readonly SadbExtension[] = ['sa', 'source', 'nattSourcePort', 'destination', 'nattDestinationPort'];
 const ALL = Object.keys(SADB_EXT) as readonly SadbExtension[];
 
-/** The order of extensions that Linux writes for a verb: each one's rank; what a row does not name follows by number. */
-function ranksOf(type: SadbType): Ranks {
-  if (type === 'X_NAT_T_NEW_MAPPING') return RANKS.mapping;
-  return type === 'ACQUIRE' || type === 'X_MIGRATE' || type.startsWith('X_SPD') ? RANKS.policy : RANKS.sa;
+/** The order of extensions that Linux writes for a verb; what a row does not name follows by number. */
+function writtenOrder(type: SadbType): readonly SadbExtension[] {
+  if (type === 'X_NAT_T_NEW_MAPPING') return ORDER.mapping;
+  return type === 'ACQUIRE' || type === 'X_MIGRATE' || type.startsWith('X_SPD') ? ORDER.policy : ORDER.sa;
 }
 
-type Ranks = ReadonlyMap<string, number>;
-const rank = (names: readonly SadbExtension[]): Ranks => new Map([...new Set([...names, ...ALL])].map((name, i) => [name, i]));
-const RANKS = { sa: rank(SA_ORDER), policy: rank(POLICY_ORDER), mapping: rank(MAPPING_ORDER) };
-
-/** The extensions that a message has, in that order. */
-function present(message: SadbMessage): SadbExtension[] {
-  const ranks = ranksOf(message.type);
-  const names = Object.keys(message).filter((name) => ranks.has(name) && message[name as SadbExtension] !== undefined);
-  return (names as SadbExtension[]).sort((a, b) => ranks.get(a)! - ranks.get(b)!);
-}
+const orderOf = (names: readonly SadbExtension[]): readonly SadbExtension[] => [...new Set([...names, ...ALL])];
+const ORDER = { sa: orderOf(SA_ORDER), policy: orderOf(POLICY_ORDER), mapping: orderOf(MAPPING_ORDER) };
 
 /**
  * One message from exactly its octets, checked in the order in which Linux checks. Throws SadbError, whose errno is the one
@@ -94,40 +86,46 @@ export function readSadb(bytes: Uint8Array, dialect: Dialect = 'tanuki'): SadbMe
   return Object.assign(header, extensions as SadbExtensions);
 }
 
-/** A message as octets: extensions in `order` where there is one, and what it does not name in the order of the verb. */
-export function writeSadb(message: SadbMessage): Uint8Array {
-  const parts: Uint8Array[] = [new Uint8Array(SADB_HEADER)];
-  const written = new Set<number>();
-  const unknown = [...message.unknown];
-  const put = (number: number) => {
+const writer = new MessageWriter();
+
+/**
+ * A message as octets: extensions in `order` where there is one, and what it does not name in the order of the verb. What `hides` names is left out,
+ * as if it were not there.
+ */
+export function writeSadb(message: SadbMessage, hides?: (name: SadbExtension) => boolean): Uint8Array {
+  const { type, unknown } = message;
+  writer.start(SADB_HEADER);
+  writer.u8(0, PF_KEY_V2);
+  writer.u8(1, SADB_TYPE[type]);
+  writer.u8(2, message.errno);
+  writer.u8(3, message.satype);
+  writer.u16(6, message.reserved);
+  writer.u32(8, message.seq);
+  writer.u32(12, message.pid);
+  const isThere = (name: SadbExtension) => message[name] !== undefined && hides?.(name) !== true;
+  const ordered = new Set<string>();
+  const kept = new Set<UnknownExtension>();
+  for (const number of message.order) {
     const name = extensionByNumber(number);
-    const value = name === undefined ? undefined : message[name];
-    if (name !== undefined && value !== undefined) {
-      if (!written.has(number)) parts.push(writeExtension(name, value));
-      written.add(number);
-      return;
+    if (name !== undefined && isThere(name)) {
+      if (!ordered.has(name)) writeExtension(writer, name, message[name]!);
+      ordered.add(name);
+      continue;
     }
-    const kept = unknown.findIndex((extension) => extension.number === number);
-    if (kept < 0) return;
-    const { body } = unknown.splice(kept, 1)[0]!;
-    const padded = new Uint8Array(Math.ceil((4 + body.length) / 8) * 8);
-    new DataView(padded.buffer).setUint16(0, padded.length / 8, true);
-    new DataView(padded.buffer).setUint16(2, number, true);
-    padded.set(body, 4);
-    parts.push(padded);
-  };
-  for (const number of message.order) put(number);
-  for (const name of present(message)) put(SADB_EXT[name]);
-  for (const { number } of [...unknown]) put(number);
-  const bytes = cat(...parts);
-  if (bytes.length > 0xffff * 8) throw new Fault(`a PF_KEY message has at most 524280 octets, not ${bytes.length}`);
-  const view = new DataView(bytes.buffer);
-  bytes.set([PF_KEY_V2, SADB_TYPE[message.type], message.errno, message.satype]);
-  view.setUint16(4, bytes.length / 8, true);
-  view.setUint16(6, message.reserved, true);
-  view.setUint32(8, message.seq, true);
-  view.setUint32(12, message.pid, true);
-  return bytes;
+    const extension = unknown.find((one) => one.number === number && !kept.has(one));
+    if (extension === undefined) continue;
+    kept.add(extension);
+    writeUnknown(extension);
+  }
+  for (const name of writtenOrder(type)) if (isThere(name) && !ordered.has(name)) writeExtension(writer, name, message[name]!);
+  for (const extension of unknown) if (!kept.has(extension)) writeUnknown(extension);
+  return writer.take();
+}
+
+function writeUnknown({ number, body }: UnknownExtension): void {
+  writer.begin(4 + body.length);
+  writer.octets(4, body);
+  writer.end(number);
 }
 
 /** The message that an unreadable request's error is answered with: its header, as far as there is one. */

@@ -26,7 +26,6 @@ import {
   SADB_EXT,
   SADB_EXT_PRIVATE,
   SADB_SATYPE,
-  type SadbExtension,
 } from './registry.ts';
 import { checkRequest } from './rules.ts';
 
@@ -295,7 +294,7 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
     const encoded = new Map<number, Uint8Array>();
     for (const client of this.#clients.values()) {
       const view = 2 * client.optIn + (this.#maySeeKeys(client, message) ? 1 : 0);
-      const octets = encoded.get(view) ?? writeSadb(this.#visible(client, message));
+      const octets = encoded.get(view) ?? this.#encode(client, message);
       encoded.set(view, octets);
       if (client.promiscuous) this.#deliver(client, message, outputs, false, octets);
       this.#deliver(client, message, outputs, false, octets);
@@ -320,7 +319,7 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
 
   #deliver(client: Client, message: SadbMessage, outputs: PfkeyServerOutput[], dump = false, encoded?: Uint8Array): void {
     if (!this.#clients.has(client.id)) return;
-    const octets = encoded ?? writeSadb(this.#visible(client, message));
+    const octets = encoded ?? this.#encode(client, message);
     const fits = client.queue.push(octets, message.type === 'EXPIRE' ? expiredSa(message) : '', dump);
     if (!fits) this.#close(client, `${this.#queueLimit} octets wait for it`, outputs);
     else this.#drain(client, 0, outputs);
@@ -339,18 +338,16 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
   }
 
   /** The message as this client may see it: private extensions where it asked for them, keys where the SA is its own. */
-  #visible(client: Client, message: SadbMessage): SadbMessage {
-    const visible: { -readonly [Member in keyof SadbMessage]: SadbMessage[Member] } = { ...message };
-    for (const name of PRIVATE) {
-      if (visible[name] === undefined || name === 'optIn') continue;
-      if ((client.optIn & optInBit(SADB_EXT[name])) === 0) visible[name] = undefined;
-    }
-    if (message.type !== 'X_MIGRATE' && (client.optIn & OPT_IN_KMADDRESS) === 0) visible.kmAddress = undefined;
-    if ((message.keyAuth ?? message.keyEncrypt) !== undefined && !this.#maySeeKeys(client, message)) {
-      visible.keyAuth = undefined;
-      visible.keyEncrypt = undefined;
-    }
-    return visible;
+  #encode(client: Client, message: SadbMessage): Uint8Array {
+    const { optIn } = client;
+    const showsEnds = message.type === 'X_MIGRATE' || (optIn & OPT_IN_KMADDRESS) !== 0;
+    const hasKeys = message.keyAuth !== undefined || message.keyEncrypt !== undefined;
+    const showsKeys = !hasKeys || this.#maySeeKeys(client, message);
+    return writeSadb(message, (name) => {
+      if (name === 'keyAuth' || name === 'keyEncrypt') return !showsKeys;
+      if (name === 'kmAddress') return !showsEnds;
+      return SADB_EXT[name] >= SADB_EXT_PRIVATE && name !== 'optIn' && (optIn & optInBit(SADB_EXT[name])) === 0;
+    });
   }
 
   #maySeeKeys(client: Client, message: SadbMessage): boolean {
@@ -359,8 +356,6 @@ export class PfkeyServer implements Machine<PfkeyServerInput, PfkeyServerOutput>
     return name !== undefined && this.#owners.get(name) === client.id;
   }
 }
-
-const PRIVATE = (Object.keys(SADB_EXT) as SadbExtension[]).filter((name) => SADB_EXT[name] >= SADB_EXT_PRIVATE);
 
 function isDump({ type }: SadbMessage): boolean {
   return type === 'DUMP' || type === 'X_SPDDUMP';

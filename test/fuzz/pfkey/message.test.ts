@@ -81,7 +81,7 @@ const MESSAGES: readonly SadbMessage[] = [
     filter: { source: new Uint8Array(16), destination: new Uint8Array(16), family: 2, sourceBits: 8, destinationBits: 0 },
   }),
 ];
-const SEEDS = MESSAGES.map(writeSadb);
+const SEEDS = MESSAGES.map((message) => writeSadb(message));
 
 /** Octets changed, cut, lengthened, doubled or lengths bent. */
 function mutate(random: (n: number) => number): Uint8Array {
