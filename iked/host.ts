@@ -68,6 +68,8 @@ export interface Host {
   countInbound(sa: KeySa, child: KeyChild): void;
   /** First authentication of this peer since we began: INITIAL_CONTACT is due. */
   isFirstContact(remote: string): boolean;
+  /** With INITIAL_CONTACT the peer drops the SAs that an earlier run of ours had with it: nothing more is sent on them until new ones are in. */
+  holdOldSas(sa: KeySa): void;
   /** An IKE SA came up, by whichever role. `initialContact`: the peer says it has no other with us. */
   established(sa: KeySa, initialContact: boolean): void;
   /** The time has come to close an IKE SA that is redundant. */

@@ -98,7 +98,10 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
     this.#generations = new Generations(this);
     this.#acquires = new Acquires(this, this.wanted);
     this.#strangers = new Strangers(this);
-    this.adoption = new Adoption((sa, drainMs, now) => this.heard(this.asks.remove(sa, drainMs, now)));
+    this.adoption = new Adoption({
+      remove: (sa, drainMs, now) => this.heard(this.asks.remove(sa, drainMs, now)),
+      setState: (sa, state, now) => this.heard(this.asks.setState(sa, state, now)),
+    });
   }
 
   get peers(): Peers {
@@ -382,6 +385,8 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
   }
 
   failed(demand: Demand, why: string): void {
+    // First, since it refuses the ACQUIREs of packets that wait for it.
+    this.adoption.letGo(demand.policy, this.now);
     this.wanted.failed(demand, why);
   }
 
@@ -391,6 +396,13 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
 
   isFirstContact(remote: string): boolean {
     return isFirstContact(this, remote);
+  }
+
+  holdOldSas(sa: KeySa): void {
+    const { name, children } = sa.peer!;
+    if (!isFirstContact(this, name)) return;
+    for (const policy of children)
+      this.adoption.hold(policy, this.pathOfPair(sa, policy, policy.policy.mode).remote.address, this.now);
   }
 
   established(sa: KeySa, initialContact: boolean): void {

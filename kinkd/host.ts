@@ -47,6 +47,8 @@ export interface Host {
 
   /** Asks for a ticket, answered by `ticketArrived`. */
   askTicket(transaction: Transaction, fresh: boolean): void;
+  /** The peer is about to drop the SAs that an earlier run of ours had with it: nothing more is sent on them until new ones are in. */
+  holdOldSas(transaction: Transaction): void;
   /** Asks the datapath for an SPI, answered by `spiArrived`. */
   askSpi(asker: Transaction | Answer, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void;
   /** Where a new pair of this policy ends, given where its keys are negotiated. */

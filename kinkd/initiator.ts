@@ -97,6 +97,8 @@ export function ticketArrived(transaction: Transaction, credential: Credential |
   const policy = host.peers.child(work.demand.policy.name);
   if (policy === undefined) return failTransaction(transaction, 'its selector is no longer configured');
   transaction.stage = 'spi';
+  // Our epoch is new to the peer, which forgets all SAs of an earlier one (RFC 4430 §3.7).
+  if (association.EPOCH === undefined) host.holdOldSas(transaction);
   host.askSpi(transaction, 'request', policy, policy.policy.mode);
 }
 

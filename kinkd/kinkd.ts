@@ -101,7 +101,10 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
     this.migrations = new Migrations(this);
     this.#generations = new Generations(this, () => this.associations);
     this.#acquires = new Acquires(this, this.wanted);
-    this.adoption = new Adoption((sa, drainMs, now) => this.#heard(this.asks.remove(sa, drainMs, now)));
+    this.adoption = new Adoption({
+      remove: (sa, drainMs, now) => this.#heard(this.asks.remove(sa, drainMs, now)),
+      setState: (sa, state, now) => this.#heard(this.asks.setState(sa, state, now)),
+    });
     this.#tickets = new Tickets(this);
     this.replays = new Replays(this, replays);
   }
@@ -352,6 +355,11 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
     this.#heard(this.asks.spi(asker, role, { protocol: protocolOf(policy.policy), mode, reqid: policy.reqid, path }, this.now));
   }
 
+  holdOldSas({ association: { peer }, path }: Transaction): void {
+    for (const policy of peer.children)
+      this.adoption.hold(policy, this.pathOfPair(policy, policy.policy.mode, path).remote.address, this.now);
+  }
+
   releaseSpi(spi: number): void {
     this.#heard(this.asks.release(spi, this.now));
   }
@@ -446,6 +454,8 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
   }
 
   failed(demand: Demand, why: string): void {
+    // First, since it refuses the ACQUIREs of packets that wait for it.
+    this.adoption.letGo(demand.policy, this.now);
     this.wanted.failed(demand, why);
   }
 

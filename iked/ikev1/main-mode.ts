@@ -82,6 +82,8 @@ function hearMessage2(sa: IsakmpSa, { SAi_b }: State & { name: 'awaiting-message
   sa.CKY_R = header.CKY_R;
   noteAbilities(sa, ikev1, payloads);
   sa.state = { name: 'awaiting-message-4', SAi_b, choice, share, Ni_b };
+  // The peer drops them at message 5: a round trip earlier they are on hold for certain by then.
+  host.holdOldSas(sa);
   ask(
     sa,
     [{ type: 'KE', data: share.publicValue }, { type: 'Nonce', data: Ni_b }, ...natPayloads(sa, choice, ikev1, sa.path)],
@@ -254,6 +256,7 @@ function hearMessage5(
   const own = phase1Terms(peer.ikev1).seconds;
   sa.lifeSeconds = own === 0 || peer.ikev1.proposalCheck === 'obey' ? choice.seconds : Math.min(own, choice.seconds);
   state.g_xy.wipe();
+  sa.host.holdOldSas(sa);
   const hash = HASH_R(sa.prf, sa.keys.SKEYID, exchanged, SAi_b, payloadBody(IDir));
   answer(sa, bytes, [IDir, { type: 'HASH', data: hash }, ...initialContact(sa)], true, path);
   up(sa, hasInitialContact(message));

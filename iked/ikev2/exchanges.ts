@@ -331,6 +331,8 @@ function begin(sa: IkeSa, task: Task): void {
   if (ask === 'moot') return;
   if (ask === undefined) return launch(sa, task, 0);
   sa.preparing = task;
+  // Before the SPI is asked for: when it is there and IKE_AUTH leaves, they are on hold for certain.
+  if (task.kind === 'ike-auth') sa.host.holdOldSas(sa);
   sa.host.askSpi(sa, 'request', ask.policy, ask.mode);
 }
 

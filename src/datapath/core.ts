@@ -5,6 +5,7 @@ import type { PacketCipher } from '../crypto/packet-cipher.ts';
 import { type Ends, sameEnds } from '../ipsec/policy.ts';
 import type { Instant, RandomBytes } from '../machine.ts';
 import { Checksum } from '../net/checksum.ts';
+import { HOLD_MS } from '../pfkey/rules.ts';
 import { Acquires } from './acquire.ts';
 import { Ah, type AhAlignment } from './ah.ts';
 import { type InboundDecision, isUsable, type OutboundDecision } from './decisions.ts';
@@ -26,9 +27,6 @@ import { keptClass, type OuterHeaderPolicy } from './tunnel.ts';
 
 /** From this share of its sequence numbers on an SA asks to be rekeyed, whatever its lifetimes say. */
 const SOFT_SEQUENCE_SHARE = 0.8;
-
-/** How long an SA may be on hold, in milliseconds: whoever holds it may be dead by then. */
-export const HOLD_MS = 2000;
 
 /** How long after a movement packets to an SA's former end are taken, in milliseconds. */
 export const FORMER_ENDS_GRACE = 3000;

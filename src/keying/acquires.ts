@@ -67,7 +67,8 @@ export class Acquires {
       return this.#refuse(message, ERRNO.ENOENT);
     }
     const beginner = this.#host.beginner(policy);
-    if (beginner === 'other') return;
+    // A packet that waits since its old SA is on hold: a new pair is under way, whoever began.
+    if (beginner === 'other' || this.#host.adoption.holds(policy, this.#host.now)) return;
     this.#wanted.resume(policy.name);
     if (beginner === 'peer') {
       const why = `traffic of ${policy.name} waits for an SA, but remote ${policy.remote} is passive: the peer has to begin`;

@@ -1,23 +1,32 @@
-/** SAs of an earlier run that a DUMP shows: kept until new ones carry their traffic, then deleted; and those of ours that it does not show. */
+/** SAs of an earlier run that a DUMP shows: kept until new ones carry their traffic, on hold while the peer forgets them, then deleted; and those of ours that it does not show. */
 
 import { type Ends, sameEnds } from '../ipsec/policy.ts';
 import type { SaParameters } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
+import type { IpAddress } from '../net/address.ts';
 import type { SadbMessage } from '../pfkey/message.ts';
 import { SADB_SASTATE } from '../pfkey/registry.ts';
+import { HOLD_MS } from '../pfkey/rules.ts';
 import { dumpedSa } from './asks.ts';
 import type { ChildPolicy } from './child-policy.ts';
 import { DRAIN_MS, type SaPair } from './sa-pair.ts';
 
+/** What is done to an SA in the datapath. */
+export interface AdoptionDoors {
+  readonly remove: (sa: SaParameters, drainMs: number, now: Instant) => void;
+  readonly setState: (sa: SaParameters, state: 'on-hold' | 'mature', now: Instant) => void;
+}
+
 export class Adoption {
-  readonly #remove: (sa: SaParameters, drainMs: number, now: Instant) => void;
+  readonly #doors: AdoptionDoors;
   #old: SaParameters[] = [];
+  /** SPIs of those that are on hold, with when that is over (`mono`). */
+  readonly #held = new Map<number, number>();
   /** Reqids whose SAs were told of since the last DUMP. */
   readonly #told = new Set<number>();
 
-  /** `remove` takes an SA out of the datapath. */
-  constructor(remove: (sa: SaParameters, drainMs: number, now: Instant) => void) {
-    this.#remove = remove;
+  constructor(doors: AdoptionDoors) {
+    this.#doors = doors;
   }
 
   /** Takes note of the SAs that are not ours, and returns the children that the datapath does not have any more. */
@@ -31,6 +40,7 @@ export class Adoption {
         (child) => child.spiIn === sa.spi || (child.spiOut === sa.spi && child.path.remote.address.equals(sa.destination)),
       );
     this.#old = sas.filter((sa) => !ours(sa));
+    this.#held.clear();
     this.#told.clear();
     return children.filter((child) => child.pending === 0 && child.state !== 'gone' && !sas.some((sa) => sa.spi === child.spiIn));
   }
@@ -43,6 +53,28 @@ export class Adoption {
     return served.map(({ name }) => name);
   }
 
+  /**
+   * The peer is about to hear that we forgot what we had, and forgets it too: until a new child is in, what we send on the old SAs of the policy would be
+   * lost, so it waits in the datapath (which lets it go by itself, should nothing come of this).
+   */
+  hold({ reqid }: ChildPolicy, remote: IpAddress, now: Instant): void {
+    for (const sa of this.#old) {
+      if (sa.reqid !== reqid || !sa.destination.equals(remote) || this.#held.has(sa.spi)) continue;
+      this.#held.set(sa.spi, now.mono + HOLD_MS);
+      this.#doors.setState(sa, 'on-hold', now);
+    }
+  }
+
+  /** Whether what goes out by the policy waits now, for a new child that is under way. */
+  holds({ reqid }: ChildPolicy, { mono }: Instant): boolean {
+    return this.#old.some((sa) => sa.reqid === reqid && mono < (this.#held.get(sa.spi) ?? 0));
+  }
+
+  /** No new child comes for the policy now: the old SAs are all there is. */
+  letGo({ reqid }: ChildPolicy, now: Instant): void {
+    for (const sa of this.#old) if (sa.reqid === reqid && this.#held.delete(sa.spi)) this.#doors.setState(sa, 'mature', now);
+  }
+
   /** A new child is in: the old SAs of the same policy go, the inbound ones after what is on its way has come. */
   carried(child: SaPair, now: Instant): void {
     const { reqid } = child.policy;
@@ -51,7 +83,7 @@ export class Adoption {
     const replaced = (sa: SaParameters) =>
       sa.reqid === reqid && (sa.source.equals(remote.address) || sa.destination.equals(remote.address));
     if (child.outboundState !== 'installed') return;
-    for (const sa of this.#old.filter(replaced)) this.#remove(sa, DRAIN_MS, now);
+    for (const sa of this.#old.filter(replaced)) this.#doors.remove(sa, DRAIN_MS, now);
     this.#old = this.#old.filter((sa) => !replaced(sa));
   }
 

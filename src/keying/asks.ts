@@ -5,7 +5,7 @@ import type { Mode, SaParameters } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import type { Endpoint, Path } from '../net/address.ts';
 import { PfkeyClient, type PfkeyClientInput } from '../pfkey/client.ts';
-import { addToSa, saIdTo, saToAdd, saToGetspi, saToUpdate } from '../pfkey/convert.ts';
+import { addToSa, saIdTo, saStateTo, saToAdd, saToGetspi, saToUpdate } from '../pfkey/convert.ts';
 import { type SadbMessage, sadb } from '../pfkey/message.ts';
 import { errnoName, OPT_IN_ALL, SADB_SATYPE } from '../pfkey/registry.ts';
 import { between } from './ends.ts';
@@ -185,6 +185,11 @@ export class Asks<S extends Asker, P extends SaPair> {
     if (drainMs === 0) return this.#ask(saIdTo('DELETE', { spi, protocol, destination }, source), { for: 'nothing' }, now);
     this.#drains.push({ at: now.mono + drainMs, sa: { spi, protocol, source, destination } });
     return [];
+  }
+
+  /** UPDATE of a running outbound SA's state alone. A datapath that cannot hold refuses it, and the SA goes on as it is. */
+  setState(sa: SaParameters, state: 'on-hold' | 'mature', now: Instant): Heard<S, P>[] {
+    return this.#ask(saStateTo(state, sa, sa.source), { for: 'nothing' }, now);
   }
 
   /** The negative answer to an ACQUIRE: its sequence number with an errno (RFC 2367 §3.1.6). */

@@ -3,6 +3,7 @@
 import type { Ends } from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress } from '../net/address.ts';
+import type { Adoption } from './adoption.ts';
 import type { ChildPolicy } from './child-policy.ts';
 import type { Demand } from './demands.ts';
 import type { PairEnds } from './ends.ts';
@@ -34,6 +35,7 @@ export interface KeyHost {
     refuseAcquire(seq: number, satype: number, errno: number, now: Instant): void;
     relocate(from: Ends, to: Ends): void;
   };
+  readonly adoption: Pick<Adoption, 'holds'>;
   readonly failures: Failures;
   readonly replies: Replies;
   pairs(): readonly SaPair[];

@@ -5,7 +5,6 @@
  */
 
 import type { AddressSpec } from '../config/config.ts';
-import type { Ends } from '../ipsec/policy.ts';
 import type { Mode, SaParameters } from '../ipsec/sa.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { IpAddress, Path } from '../net/address.ts';
@@ -13,6 +12,7 @@ import { type Migrate, type Movement, readMigrate } from '../pfkey/convert-migra
 import { directionOf } from '../pfkey/convert-policy.ts';
 import { IPSEC_POLICY } from '../pfkey/registry.ts';
 import { SadbError, type SadbMessage } from '../pfkey/sadb.ts';
+import type { Adoption } from './adoption.ts';
 import type { ChildPolicy } from './child-policy.ts';
 import { between, endsOf, literals, type PairEnds, sameEnds } from './ends.ts';
 import { hookFor, type Scripts } from './hooks.ts';
@@ -23,7 +23,7 @@ import type { SaPair } from './sa-pair.ts';
 export interface MovingHost extends KeyHost {
   /** Of the remote's block for the protocol that we speak with it. */
   scriptsOf(policy: ChildPolicy): Scripts | undefined;
-  readonly adoption: { relocate(policy: ChildPolicy, from: Ends, to: Ends): void };
+  readonly adoption: Pick<Adoption, 'holds' | 'relocate'>;
   /** Key management for this policy's pairs talks between `to` from now on, and not between `from` any more. */
   moveKeyManagement(policy: ChildPolicy, from: PairEnds, to: PairEnds): void;
   /** The pairs moved and key management did not move with them (no KMADDRESS): what was agreed at the old ends is to be agreed on anew. */

@@ -113,9 +113,12 @@ function checkSa(message: SadbMessage, dialect: Dialect): Refusal | undefined {
   return undefined;
 }
 
+/** How long an SA may be on hold, in milliseconds: whoever holds it may be dead by then. */
+export const HOLD_MS = 2000;
+
 /**
- * An UPDATE without keys, which RFC 2367 has no use for: it names a running SA and says only its state. LARVAL puts an outbound SA on hold, so that its packets
- * wait for another; MATURE lets it go, and so does any other UPDATE.
+ * An UPDATE without keys, which RFC 2367 has no use for: it names a running SA and says only its state. LARVAL puts an outbound SA on hold for `HOLD_MS`
+ * at most, so that its packets wait for another; MATURE lets it go, and so does any other UPDATE.
  */
 export function isStateOnly({ type, satype, keyAuth, keyEncrypt }: SadbMessage): boolean {
   return type === 'UPDATE' && satype !== SADB_SATYPE.IPCOMP && keyAuth === undefined && keyEncrypt === undefined;

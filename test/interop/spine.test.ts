@@ -154,7 +154,7 @@ describe.skipIf(missing !== undefined)(`crashes${why}`, () => {
     await (more?.passive ? charon : tanuki).initiate('net4');
     expect((await ping(lab.a, lab.b.addresses.inner.v4, 3, { from: lab.a.addresses.inner.v4 })).lost).toEqual([]);
   };
-  const pinging = () => new Pinger(lab.a, lab.b.addresses.inner.v4, { from: lab.a.addresses.inner.v4 });
+  const pinging = (rate = 10) => new Pinger(lab.a, lab.b.addresses.inner.v4, { from: lab.a.addresses.inner.v4, rate });
   const spis = async () => (await tanukiNode(tanuki).childSpis()).join(' ');
 
   test('charon killed and started again: traffic is back within 20 s by itself', async () => {
@@ -191,12 +191,13 @@ describe.skipIf(missing !== undefined)(`crashes${why}`, () => {
     try {
       await start({ initiate: 'start' });
       const before = await spis();
-      const pinger = pinging();
-      await pinger.answered(5, 5);
+      // Many, so that some are under way in the moment when charon has forgotten the old SAs and iked has not installed the new ones.
+      const pinger = pinging(100);
+      await pinger.answered(50, 5);
       await tanuki.killDaemon('iked');
       await tanuki.restarted('iked');
       await waitUntil(async () => (await spis()) !== before && (await tanuki.children()).length > 0, 20, 'a new child SA');
-      await pinger.answered(30, 10);
+      await pinger.answered(300, 10);
       expect((await pinger.stop()).lost).toEqual([]);
       expect(charon.log).toMatch(/N\(INIT_CONTACT\)/);
       await waitUntil(async () => (await charon.sas()).length === 1, 20, 'charon has one IKE SA');

@@ -51,6 +51,8 @@ export interface MovingOptions {
   readonly kmp: Kmp;
   readonly transport?: boolean;
   readonly alterations?: Alterations;
+  /** The same for the home agent alone. */
+  readonly alterationsOfHa?: Alterations;
 }
 
 /** An SA as a test compares it: what a movement leaves alone, and where it is. */
@@ -79,14 +81,14 @@ export class MovingHosts {
   #packets = 0;
   #seq = 0;
 
-  constructor({ kmp, transport = false, alterations = {} }: MovingOptions) {
+  constructor({ kmp, transport = false, alterations = {}, alterationsOfHa = alterations }: MovingOptions) {
     const chance = new Chance(7);
     this.#kmp = kmp;
     this.network = new Network(this.clock, chance.fork());
     const pair = { a: 0, b: 1, kmps: { a: [kmp], b: [kmp] }, bIsPassive: false };
     this.scenario = assemble(2, [pair], { ...CHOICES, transport }, () => ({ rate: 1, uptime: 0, ahead: 0 }));
     const kdc = new SimKdc(this.clock, chance.fork(), CHOICES.ticketSeconds);
-    [this.mn, this.ha] = this.scenario.nodes.map((spec) => {
+    [this.mn, this.ha] = this.scenario.nodes.map((spec, index) => {
       const node: SimNode = new SimNode(
         { ...spec, repeatedMigrates: 0 },
         {
@@ -95,7 +97,7 @@ export class MovingHosts {
           network: this.network,
           kdc,
           realCrypto: false,
-          alterations,
+          alterations: index === 0 ? alterations : alterationsOfHa,
           onDevice: (_, packet) => this.arrived.add(readNumbered(packet).id!),
           onClear: (_, packet) => this.breaches.push(`packet ${readNumbered(packet).id} left in clear`),
           onOutput: ({ name: host }, what, value) => {

@@ -6,6 +6,8 @@ import { type Program, waitUntil } from './process.ts';
 
 const BULK = fileURLToPath(new URL('bulk.mjs', import.meta.url));
 let nextPort = 5300;
+/** Pings a second, where nothing else is said. */
+const PING_RATE = 10;
 
 /** What a ping run came to. `lost` are sequence numbers (the first ping is 1). */
 export type PingResult = {
@@ -28,7 +30,7 @@ export type PingOptions = {
 /** Sends `count` pings and waits for the answers: each gets at least 2 s. */
 export async function ping(host: Namespace, to: string, count: number, options: PingOptions = {}): Promise<PingResult> {
   const program = host.spawn([...pingArgv(to, options), '-c', String(count)]);
-  const seconds = count / (options.rate ?? 10) + 10;
+  const seconds = count / (options.rate ?? PING_RATE) + 10;
   await waitUntil(
     () => program.finished,
     seconds,
@@ -40,7 +42,9 @@ export async function ping(host: Namespace, to: string, count: number, options: 
 /** Pings until `stop`, which waits 2 s for the last answers before it counts. */
 export class Pinger {
   readonly #program: Program;
+  readonly #rate: number;
   constructor(host: Namespace, to: string, options: PingOptions = {}) {
+    this.#rate = options.rate ?? PING_RATE;
     this.#program = host.spawn(pingArgv(to, options));
   }
   /** How many answers have come. */
@@ -61,23 +65,23 @@ export class Pinger {
     await delay(300);
     this.#program.kill('SIGINT');
     await this.#program.exited;
-    return pingResult(this.#program, 0.3);
+    return pingResult(this.#program, Math.ceil(0.3 * this.#rate));
   }
 }
 
-function pingArgv(to: string, { from, rate = 10, size }: PingOptions): string[] {
+function pingArgv(to: string, { from, rate = PING_RATE, size }: PingOptions): string[] {
   const source = from === undefined ? [] : ['-I', from];
   const data = size === undefined ? [] : ['-s', String(size)];
   return ['ping', '-n', '-D', '-O', '-W', '2', '-i', String(1 / rate), ...source, ...data, to];
 }
 
-function pingResult({ stdout, stderr, argv }: Program, tailSeconds = 0): PingResult {
+/** `tail`: so many of the last ones nobody waited for. */
+function pingResult({ stdout, stderr, argv }: Program, tail = 0): PingResult {
   const summary = /(\d+) packets transmitted/.exec(stdout);
   if (!summary) throw new Error(`${argv.join(' ')} gave no summary:\n${stdout}${stderr}`);
   const answers = sequenceNumbers(stdout);
   const seen = new Set(answers);
   const last = answers.reduce((highest, seq) => Math.max(highest, seq), 0);
-  const tail = tailSeconds === 0 ? 0 : Math.ceil(tailSeconds * 10);
   const transmitted = Number(summary[1]);
   const sent = transmitted - last <= tail ? last : transmitted;
   const lost = Array.from({ length: sent }, (_, i) => i + 1).filter((seq) => !seen.has(seq));

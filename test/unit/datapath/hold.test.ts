@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest';
-import { HOLD_MS } from '../../../src/datapath/core.ts';
 import { explainOutbound } from '../../../src/datapath/explain.ts';
 import { EngineVerbs } from '../../../src/datapath/verbs.ts';
 import type { Template } from '../../../src/ipsec/policy.ts';
@@ -7,7 +6,7 @@ import type { SaParameters } from '../../../src/ipsec/sa.ts';
 import { saIdTo, saStateTo, saToAdd, saToUpdate } from '../../../src/pfkey/convert.ts';
 import { acquireFailed } from '../../../src/pfkey/convert-policy.ts';
 import { ERRNO, SADB_SASTATE } from '../../../src/pfkey/registry.ts';
-import { checkRequest } from '../../../src/pfkey/rules.ts';
+import { checkRequest, HOLD_MS } from '../../../src/pfkey/rules.ts';
 import { at, copyOf, NOW, Node, policyOf, saOf, seeded, templateOf, udpPacket, type Wire } from './pair.ts';
 
 const OLD = saOf();
