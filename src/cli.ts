@@ -4,6 +4,7 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Severity } from './event.ts';
 import { ask } from './front-door/ask.ts';
+import { type CaptureOptions, capture, showCaptured } from './front-door/capture.ts';
 import { events } from './front-door/events.ts';
 import { EXIT, Exit } from './front-door/exit-codes.ts';
 import { askKeyDaemons } from './front-door/key-daemons.ts';
@@ -15,6 +16,7 @@ import { setkey } from './front-door/setkey.ts';
 import { showStatus, statusOf } from './front-door/status.ts';
 import { showTrace, trace } from './front-door/trace.ts';
 import { up } from './front-door/up.ts';
+import { CAPTURE_INTERFACES } from './net/pcapng.ts';
 import { defaultRunDir } from './runtime/run-dir.ts';
 
 const DEFAULT_FILE = '/etc/tanuki/tanuki.conf';
@@ -151,6 +153,23 @@ program
       print(o, result, showTrace(result));
     },
   );
+
+program
+  .command('capture [file]')
+  .description('inner and outer packets of the datapath as a pcapng file, until Ctrl-C; - is standard output')
+  .option('-c, --count <n>', 'end after so many packets', whole)
+  .option('--seconds <seconds>', 'end after this time', seconds)
+  .option('-s, --snap-length <octets>', 'octets of a packet that are kept', port)
+  .addOption(new Option('--only <side>', 'one side of the datapath only').choices([...CAPTURE_INTERFACES]))
+  .option('-a, --address <prefix>', 'packets that have this at one end')
+  .option('--spi <spi>', 'outer packets of this SPI, as `status` shows it')
+  .option('--dropped', 'packets that were dropped')
+  .addOption(runDirOption)
+  .addOption(jsonOption)
+  .action(async (file: string | undefined, o: Common & Omit<CaptureOptions, 'file' | 'runDir'>) => {
+    const captured = await capture({ ...o, file: file ?? '-' });
+    process.stderr.write(o.json === true ? `${JSON.stringify(captured)}\n` : showCaptured(captured));
+  });
 
 for (const [name, what] of [
   ['initiate', 'negotiate now what a selector, policy or remote names'],

@@ -108,6 +108,8 @@ export const TUNNEL_END: AddressForms = { names: false, macros: MACROS, ports: f
 export const LITERAL: AddressForms = { names: false, macros: [], ports: false, prefixes: false };
 export const SERVER: AddressForms = { names: false, macros: ['MY_IP', 'MY_IPV4', 'MY_IPV6'], ports: true, prefixes: false };
 
+export const LISTENER: AddressForms = { names: false, macros: [], ports: true, prefixes: false };
+
 /** `ADDR[/PREFIX] [port PORT]`. */
 export function address(forms: AddressForms): Kind<AddressSpec> {
   const syntax = `ADDRESS${forms.prefixes ? '[/N]' : ''}${forms.ports ? ' [port PORT]' : ''}`;

@@ -6,7 +6,7 @@ import { bodyOf, type Kind, type Reader } from './kinds.ts';
 import { parse, type Statement, separate, showAtom } from './parser.ts';
 
 /** Who acts on a directive. */
-export type Daemon = 'spmd' | 'iked' | 'kinkd' | 'datapath' | 'all';
+export type Daemon = 'spmd' | 'iked' | 'kinkd' | 'datapath' | 'tanuki' | 'all';
 
 /** One word of the language, said once: the checker, the documentation and the printer read this. */
 export interface Directive<T> {

@@ -75,6 +75,7 @@ function compileKerberos(sections: Sections, start: Span): KerberosConfig {
   };
 }
 
+const METRICS_PORT = 9500;
 const MY_IP: AddressSpec = { kind: 'macro', macro: 'MY_IP', interface: undefined, prefixLength: 0, port: 0 };
 
 function compileInterface(
@@ -122,6 +123,7 @@ function compileInterface(
     spmd: socket?.value,
     spmdPassword: values.spmd_password,
     pfkey: values.pfkey,
+    metrics: metricsOf(values.metrics),
     applicationBypass: values.application_bypass,
     datapath: {
       device: datapath.device,
@@ -147,6 +149,11 @@ function compileInterface(
       heldPacketsPerPolicy: limits.held_packets_per_policy,
     },
   };
+}
+
+/** `metrics` takes literal addresses only. */
+function metricsOf(spec: AddressSpec | undefined): InterfaceConfig['metrics'] {
+  return spec?.kind === 'literal' ? { address: spec.address, port: spec.port || METRICS_PORT } : undefined;
 }
 
 /** Sections that nothing refers to are compiled too, so that their mistakes are found; that nothing refers to them is worth a note. */

@@ -35,6 +35,8 @@ export interface InterfaceConfig {
   readonly spmdPassword: string | undefined;
   /** Path of a further PF_KEY socket beside `pfkey.sock` in the run directory. */
   readonly pfkey: string | undefined;
+  /** Where `tanuki up` serves `/metrics`; undefined: nowhere. */
+  readonly metrics: { readonly address: string; readonly port: number } | undefined;
   readonly applicationBypass: boolean;
   readonly datapath: DatapathConfig;
   readonly limits: LimitsConfig;

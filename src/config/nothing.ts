@@ -10,6 +10,7 @@ export const NOTHING: Config = {
     spmd: undefined,
     spmdPassword: undefined,
     pfkey: undefined,
+    metrics: undefined,
     applicationBypass: true,
     datapath: {
       device: 'memory',

@@ -126,6 +126,7 @@ function interfaceLines(host: InterfaceConfig): Line[] {
     optional('spmd', host.spmd === undefined ? undefined : `unix ${quote(host.spmd)}`),
     optional('spmd_password', host.spmdPassword === undefined ? undefined : quote(host.spmdPassword)),
     optional('pfkey', host.pfkey === undefined ? undefined : quote(host.pfkey)),
+    optional('metrics', host.metrics && `${host.metrics.address} port ${host.metrics.port}`),
     `application_bypass ${onOff(host.applicationBypass)};`,
     block('datapath', [
       `device ${datapath.device};`,

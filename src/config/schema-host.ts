@@ -1,6 +1,6 @@
 /** The directives of `interface`, `datapath`, `limits`, `logging` and `resolver`: what belongs to the host and not to a peer. */
 
-import { address, LOCAL, literalAddress, path, SERVER, spmdSocket } from './addresses.ts';
+import { address, LISTENER, LOCAL, literalAddress, path, SERVER, spmdSocket } from './addresses.ts';
 import { block, directive } from './blocks.ts';
 import { boolean, choice, integer, listOf, pattern, text } from './kinds.ts';
 
@@ -123,6 +123,11 @@ export const INTERFACE = {
       is: path,
       by: ['datapath'],
       doc: 'A further PF_KEY socket, for others than the daemons, which use `pfkey.sock` in the run directory. A directory that is missing is made, mode 0700.',
+    }),
+    metrics: directive({
+      is: address(LISTENER),
+      by: ['tanuki'],
+      doc: 'Where `tanuki up` serves `/metrics` for Prometheus, to whoever can connect; port 9500 unless one is written. Without it, nowhere.',
     }),
     application_bypass: directive({
       is: boolean,

@@ -67,14 +67,15 @@ export function assemble(options: AssemblyOptions, clients: ClientDoor): Assembl
     verbs: strict ?? new EngineVerbs(engine, { random: systemRandom }),
     announce: strict === undefined ? announce : (effect) => strict.announce(effect),
   });
-  return { engine, control, snapshot: () => snapshotOf(engine, memory.cipher.name) };
+  return { engine, control, snapshot: () => snapshotOf(engine, control, memory.cipher.name) };
 }
 
-function snapshotOf(engine: Datapath, cipher: string): Omit<EngineStatus, 'device' | 'clients'> {
-  const { sas, policies, drops } = engine.status();
+function snapshotOf(engine: Datapath, control: ControlPlane, cipher: string): Omit<EngineStatus, 'device' | 'clients'> {
+  const { sas, policies, drops, held, totals } = engine.status();
   return {
     cipher,
     drops,
+    totals: { ...totals, held, acquires: control.acquires },
     policies: policies.map(({ id, direction, selector, action, priority, reqid, hits }) => ({
       id,
       direction,

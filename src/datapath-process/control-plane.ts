@@ -24,6 +24,9 @@ export class ControlPlane {
     this.#server = new PfkeyServer(options.verbs, options);
   }
 
+  /** ACQUIREs of packets so far. */
+  acquires = 0;
+
   get clients(): number {
     return this.#server.size;
   }
@@ -40,6 +43,7 @@ export class ControlPlane {
   /** Tells the clients what the packet path wants said. */
   tell(effects: readonly Effect[], now: Instant): void {
     for (const effect of effects) {
+      if (effect.kind === 'acquire') this.acquires++;
       const message = this.#options.announce(effect);
       if (message !== undefined) this.handle({ kind: 'notify', message }, now);
     }

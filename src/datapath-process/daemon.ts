@@ -10,9 +10,10 @@ import { EncapFramer, writeEncapFrame } from '../runtime/encap-frame.ts';
 import { NamedSocket } from '../runtime/named-socket.ts';
 import { type Daemon, type DaemonOptions, type Shell, shell } from '../runtime/shell.ts';
 import type { Channel, ChannelEvents } from '../runtime/unix-socket.ts';
+import { readCapture, writeCaptured } from './capture-request.ts';
 import type { EngineHost, HostEvents } from './engine-host.ts';
 import { closedDoors, startEngineHost } from './hosts.ts';
-import type { DatapathSettings, DatapathStatus, PingResult, TraceResult } from './ports.ts';
+import type { CaptureAnswer, DatapathSettings, DatapathStatus, PingResult, TraceResult } from './ports.ts';
 import { readSettings } from './settings.ts';
 import { readTrace } from './trace-request.ts';
 
@@ -71,8 +72,10 @@ class DatapathDaemon implements Daemon {
         return this.#ping(request);
       case 'trace':
         return this.#trace(request);
+      case 'capture':
+        return this.#capture(request);
       default:
-        throw new Error(`unknown verb "${request.verb}"; expected status, configure, ping, trace or events`);
+        throw new Error(`unknown verb "${request.verb}"; expected status, configure, ping, trace, capture or events`);
     }
   }
 
@@ -187,6 +190,12 @@ class DatapathDaemon implements Daemon {
     const asked = readTrace(request);
     if (this.#host === undefined) throw new Error('the datapath has no device yet; see: tanuki status');
     return this.#host.trace(asked);
+  }
+
+  async #capture(request: ControlRequest): Promise<CaptureAnswer> {
+    const asked = readCapture(request);
+    if (this.#host === undefined) throw new Error('the datapath has no device yet; see: tanuki status');
+    return writeCaptured(await this.#host.capture(asked));
   }
 
   async #ping({ address, source, sequence, timeoutMs }: ControlRequest): Promise<PingResult> {

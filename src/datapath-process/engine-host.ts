@@ -3,6 +3,7 @@
 import type { Event } from '../event.ts';
 import type { Path } from '../net/address.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
+import type { CaptureFilter, CaptureResult } from './capture.ts';
 import type { DatapathPolicyStatus, DatapathSaStatus, DatapathStatus, PingResult, TraceResult } from './ports.ts';
 
 export interface PingRequest {
@@ -18,12 +19,18 @@ export interface TraceRequest {
   readonly direction: 'outbound' | 'inbound';
 }
 
+export type CaptureRequest =
+  | { readonly step: 'begin'; readonly filter: CaptureFilter }
+  | { readonly step: 'take' }
+  | { readonly step: 'end' };
+
 export interface EngineStatus {
   readonly device: DatapathStatus['device'];
   readonly cipher: string;
   readonly sas: readonly DatapathSaStatus[];
   readonly policies: readonly DatapathPolicyStatus[];
   readonly drops: Readonly<Record<string, number>>;
+  readonly totals: NonNullable<DatapathStatus['totals']>;
   readonly clients: number;
 }
 
@@ -36,6 +43,8 @@ export interface EngineHost {
   ping(request: PingRequest): Promise<PingResult>;
   /** What would be done with a packet, which is not sent. */
   trace(request: TraceRequest): Promise<TraceResult>;
+  /** Begins a capture, hands over what has passed since, or ends it. Rejects with a sentence where that cannot be. */
+  capture(request: CaptureRequest): Promise<CaptureResult>;
   status(): Promise<EngineStatus>;
   /** This host's addresses have changed: the encapsulation port is served at these, SAs and packets go on. Resolves with what could not be opened. */
   serveAt(addresses: readonly string[]): Promise<readonly string[]>;

@@ -5,6 +5,8 @@ import { clock } from '../runtime/clock.ts';
 import { type DoorReport, doorReports } from '../runtime/native/index.ts';
 import { systemRandom } from '../runtime/random.ts';
 import { assemble } from './assembly.ts';
+import { Capture } from './capture.ts';
+import { CapturedEngine } from './captured-engine.ts';
 import type { EngineHost, HostEvents } from './engine-host.ts';
 import { MEMORY_SLOTS, startMemoryHost } from './memory-host.ts';
 import { packetMemory } from './packet-memory.ts';
@@ -39,9 +41,11 @@ async function memoryHost(
     { send: events.onPfkey, close: events.onPfkeyClose, report: events.report },
   );
   const [high, low] = systemRandom(2);
+  const capture = new Capture();
   const options = {
     settings,
-    engine,
+    engine: new CapturedEngine(engine, capture, memory.bytes),
+    capture,
     arena: memory.bytes,
     control,
     snapshot,

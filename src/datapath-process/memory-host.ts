@@ -10,9 +10,11 @@ import type { Instant } from '../machine.ts';
 import { type Endpoint, IpAddress, type Path, sameEndpoint, showEndpoint } from '../net/address.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
 import { bindUdp, type UdpSocket } from '../runtime/udp.ts';
+import { type Capture, type CaptureResult, captureStep } from './capture.ts';
 import type { ControlPlane } from './control-plane.ts';
 import { echoReplyTo } from './echo.ts';
 import {
+  type CaptureRequest,
   type EngineHost,
   type EngineStatus,
   type HostEvents,
@@ -28,6 +30,8 @@ export interface MemoryHostOptions {
   readonly settings: DatapathSettings;
   readonly engine: PacketEngine;
   readonly arena: Uint8Array;
+  /** In front of the engine. */
+  readonly capture: Capture;
   readonly control: ControlPlane;
   readonly snapshot: () => Omit<EngineStatus, 'device' | 'clients'>;
   readonly trace: (packet: Uint8Array, direction: TraceRequest['direction']) => TraceResult;
@@ -144,6 +148,10 @@ class MemoryHost implements EngineHost {
 
   async trace({ packet, direction }: TraceRequest): Promise<TraceResult> {
     return this.#options.trace(packet, direction);
+  }
+
+  async capture(request: CaptureRequest): Promise<CaptureResult> {
+    return captureStep(this.#options.capture, request, this.#options.now().mono);
   }
 
   async stop(): Promise<void> {

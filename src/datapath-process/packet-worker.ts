@@ -13,8 +13,10 @@ import { EncapFramer, writeEncapFrame } from '../runtime/encap-frame.ts';
 import { close, drain, type Libc, libcDoor, openTun, type Tun } from '../runtime/native/index.ts';
 import { systemRandom } from '../runtime/random.ts';
 import { type Assembly, assemble } from './assembly.ts';
+import { Capture, captureStep } from './capture.ts';
+import { CapturedEngine } from './captured-engine.ts';
 import { type EchoAnswer, Echoes } from './echoes.ts';
-import { type EngineStatus, KEEPALIVE_OCTET, type PingRequest } from './engine-host.ts';
+import { type CaptureRequest, type EngineStatus, KEEPALIVE_OCTET, type PingRequest } from './engine-host.ts';
 import { Diversion } from './host.ts';
 import { IkeQueue, networkOf } from './ike-queue.ts';
 import { BATCH, PacketLoop } from './packet-loop.ts';
@@ -40,6 +42,7 @@ class PacketWorker {
   readonly #ike = new IkeQueue();
   readonly #framer = new EncapFramer();
   readonly #echoes: Echoes;
+  readonly #capture = new Capture();
   /** PF_KEY's, kept until the host's rules agree with what they say. */
   #answers: FromWorker[] = [];
   #ikeDropped = 0;
@@ -63,7 +66,7 @@ class PacketWorker {
         report: (event) => this.#tell({ kind: 'event', event }),
       },
     );
-    const { engine } = this.#assembly;
+    const engine = new CapturedEngine(this.#assembly.engine, this.#capture, memory.bytes);
     this.#sender = new Sender(this.#memory, engine, this.#sockets);
     this.#diversion = new Diversion(libc, settings, this.#tun.name, (event) => this.#tell({ kind: 'event', event }));
     const others = [wakeFd, this.#diversion.monitorFd];
@@ -148,6 +151,9 @@ class PacketWorker {
         this.#tell({ kind: 'traced', id: message.id, result: this.#assembly.engine.trace(packet, direction) });
         return;
       }
+      case 'capture':
+        this.#captureStep(message.id, message.request);
+        return;
       case 'stop':
         this.#stopping = true;
     }
@@ -177,14 +183,22 @@ class PacketWorker {
     const { address, source, sequence, timeoutMs } = request;
     const destination = IpAddress.parse(address);
     if (destination === undefined)
-      return this.#tell({ kind: 'no-ping', id, why: `ping: expected a numeric address, found "${address}"` });
-    if (this.#echoes.isFull) return this.#tell({ kind: 'no-ping', id, why: 'ping: too many are under way; try again' });
+      return this.#tell({ kind: 'refused', id, why: `ping: expected a numeric address, found "${address}"` });
+    if (this.#echoes.isFull) return this.#tell({ kind: 'refused', id, why: 'ping: too many are under way; try again' });
     const from = source === '' ? this.#diversion.sourceFor(this.#assembly.engine.core.spd, destination) : IpAddress.parse(source);
     if (from === undefined || from.family !== destination.family) {
       const why = `ping: this host has no address that a policy to ${address} takes as its source: give --source`;
-      return this.#tell({ kind: 'no-ping', id, why });
+      return this.#tell({ kind: 'refused', id, why });
     }
     this.#loop.inject(this.#echoes.begin(id, from, destination, sequence, timeoutMs, this.#loop.now.mono));
+  }
+
+  #captureStep(id: number, request: CaptureRequest): void {
+    try {
+      this.#tell({ kind: 'captured', id, result: captureStep(this.#capture, request, this.#loop.now.mono) });
+    } catch (error) {
+      this.#tell({ kind: 'refused', id, why: (error as Error).message });
+    }
   }
 
   #tookEcho(packet: Uint8Array): boolean {

@@ -1,6 +1,7 @@
 /** What the datapath's process is told and tells: plain JSON over its control.sock. */
 
 import type { Explanation } from '../datapath/explain.ts';
+import type { CapturedPacket } from '../net/pcapng.ts';
 
 /** The verb `configure`, sent by spmd before it puts the policies, and again when they change. */
 export type { DatapathSettings } from '../config/datapath-settings.ts';
@@ -12,6 +13,12 @@ export type PingResult =
 
 /** The result of the verb `trace`: one packet outbound; inbound in clear, and through each SA that could carry it. */
 export type TraceResult = readonly Explanation[];
+
+/** The result of the verb `capture`: packets as `CapturedPacket` has them, their octets in base64. */
+export interface CaptureAnswer {
+  readonly packets: readonly (Omit<CapturedPacket, 'bytes'> & { readonly bytes: string })[];
+  readonly lost: number;
+}
 
 export interface DatapathSaStatus {
   /** Hexadecimal, eight digits. */
@@ -28,6 +35,13 @@ export interface DatapathSaStatus {
   /** Octets of inner IP packets. */
   readonly bytes: number;
   readonly sequence: number;
+}
+
+/** Of all SAs in one direction; packets and octets of those too that are gone. */
+export interface DatapathTotals {
+  readonly sas: number;
+  readonly packets: number;
+  readonly bytes: number;
 }
 
 export interface DatapathPolicyStatus {
@@ -56,6 +70,17 @@ export interface DatapathStatus {
   readonly policies: readonly DatapathPolicyStatus[];
   /** By name, only those that are not zero. */
   readonly drops: Readonly<Record<string, number>>;
+  /** Undefined: there is no engine yet. */
+  readonly totals?:
+    | {
+        readonly inbound: DatapathTotals;
+        readonly outbound: DatapathTotals;
+        /** ACQUIREs that packets have caused. */
+        readonly acquires: number;
+        /** Packets that wait for SAs. */
+        readonly held: number;
+      }
+    | undefined;
   readonly clients: number;
   /** What is wrong now: a port in use, a missing privilege. Each a sentence that says what to do. */
   readonly problems: readonly string[];

@@ -8,7 +8,8 @@ import type { Path } from '../net/address.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
 import { EncapFramer, writeEncapFrame } from '../runtime/encap-frame.ts';
 import { close, createEventFd, kick, type Libc, libcDoor } from '../runtime/native/index.ts';
-import type { EngineHost, EngineStatus, HostEvents, PingRequest, TraceRequest } from './engine-host.ts';
+import type { CaptureResult } from './capture.ts';
+import type { CaptureRequest, EngineHost, EngineStatus, HostEvents, PingRequest, TraceRequest } from './engine-host.ts';
 import type { DatapathSettings, PingResult, TraceResult } from './ports.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './worker-messages.ts';
 
@@ -34,9 +35,8 @@ class TunHost implements EngineHost {
   readonly #wakeFd: number;
   readonly #port: MessageChannel['port1'];
   readonly #framer = new EncapFramer();
-  readonly #pings = new Map<number, { resolve: (result: PingResult) => void; reject: (error: Error) => void }>();
-  readonly #statuses = new Map<number, { resolve: (status: EngineStatus) => void; reject: (error: Error) => void }>();
-  readonly #traces = new Map<number, { resolve: (result: TraceResult) => void; reject: (error: Error) => void }>();
+  /** What was asked of the worker, by number. */
+  readonly #questions = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>();
   readonly #exited: Promise<void>;
   #nextId = 1;
   #state: 'starting' | 'running' | 'stopping' | 'ended' = 'starting';
@@ -90,27 +90,19 @@ class TunHost implements EngineHost {
   }
 
   ping(request: PingRequest): Promise<PingResult> {
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId++;
-      this.#pings.set(id, { resolve, reject });
-      this.#tell({ kind: 'ping', id, request });
-    });
+    return this.#ask((id) => ({ kind: 'ping', id, request }));
   }
 
   status(): Promise<EngineStatus> {
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId++;
-      this.#statuses.set(id, { resolve, reject });
-      this.#tell({ kind: 'status', id });
-    });
+    return this.#ask((id) => ({ kind: 'status', id }));
   }
 
   trace(request: TraceRequest): Promise<TraceResult> {
-    return new Promise((resolve, reject) => {
-      const id = this.#nextId++;
-      this.#traces.set(id, { resolve, reject });
-      this.#tell({ kind: 'trace', id, request });
-    });
+    return this.#ask((id) => ({ kind: 'trace', id, request }));
+  }
+
+  capture(request: CaptureRequest): Promise<CaptureResult> {
+    return this.#ask((id) => ({ kind: 'capture', id, request }));
   }
 
   /** The worker's sockets are bound to no address. */
@@ -153,31 +145,38 @@ class TunHost implements EngineHost {
         this.#events.report(message.event);
         return;
       case 'pong':
-        this.#pings.get(message.id)?.resolve(message.result);
-        this.#pings.delete(message.id);
-        return;
-      case 'no-ping':
-        this.#pings.get(message.id)?.reject(new Error(message.why));
-        this.#pings.delete(message.id);
+      case 'traced':
+      case 'captured':
+        this.#answered(message.id, message.result);
         return;
       case 'status':
-        this.#statuses.get(message.id)?.resolve(message.status);
-        this.#statuses.delete(message.id);
+        this.#answered(message.id, message.status);
         return;
-      case 'traced':
-        this.#traces.get(message.id)?.resolve(message.result);
-        this.#traces.delete(message.id);
+      case 'refused':
+        this.#questions.get(message.id)?.reject(new Error(message.why));
+        this.#questions.delete(message.id);
         return;
       case 'stopped':
     }
   }
 
+  #ask<Answer>(question: (id: number) => ToWorker): Promise<Answer> {
+    return new Promise<Answer>((resolve, reject) => {
+      const id = this.#nextId++;
+      this.#questions.set(id, { resolve, reject });
+      this.#tell(question(id));
+    });
+  }
+
+  /** The kind of the answer is that of the question with its number. */
+  #answered(id: number, answer: unknown): void {
+    this.#questions.get(id)?.resolve(answer as never);
+    this.#questions.delete(id);
+  }
+
   #abandon(why: string): void {
-    for (const { reject } of [...this.#pings.values(), ...this.#statuses.values(), ...this.#traces.values()])
-      reject(new Error(why));
-    this.#pings.clear();
-    this.#statuses.clear();
-    this.#traces.clear();
+    for (const { reject } of this.#questions.values()) reject(new Error(why));
+    this.#questions.clear();
   }
 
   /** Packets are not protected any more: the process ends, and is started anew by who supervises it. */

@@ -2,7 +2,8 @@
 
 import type { Event } from '../event.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
-import type { EngineStatus, PingRequest, TraceRequest } from './engine-host.ts';
+import type { CaptureResult } from './capture.ts';
+import type { CaptureRequest, EngineStatus, PingRequest, TraceRequest } from './engine-host.ts';
 import type { DatapathSettings, PingResult, TraceResult } from './ports.ts';
 
 /** What a worker is started with. */
@@ -22,6 +23,7 @@ export type ToWorker =
   | { readonly kind: 'ping'; readonly id: number; readonly request: PingRequest }
   | { readonly kind: 'status'; readonly id: number }
   | { readonly kind: 'trace'; readonly id: number; readonly request: TraceRequest }
+  | { readonly kind: 'capture'; readonly id: number; readonly request: CaptureRequest }
   | { readonly kind: 'stop' };
 
 export type FromWorker =
@@ -33,8 +35,9 @@ export type FromWorker =
   | { readonly kind: 'encap'; readonly frames: Uint8Array }
   | { readonly kind: 'event'; readonly event: Event }
   | { readonly kind: 'pong'; readonly id: number; readonly result: PingResult }
-  /** The request was none: it names no address, or there is no source for it. */
-  | { readonly kind: 'no-ping'; readonly id: number; readonly why: string }
+  /** The request of that number cannot be carried out. */
+  | { readonly kind: 'refused'; readonly id: number; readonly why: string }
   | { readonly kind: 'status'; readonly id: number; readonly status: EngineStatus }
   | { readonly kind: 'traced'; readonly id: number; readonly result: TraceResult }
+  | { readonly kind: 'captured'; readonly id: number; readonly result: CaptureResult }
   | { readonly kind: 'stopped' };

@@ -31,6 +31,8 @@ export class Sad {
   readonly #others = new Map<Spi, Sa[]>();
   /** SAs that look-ups of outbound SAs have looked at, for tests of what one costs. */
   candidates = 0;
+  /** What SAs have carried that are gone. */
+  readonly gone = { inbound: { packets: 0, bytes: 0 }, outbound: { packets: 0, bytes: 0 } };
   #keys = new Int32Array(64);
   #slots: (Sa | undefined)[] = new Array<Sa | undefined>(64).fill(undefined);
   #serial = 0;
@@ -271,6 +273,9 @@ export class Sad {
   remove(sa: Sa): void {
     if (!this.#sas.has(sa)) return;
     this.#leave(sa);
+    const gone = this.gone[sa.direction === 'inbound' ? 'inbound' : 'outbound'];
+    gone.packets += sa.packets;
+    gone.bytes += sa.bytes;
     if (sa.sealHandle >= 0) this.#cipher.destroy(sa.sealHandle);
     if (sa.openHandle >= 0) this.#cipher.destroy(sa.openHandle);
     sa.sealHandle = -1;

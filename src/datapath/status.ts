@@ -7,6 +7,7 @@ import { showEndpoint } from '../net/address.ts';
 import { larvalOf } from './acquire.ts';
 import type { Core } from './core.ts';
 import type { Larval, Sa } from './sa.ts';
+import type { Sad } from './sad.ts';
 import type { SpdEntry } from './spd.ts';
 
 export interface SaStatus {
@@ -63,6 +64,8 @@ export interface DatapathStatus {
   readonly sas: readonly SaStatus[];
   readonly larvals: readonly LarvalStatus[];
   readonly policies: readonly PolicyStatus[];
+  /** Of all SAs in a direction; packets and octets of those too that are gone. */
+  readonly totals: Readonly<Record<'inbound' | 'outbound', Readonly<Record<'sas' | 'packets' | 'bytes', number>>>>;
   readonly drops: Readonly<Record<string, number>>;
   /** Packets that wait for SAs. */
   readonly held: number;
@@ -74,10 +77,22 @@ export function statusOf(core: Core): DatapathStatus {
     sas: [...core.sad.all].map((sa) => saStatus(sa, core)),
     larvals: [...core.sad.larvals, ...core.acquires.pending.map(larvalOf)].map(larvalStatus),
     policies: core.spd.entries().map(policyStatus),
+    totals: totalsOf(core.sad),
     drops: core.drops.toJSON(),
     held: core.acquires.held + core.early.held,
     lostEffects: core.effects.lost,
   };
+}
+
+function totalsOf({ all, gone }: Sad): DatapathStatus['totals'] {
+  const totals = { inbound: { sas: 0, ...gone.inbound }, outbound: { sas: 0, ...gone.outbound } };
+  for (const { direction, packets, bytes } of all) {
+    const total = totals[direction === 'inbound' ? 'inbound' : 'outbound'];
+    total.sas++;
+    total.packets += packets;
+    total.bytes += bytes;
+  }
+  return totals;
 }
 
 function saStatus(sa: Sa, core: Core): SaStatus {

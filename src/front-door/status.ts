@@ -19,6 +19,7 @@ export interface SuiteStatus {
   readonly childSas: readonly ChildSa[];
   readonly policies: DatapathStatus['policies'];
   readonly drops: DatapathStatus['drops'];
+  readonly datapath: DatapathStatus['totals'] | undefined;
   readonly device: DatapathStatus['device'] | undefined;
   readonly cipher: string | undefined;
   /** What is wrong now, each a sentence that says what to do. */
@@ -83,6 +84,7 @@ export async function statusOf(directory: string): Promise<SuiteStatus> {
     ),
     policies: datapath?.policies ?? [],
     drops: datapath?.drops ?? {},
+    datapath: datapath?.totals,
     device: datapath?.device,
     cipher: datapath?.cipher,
     problems,

@@ -11,6 +11,7 @@ import { startSuite } from '../suite.ts';
 import { ask } from './ask.ts';
 import { EXIT, Exit } from './exit-codes.ts';
 import { lintFile } from './lint.ts';
+import { MetricsDoor } from './metrics.ts';
 
 export interface UpOptions {
   readonly file: string;
@@ -32,13 +33,20 @@ export async function up(options: UpOptions): Promise<number> {
   const log = logSink('tanuki', { level: options.logLevel ?? 'info', destination: 'stderr', format: 'text' });
   const end = ending(options.confirmSeconds, log);
   let running: Running | undefined;
+  const metrics = new MetricsDoor(path, (event) => log.write(event));
+  /** The policy files were read again: a daemon may be needed that was not before, and `/metrics` elsewhere. */
+  const follow = () => {
+    const read = lintFile(options.file);
+    if (read.kink) running?.needKink();
+    if (read.ok) void metrics.follow(read.metrics);
+  };
   // The control socket comes first: where another suite has this run directory, nothing is started.
   const control = await serveControl(
     prepareRunDir(path).control('tanuki'),
     async ({ verb }) => {
       if (verb === 'status') return { pid: process.pid, daemons: running?.status() ?? [] };
       if (verb === 'confirm') return { confirmed: end.confirm() };
-      if (verb === 'reloaded') return void running?.follow();
+      if (verb === 'reloaded') return void follow();
       if (verb === 'down') return void setImmediate(() => end.with(EXIT.ok));
       throw new Error(`unknown verb "${verb}"; expected status, confirm, reloaded or down`);
     },
@@ -51,17 +59,18 @@ export async function up(options: UpOptions): Promise<number> {
     throw error;
   }
   const reload = () =>
-    void ask('spmd', path, 'reload').then(
-      () => running?.follow(),
-      ({ message }: Error) => log.write({ name: 'reload-failed', severity: 'error', message: `SIGHUP: ${message}` }),
+    void ask('spmd', path, 'reload').then(follow, ({ message }: Error) =>
+      log.write({ name: 'reload-failed', severity: 'error', message: `SIGHUP: ${message}` }),
     );
   process.on('SIGHUP', reload);
+  await metrics.follow(lint.metrics);
   log.write({
     name: 'up',
     severity: 'notice',
     message: `tanuki is up with ${options.file}; status: tanuki status --run-dir ${path}`,
   });
   const code = await end.came;
+  await metrics.follow(undefined);
   await running.stop();
   process.off('SIGHUP', reload);
   await control.close();
@@ -71,8 +80,8 @@ export async function up(options: UpOptions): Promise<number> {
 
 interface Running {
   status(): readonly ChildStatus[];
-  /** The policy files were read again: a daemon may be needed that was not before. */
-  follow(): void;
+  /** A policy has KINK. */
+  needKink(): void;
   stop(): Promise<void>;
 }
 
@@ -97,10 +106,7 @@ function children({ file, runDir, logLevel }: UpOptions, kink: boolean, log: Log
       end(EXIT.failed);
     },
   });
-  const follow = () => {
-    if (lintFile(file).kink) supervisor.add(kinkd);
-  };
-  return { status: () => supervisor.status(), stop: () => supervisor.stop(), follow };
+  return { status: () => supervisor.status(), stop: () => supervisor.stop(), needKink: () => supervisor.add(kinkd) };
 }
 
 async function oneProcess({ file, runDir, logLevel }: UpOptions): Promise<Running> {
@@ -114,7 +120,7 @@ async function oneProcess({ file, runDir, logLevel }: UpOptions): Promise<Runnin
     since,
     lastExit: undefined,
   });
-  return { status: () => ['datapath', 'spmd', 'iked', 'kinkd'].map(part), stop: () => suite.stop(), follow: () => {} };
+  return { status: () => ['datapath', 'spmd', 'iked', 'kinkd'].map(part), stop: () => suite.stop(), needKink: () => {} };
 }
 
 /** What ends `up`: a signal, `down`, a hopeless child, or a confirmation that did not come. */

@@ -3,14 +3,16 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { DatapathStatus, TraceResult } from '../../src/datapath-process/ports.ts';
 import { DatapathNode, type StaticPair, settings } from './lab/datapath.ts';
 import { Lab, type Namespace, namespacesMissing } from './lab/namespaces.ts';
 import { waitUntil } from './lab/process.ts';
 import { skipNote } from './lab/skip.ts';
 import { ping, transfer } from './lab/traffic.ts';
 
+const TANUKI = fileURLToPath(new URL('../../dist/src/cli.js', import.meta.url));
 const BUILT = fileURLToPath(new URL('../../dist/src/datapath-process/cli.js', import.meta.url));
-const missing = namespacesMissing('iperf3') ?? (existsSync(BUILT) ? undefined : 'not built (npm run build)');
+const missing = namespacesMissing('iperf3', 'tshark') ?? (existsSync(BUILT) ? undefined : 'not built (npm run build)');
 const why = skipNote('two datapath processes', missing);
 
 type Version = 'v4' | 'v6';
@@ -100,6 +102,53 @@ describe.skipIf(missing !== undefined)(`two datapath processes${why}`, () => {
     expect(inbound).toMatchObject({ mode: one.mode, encapsulated: one.encapsulated });
     expect(inbound!.packets).toBeGreaterThan(100);
     expect(drops).toEqual({});
+  });
+
+  test('are captured by `tanuki capture`, and tell by `tanuki trace` what a packet then does', async () => {
+    const one: Case = { mode: 'tunnel', outer: 'v4', inner: 'v6', encapsulated: true };
+    await install(one);
+    const to = target(one);
+    const from = lab.a.addresses.inner.v6;
+    const traced = await lab.a.must([process.execPath, TANUKI, 'trace', from, to, '--json', '--run-dir', a.runDir]);
+    const [explained] = JSON.parse(traced) as TraceResult;
+    expect(explained).toMatchObject({ fate: 'protected', policy: { action: 'protect' }, sas: [{ mode: 'tunnel' }] });
+    const before = await a.status();
+    const file = join(lab.dir, 'capture.pcapng');
+    const argv = [process.execPath, TANUKI, 'capture', file, '--count', '12', '--seconds', '20', '--run-dir', a.runDir];
+    const capture = lab.a.spawn(argv);
+    await waitUntil(async () => existsSync(file), 10, 'a capture that has begun');
+    expect((await ping(lab.a, to, 3, { from })).lost).toEqual([]);
+    expect(await capture.exited).toMatchObject({ code: 0, stderr: `12 packets in ${file}\n` });
+    const fields = [
+      'frame.interface_name',
+      'frame.packet_flags_direction',
+      '_ws.col.Protocol',
+      'esp.spi',
+      'frame.comment',
+      'udp.dstport',
+    ];
+    const shown = await lab.a.must(['tshark', '-r', file, '-T', 'fields', ...fields.flatMap((field) => ['-e', field])]);
+    const rows = shown
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => line.split('\t'));
+    const after = await a.status();
+    const spiOf = (direction: string) => after.sas.find((sa) => sa.direction === direction)!.spi;
+    const outer = (way: string, spi: string) => ['outer', way, 'ESP', `0x${spi}`, `SPI ${spi}`, '4500'];
+    const inner = (way: string) => ['inner', way, 'ICMPv6', '', '', ''];
+    const trip = [
+      inner('0x00000002'),
+      outer('0x00000002', spiOf('outbound')),
+      outer('0x00000001', spiOf('inbound')),
+      inner('0x00000001'),
+    ];
+    expect(rows).toEqual([...trip, ...trip, ...trip]);
+    // The policy and the SA that were foretold are those that counted.
+    const packets = (status: DatapathStatus) => ({
+      policy: status.policies.find(({ id }) => id === explained!.policy!.id)!.packets,
+      sa: status.sas.find(({ spi }) => spi === explained!.sas[0]!.spi)!.packets,
+    });
+    expect(packets(after)).toEqual({ policy: packets(before).policy + 3, sa: packets(before).sa + 3 });
   });
 
   test('divert what policies protect and nothing else', async () => {

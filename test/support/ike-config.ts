@@ -142,6 +142,7 @@ export function settingsOf(node: NodeSetting): IkedSettings {
       kink: [],
       spmd: undefined,
       spmdPassword: undefined,
+      metrics: undefined,
       pfkey: undefined,
       applicationBypass: true,
       datapath: {
