@@ -71,11 +71,11 @@ export function assemble(options: AssemblyOptions, clients: ClientDoor): Assembl
 }
 
 function snapshotOf(engine: Datapath, control: ControlPlane, cipher: string): Omit<EngineStatus, 'device' | 'clients'> {
-  const { sas, policies, drops, held, totals } = engine.status();
+  const { sas, policies, drops, held, fragments, totals } = engine.status();
   return {
     cipher,
     drops,
-    totals: { ...totals, held, acquires: control.acquires },
+    totals: { ...totals, held, fragments, acquires: control.acquires },
     policies: policies.map(({ id, direction, selector, action, priority, reqid, hits }) => ({
       id,
       direction,

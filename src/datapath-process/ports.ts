@@ -77,8 +77,9 @@ export interface DatapathStatus {
         readonly outbound: DatapathTotals;
         /** ACQUIREs that packets have caused. */
         readonly acquires: number;
-        /** Packets that wait for SAs. */
+        /** Packets that wait for SAs, and fragments that wait for others. */
         readonly held: number;
+        readonly fragments: number;
       }
     | undefined;
   readonly clients: number;

@@ -14,6 +14,7 @@ import { Early } from './early.ts';
 import { EffectRing } from './effects.ts';
 import { Esp } from './esp.ts';
 import { FlowCache } from './flow-cache.ts';
+import { Fragments } from './fragments.ts';
 import { IpHeaders } from './ip-header.ts';
 import { Ipcomp } from './ipcomp.ts';
 import { Mss } from './mss.ts';
@@ -64,6 +65,8 @@ export class Core {
   readonly effects = new EffectRing();
   readonly acquires: Acquires;
   readonly early = new Early(this.drops);
+  /** Those that wait for the rest of their packets; each direction has its own room. */
+  readonly fragments: Readonly<Record<'inbound' | 'outbound', Fragments>>;
   readonly outboundFlows = new FlowCache<OutboundDecision>();
   readonly movements: RecentMovements;
   readonly inboundFlows = new FlowCache<InboundDecision>();
@@ -83,6 +86,10 @@ export class Core {
     this.ah = new Ah(options.arena, options.cipher, this.sad, this.esp.opened, options.ahAlignment);
     this.ipcomp = new Ipcomp(options.arena, options.compressor);
     this.ipHeaders = new IpHeaders(options.arena, this.checksum);
+    this.fragments = {
+      inbound: new Fragments(options.arena, this.checksum, this.drops),
+      outbound: new Fragments(options.arena, this.checksum, this.drops),
+    };
     this.acquires = new Acquires(this.effects, this.drops, options.larvalLifetime, options.heldPackets);
   }
 
@@ -160,6 +167,8 @@ export class Core {
     for (let sa = this.sad.takeDueHold(now.mono); sa !== undefined; sa = this.sad.takeDueHold(now.mono))
       this.saChanged(sa.parameters.reqid);
     this.acquires.expire(now);
+    this.fragments.inbound.expire(now.mono);
+    this.fragments.outbound.expire(now.mono);
     if (this.sad.pathMtus.expire(now)) for (const sa of this.sad.all) this.sad.pathMtus.apply(sa);
     const before = this.spd.generation;
     for (let entry = this.spd.expired(now.mono); entry !== undefined; entry = this.spd.expired(now.mono)) this.spd.remove(entry);
@@ -168,7 +177,9 @@ export class Core {
 
   /** When time alone would cause something. */
   wakeAt(): number | undefined {
-    const at = Math.min(this.sad.nextDue, this.spd.nextExpiry, this.acquires.nextExpiry, this.sad.pathMtus.nextExpiry);
+    const { sad, spd, acquires, fragments } = this;
+    const gathering = Math.min(fragments.inbound.nextExpiry, fragments.outbound.nextExpiry);
+    const at = Math.min(sad.nextDue, spd.nextExpiry, acquires.nextExpiry, sad.pathMtus.nextExpiry, gathering);
     return at === Number.POSITIVE_INFINITY ? undefined : at;
   }
 

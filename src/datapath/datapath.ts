@@ -140,8 +140,8 @@ export class Datapath implements PacketEngine {
     this.#random = options.random;
     this.#cipher = options.cipher;
     this.#icmp = new Icmp(this.core);
-    this.#outbound = new Outbound(this.core, this.#icmp);
-    this.#inbound = new Inbound(this.core, options.coalesce);
+    this.#outbound = new Outbound(this.core, this.#icmp, this.#kept);
+    this.#inbound = new Inbound(this.core, options.coalesce, this.#kept);
   }
 
   get drops(): Drops {

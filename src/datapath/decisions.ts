@@ -112,6 +112,23 @@ export function admits(spd: Spd, sas: readonly Sa[], packet: IpPacket): SpdEntry
   return spd.matchFor(sas, 'inbound', packet) ?? spd.matchFor(sas, 'forward', packet);
 }
 
+/**
+ * RFC 4301 §7: whether it takes the whole packet to decide about an outbound fragment, since a policy before this one may be about its ports or they say which
+ * SA it asks for; or to send it, since transport mode carries whole packets (RFC 4303 §3.3.4).
+ */
+export function needsWhole({ spd }: Databases, fragment: IpPacket, { entry, sa, bundle }: OutboundDecision): boolean {
+  if (spd.couldMatch('outbound', fragment) !== entry) return true;
+  if (entry?.policy.action !== 'protect') return false;
+  const first = bundle === undefined ? sa : bundle[0];
+  return first === undefined || !first.tunnel;
+}
+
+/** RFC 4301 §7.3: whether the whole packet of a fragment that came through the SA may be one that is admitted, though the fragment by itself is not. */
+export function couldAdmit(spd: Spd, sa: Sa, fragment: IpPacket): boolean {
+  if (!sa.matcher.couldMatch(fragment)) return false;
+  return (spd.couldMatch('inbound', fragment, [sa]) ?? spd.couldMatch('forward', fragment, [sa])) !== undefined;
+}
+
 /** RFC 4301 §5.2 step 3b: the policy about what came in clear. */
 export function aboutClear(spd: Spd, packet: IpPacket): SpdEntry | undefined {
   return spd.match('inbound', packet) ?? spd.match('forward', packet);

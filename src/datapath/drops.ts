@@ -16,7 +16,7 @@ export const DROP = {
   acquireTimeout: 5,
   /** Outbound: it waited for an SA that the key daemon refused to make. */
   acquireFailed: 6,
-  /** Outbound: transport mode cannot carry this packet (a fragment, IPv4 options, IPv6 extension headers before ESP), or AH its headers. */
+  /** Outbound: transport mode cannot carry this packet (IPv4 options, IPv6 extension headers before ESP), or AH its headers. */
   notForTransport: 7,
   /** Outbound: a segmentation request that cannot be carried out. */
   badFrame: 8,
@@ -56,6 +56,16 @@ export const DROP = {
   tooBig: 25,
   /** An ICMP error that quotes no packet which was sent a moment ago. */
   forgedIcmp: 26,
+  /** A fragment of impossible length or place (RFC 791 §3.2, RFC 8200 §4.5). */
+  badFragment: 27,
+  /** A first fragment without all of its transport header, or one that begins within it (RFC 1858, RFC 3128, RFC 7112). */
+  tinyFragment: 28,
+  /** Fragments that overlap, and others of their packet (RFC 5722); or one that came twice. */
+  fragmentOverlap: 29,
+  /** Fragments whose packet did not become whole in time. */
+  reassemblyTimeout: 30,
+  /** Fragments that there is no room to keep. */
+  reassemblyFull: 31,
 } as const;
 
 export type DropName = keyof typeof DROP;

@@ -13,22 +13,25 @@ import {
   aboutClear,
   admits,
   clearVerdict,
+  couldAdmit,
   decideOutbound,
   findBundle,
   isForTransport,
   isOptional,
   isSpent,
   isUsable,
+  needsWhole,
 } from './decisions.ts';
 import { DROP, type DropName, dropName } from './drops.ts';
+import { type Fragments, WAITS, WHOLE } from './fragments.ts';
 import { headersRefusal } from './outbound-bundles.ts';
 import type { Sa } from './sa.ts';
 import type { SpdEntry } from './spd.ts';
 import { showSpi } from './status.ts';
 
 /**
- * `protected`: it leaves through SAs; `clear`: it leaves as it is; `waits`: it is kept until key management has made the SA; `delivered`: it goes to
- * the host; `dropped`: and why is in `drop`.
+ * `protected`: it leaves through SAs; `clear`: it leaves as it is; `waits`: it is kept until key management has made the SA, or until the fragments of
+ * its packet are there; `delivered`: it goes to the host; `dropped`: and why is in `drop`.
  */
 export type Fate = 'protected' | 'clear' | 'waits' | 'delivered' | 'dropped';
 
@@ -58,6 +61,8 @@ export function explainOutbound(core: Core, bytes: Uint8Array): Explanation {
     spent.add(end);
     decision = decideOutbound(core, packet, spent);
   }
+  if (packet.fragment && needsWhole(core, packet, decision))
+    return explainFragment(told, core.fragments.outbound, 0, bytes, (whole) => explainOutbound(core, whole));
   const { entry, sa, bundle } = decision;
   if (!told.decidedBy(core, 'outbound', entry)) {
     if (core.unmatched === 'discard') return told.dropped(DROP.unmatched, 'what no policy matches is discarded');
@@ -72,7 +77,7 @@ export function explainOutbound(core: Core, bytes: Uint8Array): Explanation {
   if (refusal === DROP.notForTransport)
     return told.dropped(
       refusal,
-      'transport mode cannot carry a packet with these headers (a fragment, options), or AH cannot authenticate them',
+      'transport mode cannot carry a packet with these headers (options), or AH cannot authenticate them',
     );
   if (refusal !== DROP.none) return told.dropped(refusal, 'the cipher does not have the algorithms of the SA');
   return told.ends('protected', `it leaves by ${pathText(sas.at(-1)!)}`);
@@ -99,6 +104,12 @@ export function explainInbound(core: Core, bytes: Uint8Array, through: readonly 
   if (through.length > 0) {
     if (!through.at(-1)!.matcher.matches(packet)) told.step('the selectors of the SA do not hold it');
     const entry = admits(core.spd, through, packet);
+    const [sa, ...others] = through;
+    const isAlone = others.length === 0 && sa!.tunnel && sa!.parameters.protocol === 'esp';
+    if (entry === undefined && packet.fragment && isAlone && couldAdmit(core.spd, sa!, packet)) {
+      const { inbound } = core.fragments;
+      return explainFragment(told, inbound, sa!.serial, bytes, (whole) => explainInbound(core, whole, through));
+    }
     if (!told.decidedBy(core, 'inbound', entry))
       return told.dropped(DROP.policyMismatch, 'no inbound policy that asks for these SAs and no others is about it');
     return told.ends('delivered', 'it is what its SAs and policy admit: it goes to the host');
@@ -111,6 +122,23 @@ export function explainInbound(core: Core, bytes: Uint8Array, through: readonly 
   if (verdict === DROP.discard) return told.dropped(verdict, 'the policy discards it');
   if (verdict !== DROP.none) return told.dropped(verdict, 'what no policy matches is discarded');
   return told.ends('delivered', 'it may pass');
+}
+
+/** RFC 4301 §7: what its packet is about is known once that is whole. */
+function explainFragment(
+  told: Telling,
+  fragments: Fragments,
+  scope: number,
+  bytes: Uint8Array,
+  explainWhole: (whole: Uint8Array) => Explanation,
+): Explanation {
+  const { outcome, whole } = fragments.prospect(bytes, told.packet, scope);
+  told.step('it is a fragment, and what its packet is about, or what carries it, depends on the whole');
+  if (outcome === WAITS) return told.ends('waits', 'it waits for the others');
+  if (outcome !== WHOLE) return told.dropped(outcome, 'it cannot be put together with others');
+  told.step('it is the last that its packet wanted');
+  const explained = explainWhole(whole);
+  return { ...explained, steps: [...told.steps, ...explained.steps] };
 }
 
 /** SAs that one trace tells of. */
@@ -177,7 +205,7 @@ class Telling {
   readonly packet: IpPacket;
   readonly isPacket: boolean;
   readonly #direction: Explanation['direction'];
-  readonly #steps: string[] = [];
+  readonly steps: string[] = [];
   readonly #sas: Explanation['sas'][number][] = [];
   #policy: Explanation['policy'];
 
@@ -188,7 +216,7 @@ class Telling {
   }
 
   step(sentence: string): void {
-    this.#steps.push(sentence);
+    this.steps.push(sentence);
   }
 
   through(sa: Sa): void {
@@ -221,7 +249,7 @@ class Telling {
   #end(fate: Fate, sentence: string, drop: DropName | undefined): Explanation {
     this.step(sentence);
     const packet = this.isPacket ? packetText(this.packet) : 'no IP packet';
-    return { direction: this.#direction, packet, steps: this.#steps, fate, drop, policy: this.#policy, sas: this.#sas };
+    return { direction: this.#direction, packet, steps: this.steps, fate, drop, policy: this.#policy, sas: this.#sas };
   }
 }
 

@@ -6,9 +6,10 @@ import { IPV4, IPV6, IpPacket } from '../net/ip-packet.ts';
 import { checksumOffsetOf, PROTOCOL } from '../net/transport.ts';
 import { Coalescer } from './coalesce.ts';
 import type { Core } from './core.ts';
-import { aboutClear, admits, clearVerdict, type InboundDecision, isSpent } from './decisions.ts';
+import { aboutClear, admits, clearVerdict, couldAdmit, type InboundDecision, isSpent } from './decisions.ts';
 import { DROP } from './drops.ts';
 import { ESP_HEADER } from './esp.ts';
+import { WAITS, WHOLE } from './fragments.ts';
 import { InboundBundles, mayBeIpcomp } from './inbound-bundles.ts';
 import { DONT_FRAGMENT, MAX_PACKET } from './ip-header.ts';
 import { hasWords, NO_LIMIT, type Sa } from './sa.ts';
@@ -29,6 +30,8 @@ export class Inbound {
   readonly #inner: IpPacket;
   readonly #coalescer: Coalescer;
   readonly #bundles: InboundBundles;
+  /** Where fragments become a whole packet, to be looked at. */
+  readonly #kept: Slots;
   /** Of the packets at hand: outer addresses and ports, whether they are known, and the outer traffic class. */
   readonly #local = new Int32Array(4);
   readonly #remote = new Int32Array(4);
@@ -37,8 +40,10 @@ export class Inbound {
   #remotePort = 0;
   #trafficClass = 0;
 
-  constructor(core: Core, coalesce: boolean) {
+  /** `kept`: one slot of the engine's own. */
+  constructor(core: Core, coalesce: boolean, kept: Slots) {
     this.#core = core;
+    this.#kept = kept;
     this.#view = new DataView(core.arena.buffer, core.arena.byteOffset, core.arena.length);
     this.#outer = new IpPacket(core.arena);
     this.#inner = new IpPacket(core.arena);
@@ -165,10 +170,50 @@ export class Inbound {
     core.account(sa, 1, inner.bytes, now);
     if (sa.longestSegment !== NO_LIMIT) core.mss.clamp(inner, sa.longestSegment);
     const decision = core.inboundFlows.find(inner, sa.serial) ?? this.#decide(sa);
-    if (decision.entry === undefined) return this.#bundles.goOn(sa, inner, slot, now);
+    if (decision.entry === undefined) return this.#admitLater(sa, slot, now);
     decision.entry.hits++;
     decision.entry.lastHit = now.wall;
     this.#coalescer.add(inner, slot);
+    return DROP.none;
+  }
+
+  /** What its SA and policy do not admit as it is: a fragment, whose ports they ask for; or a packet for another SA. */
+  #admitLater(sa: Sa, slot: number, now: Instant): number {
+    const inner = this.#inner;
+    if (inner.fragment && sa.tunnel && couldAdmit(this.#core.spd, sa, inner)) return this.#gather(sa, slot, now);
+    return this.#bundles.goOn(sa, inner, slot, now);
+  }
+
+  /** RFC 4301 §7.3: fragments are delivered with the first of them, whose ports the SA and a policy admit, and not before. */
+  #gather(sa: Sa, slot: number, now: Instant): number {
+    const { arena, outputs, spd, drops, fragments } = this.#core;
+    const { inbound } = fragments;
+    const outcome = inbound.add(this.#inner, sa.serial, now.mono);
+    if (outcome === WAITS) return DROP.none;
+    if (outcome !== WHOLE) return outcome;
+    const { parts } = inbound;
+    const at = this.#kept.buffer[0]!;
+    const whole = this.#outer;
+    const entry = whole.read(at, inbound.compose(at)) ? admits(spd, [sa], whole) : undefined;
+    const octets = parts.reduce((sum, part) => sum + part.length + 32, 0);
+    // Pieces of frames count twice at most.
+    const hasRoom = outputs.hasRoom(2 * parts.length, octets);
+    const reason = entry === undefined ? DROP.policyMismatch : hasRoom ? DROP.none : DROP.noRoom;
+    if (entry === undefined || reason !== DROP.none || !this.#coalescer.hasRoom) {
+      // The one that has just arrived is counted with its slot.
+      for (let i = 1; i < parts.length; i++) drops.count(reason || DROP.noRoom);
+      inbound.discarded += parts.length - 1;
+      return reason || DROP.noRoom;
+    }
+    for (const part of parts) {
+      const to = (outputs.at + VNET_HDR_BYTES + 7) & ~7;
+      arena.set(part, to);
+      this.#inner.read(to, part.length);
+      outputs.at = to + part.length;
+      entry.hits++;
+      this.#coalescer.add(this.#inner, slot);
+    }
+    entry.lastHit = now.wall;
     return DROP.none;
   }
 

@@ -7,7 +7,7 @@ import type { IpAddress } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
 import { hasTypes } from '../net/message-types.ts';
 import { firstAddress, lastAddress } from '../net/prefix.ts';
-import { isIcmp, PROTOCOL } from '../net/transport.ts';
+import { isExtension, isIcmp, PROTOCOL } from '../net/transport.ts';
 
 const ANY_HIGH = 65_535;
 
@@ -60,14 +60,27 @@ export class PolicyMatcher {
 
   matches(p: IpPacket): boolean {
     return (
-      p.family === this.#family &&
+      this.couldMatch(p) &&
       (this.#protocol === 0 || this.#protocol === p.protocol) &&
-      isWithin(this.#firstSource, this.#lastSource, p.source0, p.source1, p.source2, p.source3) &&
-      isWithin(this.#firstDestination, this.#lastDestination, p.destination0, p.destination1, p.destination2, p.destination3) &&
       portFits(this.#ports.sourceLow, this.#ports.sourceHigh, p.sourcePort) &&
       portFits(this.#ports.destinationLow, this.#ports.destinationHigh, p.destinationPort)
     );
   }
+
+  /** Whether it may match the whole packet that a fragment is part of, whose ports (RFC 4301 §7), and maybe protocol, are not known. */
+  couldMatch(p: IpPacket): boolean {
+    return (
+      p.family === this.#family &&
+      (this.#protocol === 0 || this.#protocol === p.protocol || isHidden(p)) &&
+      isWithin(this.#firstSource, this.#lastSource, p.source0, p.source1, p.source2, p.source3) &&
+      isWithin(this.#firstDestination, this.#lastDestination, p.destination0, p.destination1, p.destination2, p.destination3)
+    );
+  }
+}
+
+/** Whether a fragment's protocol says nothing yet: the transport header's number is behind extension headers that only the first has (RFC 8200 §4.5). */
+function isHidden({ family, fragment, protocol }: IpPacket): boolean {
+  return family === 6 && fragment && isExtension(protocol);
 }
 
 /** What may go through an SA: any of the source selectors with any of the destination's. Empty lists select everything. */
@@ -86,6 +99,22 @@ export class SaMatcher {
 
   matches(packet: IpPacket): boolean {
     return this.#sourceFits(packet) && this.#destinationFits(packet);
+  }
+
+  /** The same without ports, for fragments. */
+  couldMatch(p: IpPacket): boolean {
+    const holds = (selectors: readonly TrafficSelector[], w0: number, w1: number, w2: number, w3: number) =>
+      selectors.length === 0 ||
+      selectors.some(
+        (ts) =>
+          ts.start.family === p.family &&
+          (ts.protocol === 0 || ts.protocol === p.protocol || isHidden(p)) &&
+          isWithin(ts.start, ts.end, w0, w1, w2, w3),
+      );
+    return (
+      holds(this.#source, p.source0, p.source1, p.source2, p.source3) &&
+      holds(this.#destination, p.destination0, p.destination1, p.destination2, p.destination3)
+    );
   }
 
   #sourceFits(p: IpPacket): boolean {

@@ -6,17 +6,27 @@ import { IPV6, IpPacket } from '../net/ip-packet.ts';
 import { PROTOCOL } from '../net/transport.ts';
 import { lackOf } from './acquire.ts';
 import type { Core } from './core.ts';
-import { chooseSas, decideOutbound, findBundle, isForTransport, isOptional, type OutboundDecision } from './decisions.ts';
+import {
+  chooseSas,
+  decideOutbound,
+  findBundle,
+  isForTransport,
+  isOptional,
+  needsWhole,
+  type OutboundDecision,
+} from './decisions.ts';
 import { DROP } from './drops.ts';
 import { Fragmenter } from './fragmenter.ts';
+import { MOST_PARTS, WAITS, WHOLE } from './fragments.ts';
 import type { Icmp } from './icmp.ts';
+import { MAX_PACKET } from './ip-header.ts';
 import { headersRefusal, OutboundBundles } from './outbound-bundles.ts';
 import { MOST_FRAGMENTS, OuterFragments } from './outer-fragments.ts';
 import { IPV6_LEAST_MTU } from './pmtu.ts';
 import type { Sa } from './sa.ts';
 import { NO_LIMIT } from './sa.ts';
 import { completeChecksum, Segmenter } from './segment.ts';
-import { FRAME_FLAG, GSO, OUTPUT, type Slots } from './slots.ts';
+import { FRAME_FLAG, GSO, INPUT, OUTPUT, type Slots } from './slots.ts';
 import type { SpdEntry } from './spd.ts';
 import { OUTER } from './tunnel.ts';
 
@@ -28,6 +38,10 @@ const MAX_TRAIN_BYTES = 65_400;
 const NONE = -1;
 /** TCP payload of a segment below which no path makes us go. */
 const LEAST_SEGMENT = 256;
+/** Room for what comes of a packet that fragments have made whole: ESP of it, maybe in fragments; a bundle's; or the fragments again. */
+const WHOLE_OUTPUTS = MOST_PARTS + MOST_FRAGMENTS;
+const WHOLE_OCTETS = 4 * MAX_PACKET;
+const NO_PARTS: readonly Uint8Array[] = [];
 const ANY_OUTER = OUTER.trafficClass | OUTER.dontFragment;
 
 export class Outbound {
@@ -40,13 +54,18 @@ export class Outbound {
   readonly #icmp: Icmp;
   /** Which bits of its outer header the packet at hand may have: none says that routers must not fragment it where they must. */
   #outerAllowed = ANY_OUTER;
+  /** Where fragments become a whole packet, and those that it is made of meanwhile. */
+  readonly #kept: Slots;
+  #parts = NO_PARTS;
   /** The output that the next ESP packet may be joined to. */
   #train = NONE;
   /** The outer header of the packets in it (`OUTER`). */
   #trainOuter = 0;
 
-  constructor(core: Core, icmp: Icmp) {
+  /** `kept`: one slot of the engine's own. */
+  constructor(core: Core, icmp: Icmp, kept: Slots) {
     this.#core = core;
+    this.#kept = kept;
     this.#icmp = icmp;
     this.#outerFragments = new OuterFragments(core);
     this.#fragmenter = new Fragmenter(core.arena, core.checksum);
@@ -81,6 +100,7 @@ export class Outbound {
     }
     const decision = core.outboundFlows.find(packet, 0) ?? this.#decide();
     if (decision.entry !== undefined && decision.entry.stamp !== decision.stamp) chooseSas(decision, core.sad, packet);
+    if (packet.fragment && needsWhole(core, packet, decision)) return this.#gather(slots, slot, now);
     if (decision.bundle !== undefined) return this.#takeBundle(decision.entry!, decision.bundle, slots, slot, segments, now);
     if (decision.sa !== undefined && each > decision.sa.longest)
       return this.#takeTooLong(decision, decision.sa, slots, slot, now);
@@ -98,6 +118,25 @@ export class Outbound {
     const decision = decideOutbound(this.#core, this.#packet);
     this.#core.outboundFlows.remember(this.#packet, 0, decision);
     return decision;
+  }
+
+  /** RFC 4301 §7: keeps a fragment until its packet is whole, which then goes its way as one; if that is in clear, in the fragments that it came in. */
+  #gather(slots: Slots, slot: number, now: Instant): boolean {
+    const { outputs, fragments } = this.#core;
+    const { outbound } = fragments;
+    if (!outputs.hasRoom(WHOLE_OUTPUTS, WHOLE_OCTETS)) return outputs.count === 0 && this.#drop(slots, slot, DROP.noRoom);
+    if (slots.gsoType[slot] !== GSO.none || !this.#finishChecksum(slots, slot)) return this.#drop(slots, slot, DROP.badFrame);
+    const outcome = outbound.add(this.#packet, 0, now.mono);
+    if (outcome === WAITS) return true;
+    if (outcome !== WHOLE) return this.#drop(slots, slot, outcome);
+    const kept = this.#kept;
+    this.#parts = outbound.parts;
+    outbound.joined += this.#parts.length - 1;
+    kept.takePacket(0, INPUT.frame, outbound.compose(kept.buffer[0]!));
+    if (!this.take(kept, 0, now)) this.#drop(kept, 0, DROP.noRoom);
+    slots.drop[slot] = kept.drop[0]!;
+    this.#parts = NO_PARTS;
+    return true;
   }
 
   /** The slower lane: AH, and several SAs for one packet. */
@@ -293,6 +332,7 @@ export class Outbound {
   }
 
   #passClear(slots: Slots, slot: number): number {
+    if (this.#parts !== NO_PARTS) return this.#passParts(slot);
     const { outputs } = this.#core;
     const packet = this.#packet;
     if (slots.gsoType[slot] === GSO.none) {
@@ -306,6 +346,19 @@ export class Outbound {
       outputs.push(OUTPUT.clear, outputs.at, octets, slot);
       outputs.at += (octets + 3) & ~3;
     }
+    return DROP.none;
+  }
+
+  /** In the fragments that it came in, since a packet of the host's may be longer than its links carry. */
+  #passParts(slot: number): number {
+    const { arena, outputs, fragments } = this.#core;
+    this.#train = NONE;
+    for (const part of this.#parts) {
+      arena.set(part, outputs.at);
+      outputs.push(OUTPUT.clear, outputs.at, part.length, slot);
+      outputs.at += (part.length + 3) & ~3;
+    }
+    fragments.outbound.joined -= this.#parts.length - 1;
     return DROP.none;
   }
 

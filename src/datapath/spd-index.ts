@@ -12,6 +12,8 @@ export interface Indexed {
   readonly policy: { readonly selector: PolicySelector; readonly priority: number };
   readonly order: number;
   matches(packet: IpPacket): boolean;
+  /** Whether it may match the whole of a fragment. */
+  couldMatch(packet: IpPacket): boolean;
 }
 
 /** Lower priorities come first, then who came first. */
@@ -55,8 +57,8 @@ export class SpdIndex<Entry extends Indexed> {
     if (tables[at]!.size === 0) tables.splice(at, 1);
   }
 
-  /** The first entry that matches and, where `admits` is given, is admitted. */
-  match(packet: IpPacket, admits?: (entry: Entry) => boolean): Entry | undefined {
+  /** The first entry that matches and, where `admits` is given, is admitted; with `whole` the first that may match the whole of a fragment. */
+  match(packet: IpPacket, admits?: (entry: Entry) => boolean, whole = false): Entry | undefined {
     const tables = this.#tables[packet.family === 4 ? 4 : 6];
     let best: Entry | undefined;
     for (let i = 0; i < tables.length; i++) {
@@ -65,7 +67,7 @@ export class SpdIndex<Entry extends Indexed> {
         const entry = entries[k]!;
         if (best !== undefined && compareEntries(best, entry) < 0) break;
         this.candidates++;
-        if (!entry.matches(packet) || (admits !== undefined && !admits(entry))) continue;
+        if (!(whole ? entry.couldMatch(packet) : entry.matches(packet)) || (admits !== undefined && !admits(entry))) continue;
         best = entry;
         break;
       }

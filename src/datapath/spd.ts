@@ -60,6 +60,11 @@ export class SpdEntry {
     return this.#matcher.matches(packet);
   }
 
+  /** Whether it may match the whole packet that a fragment is part of. */
+  couldMatch(packet: IpPacket): boolean {
+    return this.#matcher.couldMatch(packet);
+  }
+
   /** Whether it demands an SA like this one, and no other with it. */
   asksFor(sa: Sa): boolean {
     return this.asksForAll([sa]);
@@ -198,6 +203,11 @@ export class Spd {
   /** The first that matches and demands these SAs and no others. */
   matchFor(sas: readonly Sa[], direction: PolicyDirection, packet: IpPacket): SpdEntry | undefined {
     return this.#index[direction].match(packet, (entry) => entry.asksForAll(sas));
+  }
+
+  /** The first that may match the whole packet that a fragment is part of; and that demands these SAs, where they are given. */
+  couldMatch(direction: PolicyDirection, packet: IpPacket, sas?: readonly Sa[]): SpdEntry | undefined {
+    return this.#index[direction].match(packet, sas && ((entry) => entry.asksForAll(sas)), true);
   }
 
   /** Entries that look-ups have matched so far. */

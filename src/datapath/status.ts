@@ -67,8 +67,9 @@ export interface DatapathStatus {
   /** Of all SAs in a direction; packets and octets of those too that are gone. */
   readonly totals: Readonly<Record<'inbound' | 'outbound', Readonly<Record<'sas' | 'packets' | 'bytes', number>>>>;
   readonly drops: Readonly<Record<string, number>>;
-  /** Packets that wait for SAs. */
+  /** Packets that wait for SAs, and fragments that wait for others. */
   readonly held: number;
+  readonly fragments: number;
   readonly lostEffects: number;
 }
 
@@ -79,6 +80,7 @@ export function statusOf(core: Core): DatapathStatus {
     policies: core.spd.entries().map(policyStatus),
     totals: totalsOf(core.sad),
     drops: core.drops.toJSON(),
+    fragments: core.fragments.inbound.held + core.fragments.outbound.held,
     held: core.acquires.held + core.early.held,
     lostEffects: core.effects.lost,
   };

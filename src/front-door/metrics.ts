@@ -96,6 +96,7 @@ export async function pageOf(status: SuiteStatus): Promise<Page> {
     );
     counter('tanuki_datapath_acquires_total', 'SAs that packets asked for (ACQUIRE).', [[{}, datapath.acquires]]);
     gauge('tanuki_datapath_held_packets', 'Packets that wait for SAs.', [[{}, datapath.held]]);
+    gauge('tanuki_datapath_held_fragments', 'Fragments that wait for the rest of their packets.', [[{}, datapath.fragments]]);
     const drops = Object.entries(status.drops);
     counter(
       'tanuki_datapath_drops_total',

@@ -35,6 +35,11 @@ export function hasPorts(protocol: number): boolean {
   );
 }
 
+/** A header that may stand between a fragment header of IPv6 and the transport header (RFC 8200 §4.1). */
+export function isExtension(protocol: number): boolean {
+  return protocol === PROTOCOL.destinationOptions || protocol === PROTOCOL.routing || protocol === PROTOCOL.hopByHop;
+}
+
 export function isIcmp(protocol: number): boolean {
   return protocol === PROTOCOL.icmp || protocol === PROTOCOL.icmpv6;
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { DatapathStatus, TraceResult } from '../../src/datapath-process/ports.ts';
+import { ClearTextWatch } from './lab/capture.ts';
 import { DatapathNode, type StaticPair, settings } from './lab/datapath.ts';
 import { Lab, type Namespace, namespacesMissing } from './lab/namespaces.ts';
 import { waitUntil } from './lab/process.ts';
@@ -91,9 +92,8 @@ describe.skipIf(missing !== undefined)(`two datapath processes${why}`, () => {
     await install(one);
     for (const host of [lab.a, lab.b]) await host.must(['ip', 'neighbour', 'flush', 'dev', 'eth0']);
     expect(await ping(lab.a, target(one), 5)).toMatchObject({ received: 5, lost: [], errors: [] });
-    // Transport mode carries whole packets only (RFC 4303 §3.3.4).
-    const size = one.mode === 'tunnel' ? 4000 : 1300;
-    expect((await ping(lab.a, target(one), 3, { size })).lost).toEqual([]);
+    // The kernel cuts them to the device's MTU; transport mode carries whole packets only (RFC 4303 §3.3.4).
+    expect((await ping(lab.a, target(one), 3, { size: 4000 })).lost).toEqual([]);
     const { receivedBytes } = await transfer(lab.a, lab.b, target(one), { bytes: 4_000_000 });
     expect(receivedBytes).toBeGreaterThan(1_000_000);
     expect(await a.ping(target(one))).toMatchObject({ answered: true });
@@ -150,6 +150,25 @@ describe.skipIf(missing !== undefined)(`two datapath processes${why}`, () => {
     });
     expect(packets(after)).toEqual({ policy: packets(before).policy + 3, sa: packets(before).sa + 3 });
   });
+
+  test.each(['tunnel', 'transport'] as const)(
+    '%s: fragments under a policy with a port go with their first one, those of other ports in clear',
+    async (mode) => {
+      const one: Case = { mode, outer: 'v4', inner: 'v4', encapsulated: true };
+      await Promise.all([a.flush(), b.flush()]);
+      const pair = { ...pairOf(one), protocol: 17, port: 7000 };
+      await Promise.all([a.install(pair, 'left'), b.install(pair, 'right')]);
+      const watch = await ClearTextWatch.start(lab.a, 'eth0', 'udp port 7001 or ip[6:2] & 0x1fff != 0');
+      expect(await echoes(lab, target(one), 7000, 3)).toBe(3);
+      const { sas, drops } = await a.status();
+      expect(sas.map(({ packets }) => packets)).toEqual([3, 3]);
+      expect(sas.map(({ bytes }) => bytes)).toEqual([3 * 4028, 3 * 4028]);
+      if (mode === 'transport') expect(await echoes(lab, target(one), 7001, 3)).toBe(3);
+      expect(drops).toEqual({});
+      expect((await a.status()).sas.map(({ packets }) => packets)).toEqual([3, 3]);
+      expect(await watch.stop()).toEqual([]);
+    },
+  );
 
   test('divert what policies protect and nothing else', async () => {
     await install({ mode: 'transport', outer: 'v4', inner: 'v4', encapsulated: true });
@@ -210,6 +229,29 @@ describe.skipIf(missing !== undefined)(`two datapath processes${why}`, () => {
     expect(await Promise.all([networkOf(lab.a), networkOf(lab.b)])).toEqual(before);
   });
 });
+
+const ECHO = `const { createSocket } = require('node:dgram');
+const [, what, address, port, count] = process.argv;
+const socket = createSocket('udp4');
+if (what === 'serve') socket.on('message', (bytes, { address, port }) => socket.send(bytes, port, address)).bind(port, address, () => console.log('listening'));
+else {
+  let got = 0;
+  const end = () => { console.log(got); process.exit(0); };
+  socket.on('message', (bytes) => { if (bytes.length === 4000 && ++got === Number(count)) end(); });
+  for (let i = 0; i < count; i++) socket.send(Buffer.alloc(4000, i), port, address);
+  setTimeout(end, 5000);
+}`;
+
+/** Sends datagrams of 4,000 octets to a port of B and counts those that come back. */
+async function echoes({ a, b }: Lab, to: string, port: number, count: number): Promise<number> {
+  const argv = (what: string) => [process.execPath, '-e', ECHO, what, to, `${port}`, `${count}`];
+  const server = b.spawn(argv('serve'));
+  await server.waitFor(({ stdout }) => stdout.includes('listening'), 10, 'a listening echo server');
+  const answered = Number(await a.must(argv('ask')));
+  server.kill('SIGTERM');
+  await server.exited;
+  return answered;
+}
 
 /** Rules and routes of all tables, as text. */
 async function networkOf(host: Namespace): Promise<string> {

@@ -21,6 +21,8 @@ const TYPES = [0, 0, 5, 8, 128] as const;
 
 export class World {
   readonly #random: Numbers;
+  /** Each packet has an identification of its own: no two are fragments of one. */
+  #id = 0;
 
   constructor(random: Numbers) {
     this.#random = random;
@@ -147,7 +149,9 @@ export class World {
     const port = (wanted: number | undefined, of: readonly number[]) => (wanted && !this.chance(8) ? wanted : this.one(of));
     const types = [0, 5, 6, 8, 128];
     const [source, destination] = [selector?.sourcePort, selector?.destinationPort];
-    const transport = new Uint8Array(this.chance(12) ? this.number(4) : 8 + this.number(60));
+    const transport = new Uint8Array(
+      this.chance(12) ? this.number(4) : 8 + (this.chance(2) ? 8 * this.number(8) : this.number(60)),
+    );
     const ports =
       protocol === 1 || protocol === 58
         ? Uint8Array.of(port(source, types), this.number(2))
@@ -159,7 +163,12 @@ export class World {
       selector === undefined
         ? [this.host(family), this.host(family)]
         : [this.#hostIn(selector.source), this.#hostIn(selector.destination)];
-    const packet = ipPacket(protocol, transport, { source: `${from}`, destination: `${to}`, dontFragment: this.chance(2) });
+    const packet = ipPacket(protocol, transport, {
+      source: `${from}`,
+      destination: `${to}`,
+      id: ++this.#id & 0xffff,
+      dontFragment: this.chance(2),
+    });
     return family === 4 ? this.#rough4(packet) : this.#rough6(packet, protocol);
   }
 
@@ -168,7 +177,7 @@ export class World {
       packet[6] = this.one([0x20, 0x20, 0x00, 0x3f]);
       packet[7] = this.one([0, 1, 185]);
     }
-    if (this.chance(10)) {
+    if (this.chance(6)) {
       const options = this.one([Uint8Array.of(1, 1, 1, 0), Uint8Array.of(7, 7, 4, 0, 0, 0, 0, 0), Uint8Array.of(148, 4, 0, 0)]);
       const longer = cat(packet.slice(0, 20), options, packet.slice(20));
       longer[0] = 0x45 + options.length / 4;
@@ -184,7 +193,8 @@ export class World {
     const headers = kinds.map((kind, i) => {
       const next = kinds[i + 1] ?? protocol;
       if (kind !== 44) return Uint8Array.of(next, 0, 1, 4, 0, 0, 0, 0);
-      return Uint8Array.of(next, 0, 0, this.one([0, 1, 8, 9]), 0, 0, 0, 7);
+      const id = ++this.#id;
+      return Uint8Array.of(next, 0, 0, this.one([0, 1, 8, 9]), 0, 0, id >> 8, id & 0xff);
     });
     const longer = cat(packet.slice(0, 40), ...headers, packet.slice(40));
     longer[6] = kinds[0] ?? protocol;

@@ -69,6 +69,12 @@ export interface Read {
   readonly destination: bigint;
   readonly protocol: number;
   readonly isFragment: boolean;
+  /** Of a fragment: where its payload belongs, and whether more follow. */
+  readonly offset: number;
+  readonly more: boolean;
+  readonly payload: Uint8Array;
+  /** Octets of headers that count for the length of a whole packet. */
+  readonly before: number;
   /** IPv4 options; extension headers of IPv6 in order. */
   readonly hasOptions: boolean;
   readonly headers: readonly number[];
@@ -102,6 +108,10 @@ export function readPacket(octets: Uint8Array): Read | undefined {
       destination: number(16, 4),
       protocol: octets[9]!,
       isFragment,
+      offset: 8 * (256 * (octets[6]! % 32) + octets[7]!),
+      more: (octets[6]! & 0x20) !== 0,
+      payload: transport,
+      before: headerBytes,
       hasOptions: headerBytes > 20,
       headers: [],
       ...portsOf(octets[9]!, isFragment, transport),
@@ -114,13 +124,16 @@ export function readPacket(octets: Uint8Array): Read | undefined {
   let protocol = octets[6]!;
   let at = 40;
   let isFragment = false;
+  let offset = 0;
+  let more = false;
   while (!isFragment && [0, 43, 44, 60].includes(protocol)) {
     if (at + 8 > total) return undefined;
     const length = protocol === 44 ? 8 : (octets[at + 1]! + 1) * 8;
     if (at + length > total) return undefined;
     if (protocol === 44) {
-      const offset = octets[at + 2]! * 32 + Math.floor(octets[at + 3]! / 8);
-      isFragment = offset > 0 || octets[at + 3]! % 2 === 1;
+      offset = 8 * (octets[at + 2]! * 32 + Math.floor(octets[at + 3]! / 8));
+      more = octets[at + 3]! % 2 === 1;
+      isFragment = offset > 0 || more;
     }
     headers.push(protocol);
     protocol = octets[at]!;
@@ -133,6 +146,10 @@ export function readPacket(octets: Uint8Array): Read | undefined {
     destination: number(24, 16),
     protocol,
     isFragment,
+    offset,
+    more,
+    payload: octets.subarray(at, total),
+    before: at - 48,
     hasOptions: false,
     headers,
     ...ports,
@@ -167,6 +184,8 @@ export class Rfc4301 {
     const packet = readPacket(octets);
     if (packet === undefined) return { fate: 'dropped', why: 'malformed', rule: undefined, spis: [] };
     const rule = this.#rules.find((one) => one.direction === 'out' && selects(one, packet));
+    const isFirst = rule === this.#rules.find((one) => one.direction === 'out' && mayHold(one, packet));
+    if (packet.isFragment && !isFirst) return kept(packet, []);
     if (rule === undefined) return this.#noRule('clear');
     const { name } = rule;
     if (rule.action === 'discard') return { fate: 'dropped', why: 'discard', rule: name, spis: [] };
@@ -178,6 +197,8 @@ export class Rfc4301 {
       if (sa !== undefined) chosen.push(sa);
       else if (!wanted.optional) isMissing = true;
     }
+    // Which SA carries the whole its ports may say; and transport mode is for whole packets (RFC 4303 §3.3.4).
+    if (packet.isFragment && (isMissing || chosen[0]?.mode !== 'tunnel')) return kept(packet, []);
     if (isMissing) return { fate: 'needs SA', rule: name, spis: [] };
     if (chosen.length === 0) return { fate: 'clear', rule: name, spis: [] };
     const spis = chosen.map(({ spi }) => spi);
@@ -211,11 +232,15 @@ export class Rfc4301 {
     const packet = readPacket(inner);
     if (packet === undefined) return { fate: 'dropped', why: 'badInner', rule: undefined, spis };
     for (const sa of sas) sa.left--;
-    if (!fitsSa(sas[sas.length - 1]!, packet)) return { fate: 'dropped', why: 'policyMismatch', rule: undefined, spis };
-    for (const direction of ['in', 'forward'] as const)
+    const fits = fitsSa(sas[sas.length - 1]!, packet);
+    for (const direction of fits ? (['in', 'forward'] as const) : [])
       for (const rule of this.#rules)
         if (rule.direction === direction && asksFor(rule, [...sas].reverse()) && selects(rule, packet))
           return { fate: 'delivered', rule: rule.name, spis };
+    const [sa, ...others] = sas;
+    const isAlone = others.length === 0 && sa!.mode === 'tunnel' && sa!.protocol === 'esp';
+    const mayBe = (rule: SpdRule) => rule.direction !== 'out' && asksFor(rule, sas) && mayHold(rule, packet);
+    if (packet.isFragment && isAlone && mayFitSa(sa!, packet) && this.#rules.some(mayBe)) return kept(packet, spis);
     return { fate: 'dropped', why: 'policyMismatch', rule: undefined, spis };
   }
 
@@ -239,6 +264,44 @@ export class Rfc4301 {
     const inOrder = fitting.sort((a, b) => Number(a.dying) - Number(b.dying) || b.age - a.age);
     return inOrder[0];
   }
+}
+
+/** §7: a fragment waits for its packet to be whole; RFC 791 §3.2, RFC 1858, RFC 3128, RFC 7112 and RFC 8200 §4.5 say which do not. */
+function kept({ version, protocol, offset, more, payload, before }: Read, spis: readonly number[]): Reading {
+  const refused = (why: string): Reading => ({ fate: 'dropped', why, rule: undefined, spis });
+  if (payload.length === 0 || (more && payload.length % 8 > 0) || before + offset + payload.length > 65_535)
+    return refused('badFragment');
+  let next = protocol;
+  let at = 0;
+  while (version === 6 && offset === 0 && [0, 43, 60].includes(next) && at + 8 <= payload.length) {
+    next = payload[at]!;
+    at += 8 * (payload[at + 1]! + 1);
+  }
+  const needed = { 1: 8, 6: 20, 17: 8, 33: 12, 58: 8, 132: 12, 135: 8, 136: 8, 0: 8, 43: 8, 60: 8 }[next] ?? 0;
+  if (offset === 0 ? at + needed > payload.length : version === 6 && [0, 43, 60].includes(next) ? false : offset < needed)
+    return refused('tinyFragment');
+  return { fate: 'needs SA', rule: undefined, spis };
+}
+
+/** Whether the whole of a fragment might be what the rule is about: ports are not known, nor is a protocol behind extension headers. */
+function mayHold(rule: SpdRule, packet: Read): boolean {
+  const isOpen = packet.version === 6 && packet.isFragment && [0, 43, 60].includes(packet.protocol);
+  const protocol = rule.protocol === undefined || rule.protocol === packet.protocol || isOpen;
+  return (
+    protocol && holds(rule.source, packet.version, packet.source) && holds(rule.destination, packet.version, packet.destination)
+  );
+}
+
+function mayFitSa(sa: SadRule, packet: Read): boolean {
+  const isOpen = packet.version === 6 && [0, 43, 60].includes(packet.protocol);
+  const has = (selectors: readonly SaSelector[], address: bigint) =>
+    selectors.length === 0 ||
+    selectors.some(
+      (one) =>
+        holds(one.addresses, packet.version, address) &&
+        (one.protocol === undefined || one.protocol === packet.protocol || isOpen),
+    );
+  return has(sa.sources, packet.source) && has(sa.destinations, packet.destination);
 }
 
 /** §4.4.1.1. A port is compared only where the rule has one; a packet that has none then does not match. */

@@ -79,6 +79,8 @@ test(`${COUNT} mutated packets from the device go through AH, or are dropped by 
       memory.mutant();
       const packet = mutate(rich(family), random);
       const before = a.engine.drops.total;
+      const { outbound } = a.engine.core.fragments;
+      const gathered = outbound.held + outbound.joined;
       a.protect([packet]);
       const wires = a.clears();
       if (a.engine.hasReleasable || a.engine.core.acquires.pending.length > 0) {
@@ -86,7 +88,8 @@ test(`${COUNT} mutated packets from the device go through AH, or are dropped by 
         a.engine.core.acquires.forget([...a.engine.core.acquires.pending]);
         continue;
       }
-      accounted(a, before, wires.length);
+      // A fragment waits for others.
+      accounted(a, before, wires.length + outbound.held + outbound.joined - gathered);
       // A route that is not at its end is not yet at a receiver.
       const isThere = wires.length === 1 && view(wires[0]!).read(0, wires[0]!.length) && wires[0]![9] === 51 && family === 4;
       if (!isThere || wires[0]!.includes(131)) continue;

@@ -26,6 +26,8 @@ export type StaticPair = {
   readonly outer: { readonly left: string; readonly right: string };
   readonly inner: { readonly left: string; readonly right: string };
   readonly protocol?: number;
+  /** Of the right one; absent: any. */
+  readonly port?: number;
   readonly spi: number;
   /** What protects; absent: ESP with AES-GCM-128. Keys are made of the SPI. */
   readonly security?: Pick<SaParameters, 'protocol' | 'suite' | 'extendedSequence'>;
@@ -193,7 +195,7 @@ export function saOf({ mode, encapsulated, outer, spi, security = ESP }: StaticP
 }
 
 function policyOf(pairs: readonly StaticPair[], from: Side, to: Side, direction: 'inbound' | 'outbound'): Policy {
-  const { inner, protocol = 0 } = pairs[0]!;
+  const { inner, protocol = 0, port = 0 } = pairs[0]!;
   const templates = pairs.map(({ mode, outer, spi, security = ESP }): Template => {
     const endpoints =
       mode === 'tunnel' ? { source: IpAddress.parse(outer[from])!, destination: IpAddress.parse(outer[to])! } : undefined;
@@ -205,8 +207,8 @@ function policyOf(pairs: readonly StaticPair[], from: Side, to: Side, direction:
       source: parsePrefix(inner[from])!,
       destination: parsePrefix(inner[to])!,
       protocol,
-      sourcePort: 0,
-      destinationPort: 0,
+      sourcePort: from === 'right' ? port : 0,
+      destinationPort: to === 'right' ? port : 0,
     },
     direction,
     action: 'protect',

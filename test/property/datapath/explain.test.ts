@@ -109,7 +109,8 @@ class Scene {
     const { core } = this.node.engine;
     const sas = [...core.sad.all].map((sa) => ({ sa, packets: sa.packets }));
     const entries = core.spd.entries().map((entry) => ({ entry, hits: entry.hits }));
-    const kept = () => core.acquires.held + core.acquires.ready;
+    const { inbound, outbound } = core.fragments;
+    const kept = () => core.acquires.held + core.acquires.ready + inbound.held + outbound.held;
     const before = kept();
     const came = what();
     const drop = this.node.drop(0);
@@ -237,6 +238,9 @@ test(`${SETS * PACKETS} random packets against ${SETS} random policy sets fare a
     'outbound holdFull',
     'outbound acquireFailed',
     'outbound notForTransport',
+    'outbound badFragment',
   ])
     expect([name, (tally.get(name) ?? 0) >= 20]).toEqual([name, true]);
+  for (const name of ['outbound tinyFragment', 'inbound waits', 'inbound badFragment'])
+    expect([name, (tally.get(name) ?? 0) >= 3]).toEqual([name, true]);
 });

@@ -311,12 +311,12 @@ describe('refusals', () => {
     expect(six.drop(0)).toBe('notForTransport');
   });
 
-  test('a fragment cannot be protected in transport mode, and is not opened', () => {
+  test('a fragment waits for its packet in transport mode, and is not opened', () => {
     const { a, b } = ahPair(ahSa('transport', 4));
     const fragment = hostPacket(4);
-    fragment[6] = 0x20;
+    fragment.set([0, 3], 6);
     sealed(a, fragment);
-    expect(a.drop(0)).toBe('notForTransport');
+    expect([a.drop(0), a.engine.core.fragments.outbound.held]).toEqual(['none', 1]);
     opened(b, ipPacket(51, new Uint8Array(60)).fill(0x20, 6, 7));
     expect(b.drop(0)).toBe('outerFragment');
   });

@@ -76,11 +76,18 @@ describe('outbound', () => {
     expect([...a.engine.core.sad.all]).toHaveLength(1);
   });
 
-  test('transport mode and a fragment', () => {
+  test('transport mode and a fragment: it waits for the others, the last of which brings the whole on its way', () => {
     const { a } = pair(saOf({ mode: 'transport' }));
     const packet = probePacket({ ...probe, source: ip('192.0.2.1'), destination: ip('192.0.2.2') });
-    packet[6] = 0x20;
-    expect(a.engine.trace(packet, 'outbound')[0]).toMatchObject({ fate: 'dropped', drop: 'notForTransport' });
+    const [first, last] = [packet.slice(0, 20 + 24), packet.slice(0, 20 + 24)];
+    for (const fragment of [first, last]) fragment[3] = fragment.length;
+    first[6] = 0x20;
+    last[7] = 3;
+    const told = () => a.engine.trace(last, 'outbound')[0]!;
+    expect(told()).toMatchObject({ fate: 'waits', steps: [expect.stringContaining('it is a fragment'), expect.any(String)] });
+    a.protect([first]);
+    expect(told()).toMatchObject({ fate: 'protected', sas: [{ mode: 'transport' }] });
+    expect(a.protect([last])).toHaveLength(1);
   });
 });
 

@@ -74,11 +74,13 @@ describe('transport mode', () => {
     expect(b.unprotect(wires, INPUT.rawWithHeader)[0]!.packet).toEqual(inner);
   });
 
-  test('fragments, options and extension headers in front of ESP cannot be carried; destination options travel inside', () => {
+  test('options and extension headers in front of ESP cannot be carried; destination options travel inside', () => {
     const v4 = pair(saOf({ mode: 'transport' })).a;
-    const fragment = udpPacket(new Uint8Array(5), HOSTS);
-    fragment[6] = 0x20;
-    v4.protect([fragment]);
+    const plain = udpPacket(new Uint8Array(5), HOSTS);
+    const rich = cat(plain.slice(0, 20), Uint8Array.of(1, 1, 1, 0), plain.slice(20));
+    rich[0] = 0x46;
+    rich[3] = rich.length;
+    v4.protect([rich]);
     expect(v4.drop(0)).toBe('notForTransport');
     const { a, b } = pair(saOf(SA6));
     const options = (next: number) =>
