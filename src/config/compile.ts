@@ -136,6 +136,7 @@ function compileInterface(
       df: datapath.df,
       pmtuFloor: datapath.pmtu_floor,
       mssClamp: datapath.mss_clamp,
+      icmpErrors: datapath.icmp_errors,
       dscp: datapath.dscp === 'copy' ? 'copy' : Number(datapath.dscp),
       decapDscp: datapath.decap_dscp,
       dialect: datapath.dialect,

@@ -62,6 +62,8 @@ export interface DatapathConfig {
   readonly pmtuFloor: number;
   /** Whether TCP's MSS option is lowered to what the path carries. */
   readonly mssClamp: boolean;
+  /** Whether the senders of outbound packets that are dropped are told so by ICMP (RFC 4301 §5.1.1). */
+  readonly icmpErrors: boolean;
   /** DSCP of the outer header: the inner header's, or this. */
   readonly dscp: 'copy' | number;
   /** Whether the outer header's DSCP replaces the inner one at the end of a tunnel. */

@@ -23,6 +23,7 @@ export const NOTHING: Config = {
       df: 'copy',
       pmtuFloor: 1280,
       mssClamp: true,
+      icmpErrors: true,
       dscp: 'copy',
       decapDscp: false,
       dialect: 'tanuki',

@@ -139,6 +139,7 @@ function interfaceLines(host: InterfaceConfig): Line[] {
       `df ${datapath.df};`,
       `pmtu_floor ${datapath.pmtuFloor};`,
       `mss_clamp ${onOff(datapath.mssClamp)};`,
+      `icmp_errors ${onOff(datapath.icmpErrors)};`,
       `dscp ${datapath.dscp};`,
       `decap_dscp ${onOff(datapath.decapDscp)};`,
       `dialect ${datapath.dialect};`,

@@ -67,6 +67,12 @@ export const DATAPATH = {
       by: ['datapath'],
       doc: "Whether TCP's MSS option, either way, is lowered to what the path carries.",
     }),
+    icmp_errors: directive({
+      is: boolean,
+      default: 'on',
+      by: ['datapath'],
+      doc: 'Whether who sends what a policy forbids, or what no SA can be made for, is told so by ICMP (RFC 4301 §5.1.1), a hundred times a second at most.',
+    }),
     dscp: directive({
       is: pattern('copy | N', /^(copy|[0-9]|[1-5][0-9]|6[0-3])$/),
       default: 'copy',

@@ -55,6 +55,7 @@ export function assemble(options: AssemblyOptions, clients: ClientDoor): Assembl
     outerHeader: { df: datapath.df, dscp: datapath.dscp },
     pmtuFloor: datapath.pmtuFloor,
     mssClamp: datapath.mssClamp,
+    icmpErrors: datapath.icmpErrors,
     decapDscp: datapath.decapDscp,
     ...(options.outputs === undefined ? {} : { outputs: options.outputs }),
     ...(options.outputBytes === undefined ? {} : { outputBytes: options.outputBytes }),

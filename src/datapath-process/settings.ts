@@ -32,6 +32,7 @@ const DATAPATH: Checks<DatapathSettings['datapath']> = {
   df: oneOf('copy', 'set', 'clear'),
   pmtuFloor: port,
   mssClamp: flag,
+  icmpErrors: flag,
   dscp: (value) => value === 'copy' || (count(value) && (value as number) <= 63),
   decapDscp: flag,
   dialect: oneOf('tanuki', 'linux-strict'),

@@ -44,11 +44,13 @@ export interface CoreOptions {
   readonly outerHeader: OuterHeaderPolicy;
   readonly pmtuFloor: number;
   readonly mssClamp: boolean;
+  readonly icmpErrors: boolean;
   readonly decapDscp: boolean;
 }
 
 export class Core {
   readonly arena: Uint8Array;
+  readonly icmpErrors: boolean;
   readonly unmatched: 'bypass' | 'discard';
   readonly outputs: Outputs;
   readonly checksum: Checksum;
@@ -75,6 +77,7 @@ export class Core {
   constructor(options: CoreOptions, outputs: Outputs) {
     this.arena = options.arena;
     this.unmatched = options.unmatched;
+    this.icmpErrors = options.icmpErrors;
     this.outputs = outputs;
     this.larvalLifetime = options.larvalLifetime;
     this.movements = new RecentMovements(options.larvalLifetime);

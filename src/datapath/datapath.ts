@@ -53,6 +53,8 @@ export interface DatapathOptions {
   readonly pmtuFloor?: number;
   /** Whether the MSS of TCP's SYNs is lowered to what a path carries; absent: yes. */
   readonly mssClamp?: boolean;
+  /** Whether senders are told by ICMP what was dropped for a policy or for want of an SA (RFC 4301 §5.1.1); default false. */
+  readonly icmpErrors?: boolean;
   /** Whether packets take the DSCP of the tunnel's outer header; absent: no. */
   readonly decapDscp?: boolean;
 }
@@ -133,6 +135,7 @@ export class Datapath implements PacketEngine {
         outerHeader: options.outerHeader ?? { df: 'copy', dscp: 'copy' },
         pmtuFloor: options.pmtuFloor ?? DEFAULT_PMTU_FLOOR,
         mssClamp: options.mssClamp ?? true,
+        icmpErrors: options.icmpErrors ?? false,
         decapDscp: options.decapDscp ?? false,
       },
       this.outputs,

@@ -28,6 +28,9 @@ const BURST = 50;
 /** Type and code of the errors, by family. */
 const ERROR = {
   tooBig: { 4: { type: 3, code: 4 }, 6: { type: 2, code: 0 } },
+  /** RFC 4301 §5.1.1: a policy forbids it (a), and no SA could be made for it (b2). */
+  prohibited: { 4: { type: 3, code: 13 }, 6: { type: 1, code: 1 } },
+  unreachable: { 4: { type: 3, code: 1 }, 6: { type: 1, code: 3 } },
 } as const;
 type ErrorName = keyof typeof ERROR;
 

@@ -223,16 +223,27 @@ export class Outbound {
   }
 
   #obey({ entry, sa }: OutboundDecision, slots: Slots, slot: number, segments: number, now: Instant): number {
-    if (entry === undefined) return this.#core.unmatched === 'discard' ? DROP.unmatched : this.#passClear(slots, slot);
+    if (entry === undefined)
+      return this.#core.unmatched === 'discard'
+        ? this.#refuse(DROP.unmatched, 'prohibited', slot, now)
+        : this.#passClear(slots, slot);
     entry.hits += segments;
     entry.lastHit = now.wall;
-    if (entry.policy.action === 'discard') return DROP.discard;
+    if (entry.policy.action === 'discard') return this.#refuse(DROP.discard, 'prohibited', slot, now);
     if (entry.policy.action === 'bypass') return this.#passClear(slots, slot);
     if (sa === undefined)
       return entry.isBundle ? this.#waitForBundle(entry, slots, slot, now) : this.#wait(entry, slots, slot, now);
     if (!this.#core.usable(sa, segments)) return this.#obey(this.#decide(), slots, slot, segments, now);
     sa.direction = 'outbound';
     return sa.tunnel ? this.#tunnel(sa, slots, slot, now) : this.#transport(sa, slots, slot, now);
+  }
+
+  /** RFC 4301 §5.1.1: the sender may be told. */
+  #refuse(reason: number, error: 'prohibited' | 'unreachable', slot: number, now: Instant): number {
+    if (!this.#core.icmpErrors) return reason;
+    this.#icmp.answer(error, this.#packet, 0, slot, now);
+    this.#train = NONE;
+    return reason;
   }
 
   /** One ACQUIRE for each SA that is missing; the packet waits for the first of those that must be there. */
@@ -253,7 +264,8 @@ export class Outbound {
 
   #want(entry: SpdEntry, template: Template, slots: Slots, slot: number, keep: boolean, now: Instant): number {
     const { acquires, arena, sad } = this.#core;
-    return acquires.want(entry, template, arena, this.#packet, slots, slot, lackOf(sad, template), keep, now);
+    const reason = acquires.want(entry, template, arena, this.#packet, slots, slot, lackOf(sad, template), keep, now);
+    return reason === DROP.acquireFailed ? this.#refuse(reason, 'unreachable', slot, now) : reason;
   }
 
   #tunnel(sa: Sa, slots: Slots, slot: number, now: Instant): number {

@@ -156,6 +156,7 @@ export function settingsOf(node: NodeSetting): IkedSettings {
         df: 'copy',
         pmtuFloor: 1280,
         mssClamp: true,
+        icmpErrors: true,
         dscp: 'copy',
         decapDscp: false,
         dialect: 'tanuki',

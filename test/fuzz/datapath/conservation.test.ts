@@ -63,7 +63,7 @@ class Subject {
     const arenas = [0, 1].map(() => new Uint8Array((SLOTS + 2) * 66_000 + 3 * 1024 * 1024));
     const nodeOf = (arena: Uint8Array, cipher: PacketCipher) => {
       const node = new Node(
-        { arena, cipher, unmatched: 'discard', coalesce: false, larvalLifetime: 500, outputBytes: 2 ** 21 },
+        { arena, cipher, unmatched: 'discard', coalesce: false, larvalLifetime: 500, outputBytes: 2 ** 21, icmpErrors: true },
         SLOTS,
       );
       return Object.assign(node, { arena });
@@ -125,7 +125,7 @@ class Subject {
   /** One batch of packets from the device. */
   outbound(batch: number): void {
     const { engine, arena } = this.node;
-    const { inputs, outputs } = engine;
+    const { inputs } = engine;
     const random = this.#random;
     const now = at(batch);
     const isFrame = batch % 4 === 0;
@@ -143,8 +143,9 @@ class Subject {
     const dropped = engine.drops.total - this.#discarded;
     for (let done = 0; done < count; ) {
       done += engine.protectBatch(done, count - done, now);
-      if (isFrame) this.tally.delivered += Math.min(1, outputs.count);
-      else this.#countOutputs();
+      const before = this.tally.delivered;
+      this.#countOutputs(true);
+      if (isFrame) this.tally.delivered = Math.min(this.tally.delivered, before + 1);
     }
     this.#checkNames(count, engine.drops.total - this.#discarded - dropped);
     while (engine.hasReleasable) {
@@ -157,9 +158,11 @@ class Subject {
     this.#checkLaw();
   }
 
-  #countOutputs(): void {
+  /** `protecting`: what goes to the device are answers about packets that were dropped. */
+  #countOutputs(protecting = false): void {
     const { outputs } = this.node.engine;
     for (let i = 0; i < outputs.count; i++) {
+      if (protecting && outputs.kind[i] === OUTPUT.device) continue;
       if (outputs.kind[i] === OUTPUT.ike) this.tally.consumed++;
       else this.tally.delivered += outputs.kind[i] === OUTPUT.esp ? outputs.segments[i]! : 1;
     }

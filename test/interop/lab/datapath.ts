@@ -54,6 +54,7 @@ export function settings(overrides: Partial<DatapathSettings['datapath']> = {}):
       df: 'copy',
       pmtuFloor: 1280,
       mssClamp: true,
+      icmpErrors: true,
       dscp: 'copy',
       decapDscp: false,
       dialect: 'tanuki',

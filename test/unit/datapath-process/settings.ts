@@ -18,6 +18,7 @@ export function datapathSettings(
       df: 'copy',
       pmtuFloor: 1280,
       mssClamp: true,
+      icmpErrors: true,
       dscp: 'copy',
       decapDscp: false,
       dialect: 'tanuki',
