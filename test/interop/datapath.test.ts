@@ -170,6 +170,20 @@ describe.skipIf(missing !== undefined)(`two datapath processes${why}`, () => {
     },
   );
 
+  test('fragments that came one by one are delivered where the policy admits the port of the first (RFC 4301 §7.3)', async () => {
+    const one: Case = { mode: 'tunnel', outer: 'v4', inner: 'v4', encapsulated: true };
+    await Promise.all([a.flush(), b.flush()]);
+    const pair = { ...pairOf(one), protocol: 17 };
+    await Promise.all([a.install(pair, 'left'), b.install({ ...pair, port: 7000 }, 'right')]);
+    expect(await echoes(lab, target(one), 7000, 3)).toBe(3);
+    const packetsIn = async () => (await b.status()).sas.find(({ direction }) => direction === 'inbound')!.packets;
+    const admitted = await packetsIn();
+    expect(admitted).toBeGreaterThanOrEqual(9);
+    expect((await b.status()).drops).toEqual({});
+    expect(await echoes(lab, target(one), 7001, 1)).toBe(0);
+    expect((await b.status()).drops).toEqual({ policyMismatch: (await packetsIn()) - admitted });
+  });
+
   test('divert what policies protect and nothing else', async () => {
     await install({ mode: 'transport', outer: 'v4', inner: 'v4', encapsulated: true });
     const { v4, v6 } = lab.b.addresses.outer;
