@@ -70,6 +70,8 @@ export interface Host {
   isFirstContact(remote: string): boolean;
   /** With INITIAL_CONTACT the peer drops the SAs that an earlier run of ours had with it: nothing more is sent on them until new ones are in. */
   holdOldSas(sa: KeySa): void;
+  /** Whether the traffic of a policy waits for a new child by that. */
+  isOnHold(policy: ChildPolicy): boolean;
   /** An IKE SA came up, by whichever role. `initialContact`: the peer says it has no other with us. */
   established(sa: KeySa, initialContact: boolean): void;
   /** The time has come to close an IKE SA that is redundant. */

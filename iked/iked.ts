@@ -398,6 +398,10 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
     return isFirstContact(this, remote);
   }
 
+  isOnHold(policy: ChildPolicy): boolean {
+    return this.adoption.holds(policy, this.now);
+  }
+
   holdOldSas(sa: KeySa): void {
     const { name, children } = sa.peer!;
     if (!isFirstContact(this, name)) return;

@@ -35,6 +35,8 @@ import { Turn } from './turn.ts';
 const MOST_PARKED = 16;
 /** How long message 3 of a rekey has for its way before our ESP follows it. Milliseconds. */
 const MESSAGE_3_MS = 1_000;
+/** The same where traffic waits meanwhile: long enough to be overtaken by nothing. Milliseconds. */
+const MESSAGE_3_ON_HOLD_MS = 100;
 /** SPIs of a peer's DELETE that are kept until message 2 has come. */
 const MOST_UNKNOWN = 16;
 
@@ -380,7 +382,8 @@ export function childInstalled(pair: QuickModePair): void {
     }
     sa.transmit(next, sa.path);
     if (exchange.initiator && exchange.deleted.includes(pair.spiOut)) return dropPair(pair, 'the peer deleted it', false);
-    if (exchange.initiator && pair.outboundState === 'held') pair.outboundAt = sa.host.now.mono + MESSAGE_3_MS;
+    if (exchange.initiator && pair.outboundState === 'held')
+      pair.outboundAt = sa.host.now.mono + (sa.host.isOnHold(pair.policy) ? MESSAGE_3_ON_HOLD_MS : MESSAGE_3_MS);
   }
   if (pair.outboundState !== 'installed') return;
   if (pair.state === 'installing') pair.state = 'installed';

@@ -150,8 +150,8 @@ export function concludeQuickMode(sa: IsakmpSa, exchange: QuickMode, offered: Of
   if (offered.task.kind === 'create-child') pair.demand = offered.task.demand;
   const next = seal(sa, exchange, HASH_3(sa.prf, sa.keys.SKEYID_a, exchange.messageId, Ni_b, Nr_b), []);
   exchange.step = { name: 'installing', pair, next };
-  // The responder may take ESP from message 3 on, which our own ESP must not overtake: what is replaced carries the traffic until then.
-  const carried = twinsOf(pair).some((twin) => twin.confirmed && !twin.superseded);
+  // The responder may take ESP from message 3 on, which our own ESP must not overtake: what is replaced carries the traffic until then, or it waits.
+  const carried = twinsOf(pair).some((twin) => twin.confirmed && !twin.superseded) || sa.host.isOnHold(policy);
   if (carried) pair.outboundState = 'held';
   sa.host.install(pair, !carried);
   return pair;

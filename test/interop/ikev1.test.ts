@@ -43,6 +43,31 @@ describe.skipIf(missing !== undefined)(`IKEv1 traffic with charon in two namespa
   }
 });
 
+describe.skipIf(missing !== undefined)(`IKEv1 and a crash${why}`, () => {
+  test('SIGKILL of iked: no ping lost, though charon forgets the old SAs at INITIAL-CONTACT', async () => {
+    const pair: Pair = { suite: SUITES_V1[1]!, outer: 'v4' };
+    const lab = await Lab.open({ label: 'ikev1 SIGKILL of iked' });
+    const tanuki = new Tanuki(lab.a, join(lab.dir, 'tanuki'));
+    try {
+      const charon = await new Charon(lab.b, join(lab.dir, 'charon')).start([charonSide(pair, 'b')]);
+      await tanuki.start(tanukiSide(pair, 'a', { initiate: 'start' }));
+      const spis = async () => (await tanukiNode(tanuki).childSpis()).join(' ');
+      const before = await waitUntil(async () => (await spis()) || undefined, 20, 'a first pair');
+      const pinger = new Pinger(lab.a, lab.b.addresses.inner.v4, { from: lab.a.addresses.inner.v4, rate: 100 });
+      await pinger.answered(50, 5);
+      await tanuki.killDaemon('iked');
+      await tanuki.restarted('iked');
+      await waitUntil(async () => ![before, ''].includes(await spis()), 20, 'a new pair');
+      await pinger.answered(300, 10);
+      expect((await pinger.stop()).lost).toEqual([]);
+      expect(charon.log).toMatch(/INITIAL_CONTACT/);
+      await waitUntil(async () => (await charon.sas()).length === 1, 20, 'charon has one ISAKMP SA');
+    } finally {
+      await closeAll(lab, tanuki);
+    }
+  });
+});
+
 describe.skipIf(missing !== undefined)(`IKEv1 rekeying under traffic${why}`, () => {
   for (const other of ['charon', 'Tanuki'] as const) {
     describe(`Tanuki with ${other}`, () => {
