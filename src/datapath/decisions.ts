@@ -7,6 +7,7 @@ import type { Template } from '../ipsec/policy.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
 import { PROTOCOL } from '../net/transport.ts';
 import { DROP } from './drops.ts';
+import { couldHold, holds } from './matcher.ts';
 import type { Sa } from './sa.ts';
 import type { Sad } from './sad.ts';
 import type { Spd, SpdEntry } from './spd.ts';
@@ -108,7 +109,7 @@ export function isForTransport(packet: IpPacket, nextHeader: number): boolean {
  * them and no others (reqid, mode, endpoints) is about it. The first such policy.
  */
 export function admits(spd: Spd, sas: readonly Sa[], packet: IpPacket): SpdEntry | undefined {
-  if (!sas.at(-1)!.matcher.matches(packet)) return undefined;
+  if (!holds(sas.at(-1)!.parameters.selectors, packet)) return undefined;
   return spd.matchFor(sas, 'inbound', packet) ?? spd.matchFor(sas, 'forward', packet);
 }
 
@@ -125,7 +126,7 @@ export function needsWhole({ spd }: Databases, fragment: IpPacket, { entry, sa, 
 
 /** RFC 4301 §7.3: whether the whole packet of a fragment that came through the SA may be one that is admitted, though the fragment by itself is not. */
 export function couldAdmit(spd: Spd, sa: Sa, fragment: IpPacket): boolean {
-  if (!sa.matcher.couldMatch(fragment)) return false;
+  if (!couldHold(sa.parameters.selectors, fragment)) return false;
   return (spd.couldMatch('inbound', fragment, [sa]) ?? spd.couldMatch('forward', fragment, [sa])) !== undefined;
 }
 

@@ -24,6 +24,7 @@ import {
 } from './decisions.ts';
 import { DROP, type DropName, dropName } from './drops.ts';
 import { type Fragments, WAITS, WHOLE } from './fragments.ts';
+import { holds } from './matcher.ts';
 import { headersRefusal } from './outbound-bundles.ts';
 import type { Sa } from './sa.ts';
 import type { SpdEntry } from './spd.ts';
@@ -102,7 +103,7 @@ export function explainInbound(core: Core, bytes: Uint8Array, through: readonly 
       'it is no IP packet, or shorter than its headers say',
     );
   if (through.length > 0) {
-    if (!through.at(-1)!.matcher.matches(packet)) told.step('the selectors of the SA do not hold it');
+    if (!holds(through.at(-1)!.parameters.selectors, packet)) told.step('the selectors of the SA do not hold it');
     const entry = admits(core.spd, through, packet);
     const [sa, ...others] = through;
     const isAlone = others.length === 0 && sa!.tunnel && sa!.parameters.protocol === 'esp';
@@ -160,7 +161,7 @@ export function trace(core: Core, bytes: Uint8Array, direction: Explanation['dir
 /** In transport mode the packet has the SA's own ends. */
 function couldCarry(sa: Sa, packet: IpPacket): boolean {
   const { source, destination } = sa.parameters;
-  if (sa.direction === 'outbound' || !sa.matcher.matches(packet)) return false;
+  if (sa.direction === 'outbound' || !holds(sa.parameters.selectors, packet)) return false;
   return sa.tunnel || (source.equals(packet.sourceAddress()) && destination.equals(packet.destinationAddress()));
 }
 

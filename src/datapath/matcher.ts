@@ -83,63 +83,47 @@ function isHidden({ family, fragment, protocol }: IpPacket): boolean {
   return family === 6 && fragment && isExtension(protocol);
 }
 
-/** What may go through an SA: any of the source selectors with any of the destination's. Empty lists select everything. */
-export class SaMatcher {
-  readonly #source: readonly TrafficSelector[];
-  readonly #destination: readonly TrafficSelector[];
+/** Whether a packet may go through an SA: any of the source selectors with any of the destination's. Empty lists select everything. */
+export function holds({ source, destination }: SaParameters['selectors'], packet: IpPacket): boolean {
+  return sourceFits(source, packet) && destinationFits(destination, packet);
+}
 
-  constructor({ source, destination }: SaParameters['selectors']) {
-    this.#source = source;
-    this.#destination = destination;
+function sourceFits(selectors: readonly TrafficSelector[], p: IpPacket): boolean {
+  if (selectors.length === 0) return true;
+  const port = sentPort(p);
+  for (let i = 0; i < selectors.length; i++) {
+    const ts = selectors[i]!;
+    if (!isOf(ts, p) || !isWithin(ts.start, ts.end, p.source0, p.source1, p.source2, p.source3)) continue;
+    if (portFits(ts.startPort, ts.endPort, port)) return true;
   }
+  return false;
+}
 
-  get isEmpty(): boolean {
-    return this.#source.length === 0 && this.#destination.length === 0;
+function destinationFits(selectors: readonly TrafficSelector[], p: IpPacket): boolean {
+  if (selectors.length === 0) return true;
+  const typed = hasTypes(p.protocol);
+  for (let i = 0; i < selectors.length; i++) {
+    const ts = selectors[i]!;
+    if (!isOf(ts, p) || !isWithin(ts.start, ts.end, p.destination0, p.destination1, p.destination2, p.destination3)) continue;
+    if (typed || portFits(ts.startPort, ts.endPort, p.destinationPort)) return true;
   }
+  return false;
+}
 
-  matches(packet: IpPacket): boolean {
-    return this.#sourceFits(packet) && this.#destinationFits(packet);
-  }
-
-  /** The same without ports, for fragments. */
-  couldMatch(p: IpPacket): boolean {
-    const holds = (selectors: readonly TrafficSelector[], w0: number, w1: number, w2: number, w3: number) =>
-      selectors.length === 0 ||
-      selectors.some(
-        (ts) =>
-          ts.start.family === p.family &&
-          (ts.protocol === 0 || ts.protocol === p.protocol || isHidden(p)) &&
-          isWithin(ts.start, ts.end, w0, w1, w2, w3),
-      );
-    return (
-      holds(this.#source, p.source0, p.source1, p.source2, p.source3) &&
-      holds(this.#destination, p.destination0, p.destination1, p.destination2, p.destination3)
+/** The same without ports, for fragments. */
+export function couldHold({ source, destination }: SaParameters['selectors'], p: IpPacket): boolean {
+  const hold = (selectors: readonly TrafficSelector[], w0: number, w1: number, w2: number, w3: number) =>
+    selectors.length === 0 ||
+    selectors.some(
+      (ts) =>
+        ts.start.family === p.family &&
+        (ts.protocol === 0 || ts.protocol === p.protocol || isHidden(p)) &&
+        isWithin(ts.start, ts.end, w0, w1, w2, w3),
     );
-  }
-
-  #sourceFits(p: IpPacket): boolean {
-    const selectors = this.#source;
-    if (selectors.length === 0) return true;
-    const port = sentPort(p);
-    for (let i = 0; i < selectors.length; i++) {
-      const ts = selectors[i]!;
-      if (!isOf(ts, p) || !isWithin(ts.start, ts.end, p.source0, p.source1, p.source2, p.source3)) continue;
-      if (portFits(ts.startPort, ts.endPort, port)) return true;
-    }
-    return false;
-  }
-
-  #destinationFits(p: IpPacket): boolean {
-    const selectors = this.#destination;
-    if (selectors.length === 0) return true;
-    const typed = hasTypes(p.protocol);
-    for (let i = 0; i < selectors.length; i++) {
-      const ts = selectors[i]!;
-      if (!isOf(ts, p) || !isWithin(ts.start, ts.end, p.destination0, p.destination1, p.destination2, p.destination3)) continue;
-      if (typed || portFits(ts.startPort, ts.endPort, p.destinationPort)) return true;
-    }
-    return false;
-  }
+  return (
+    hold(source, p.source0, p.source1, p.source2, p.source3) &&
+    hold(destination, p.destination0, p.destination1, p.destination2, p.destination3)
+  );
 }
 
 /** Family and protocol. */

@@ -7,7 +7,6 @@ import type { Mode, SaParameters, SaProtocol, Spi } from '../ipsec/sa.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress } from '../net/address.ts';
-import { SaMatcher } from './matcher.ts';
 import { ReplayWindow } from './replay.ts';
 
 /** Longer than any packet: nothing is known of the path. */
@@ -41,7 +40,6 @@ export class Sa {
   /** The text (payload, padding, trailer) is a multiple of this. */
   readonly align: number;
   readonly randomIv: boolean;
-  readonly matcher: SaMatcher;
   /** Whether its selectors name ports, which later fragments do not have (RFC 4301 §7). */
   readonly selectsPorts: boolean;
   window: ReplayWindow;
@@ -100,7 +98,6 @@ export class Sa {
     this.padTo = this.tunnel && parameters.protocol === 'esp' ? (parameters.tfcPadding ?? 0) : 0;
     this.align = Math.max(4, block);
     this.randomIv = isCbc(primitive);
-    this.matcher = new SaMatcher(parameters.selectors);
     this.selectsPorts = [...parameters.selectors.source, ...parameters.selectors.destination].some(namesPorts);
     this.window = new ReplayWindow(parameters.replayWindow);
     this.lastSequence = extendedSequence ? Number.MAX_SAFE_INTEGER : TWO_32 - 1;

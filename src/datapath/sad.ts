@@ -7,6 +7,7 @@ import type { Instant } from '../machine.ts';
 import type { IpAddress, Path } from '../net/address.ts';
 import type { IpPacket } from '../net/ip-packet.ts';
 import { Deadlines } from './deadlines.ts';
+import { holds } from './matcher.ts';
 import { Paths } from './paths.ts';
 import { PathMtus } from './pmtu.ts';
 import { movedTo } from './recent-movements.ts';
@@ -141,7 +142,7 @@ export class Sad {
       this.candidates++;
       if (sa.direction === 'inbound' || sa.state === 'dead' || sa.onHold || without.has(sa)) continue;
       if (!fits(sa, template, packet, outer)) continue;
-      if (outer === undefined && !sa.matcher.matches(packet)) continue;
+      if (outer === undefined && !holds(sa.parameters.selectors, packet)) continue;
       if (sa.state === 'mature') return sa;
       dying ??= sa;
     }
