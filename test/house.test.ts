@@ -17,7 +17,7 @@ const ROOMS = [
   {
     name: 'shells',
     pattern:
-      /^((spmd|iked|kinkd)\/(daemon|credentials|node-krb5|ticket-sources|index|datapath-link)\.ts|src\/datapath-process\/)/,
+      /^((spmd|iked|kinkd)\/(daemon|credentials|node-krb5|ticket-sources|index|datapath-link)\.ts|src\/datapath-(process|xfrm)\/)/,
   },
   { name: 'runtime', pattern: /^src\/runtime\// },
   { name: 'iked', pattern: /^iked\// },

@@ -141,6 +141,7 @@ function compileInterface(
       decapDscp: datapath.decap_dscp,
       dialect: datapath.dialect,
       ahPadding: datapath.ah_padding,
+      backend: datapath.backend,
     },
     limits: {
       halfOpenSas: limits.half_open_sas,

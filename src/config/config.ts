@@ -44,6 +44,8 @@ export interface InterfaceConfig {
 
 /** `interface { datapath { … } }`. */
 export interface DatapathConfig {
+  /** Who protects packets: the engine of this suite, or the Linux kernel. */
+  readonly backend: 'embedded' | 'xfrm';
   /** `tun` needs CAP_NET_ADMIN; `memory` none: packets come and go through the control socket and links. */
   readonly device: 'tun' | 'memory';
   readonly name: string;

@@ -28,6 +28,7 @@ export const NOTHING: Config = {
       decapDscp: false,
       dialect: 'tanuki',
       ahPadding: 'rfc',
+      backend: 'embedded',
     },
     limits: { halfOpenSas: 0, cookieThreshold: 0, ikeSas: 0, childSasPerIkeSa: 0, heldPacketsPerPolicy: 0 },
   },

@@ -129,6 +129,7 @@ function interfaceLines(host: InterfaceConfig): Line[] {
     optional('metrics', host.metrics && `${host.metrics.address} port ${host.metrics.port}`),
     `application_bypass ${onOff(host.applicationBypass)};`,
     block('datapath', [
+      `backend ${datapath.backend};`,
       `device ${datapath.device};`,
       `name ${quote(datapath.name)};`,
       `mtu ${datapath.mtu};`,

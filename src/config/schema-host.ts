@@ -6,8 +6,14 @@ import { boolean, choice, integer, listOf, pattern, text } from './kinds.ts';
 
 export const DATAPATH = {
   title: 'datapath { }',
-  doc: 'The embedded ESP engine.',
+  doc: 'The ESP engine: the embedded one, or the kernel.',
   words: {
+    backend: directive({
+      is: choice(['embedded', 'xfrm']),
+      default: 'embedded',
+      by: ['datapath'],
+      doc: "Who protects packets: the engine of this suite, or the Linux kernel's own ESP and AH (docs/xfrm.md). Of the words below the kernel takes `encap_port` and `encapsulation`.",
+    }),
     device: directive({
       is: choice(['tun', 'memory']),
       default: 'tun',
@@ -141,7 +147,7 @@ export const INTERFACE = {
       by: ['datapath', 'iked'],
       doc: 'Whether IKE packets pass by the policies.',
     }),
-    datapath: directive({ is: block(DATAPATH), by: ['datapath'], doc: 'The embedded ESP engine.' }),
+    datapath: directive({ is: block(DATAPATH), by: ['datapath'], doc: 'The ESP engine: the embedded one, or the kernel.' }),
   },
 } as const;
 

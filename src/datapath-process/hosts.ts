@@ -1,4 +1,4 @@
-/** Which host the engine gets: the memory device in this thread, or the packet worker on a TUN device; and what closed doors cost. */
+/** Which host the settings get: the memory device in this thread, the packet worker on a TUN device, or the worker of the kernel's own ESP; and what closed doors cost. */
 
 import { SystemError } from '../errors.ts';
 import { clock } from '../runtime/clock.ts';
@@ -11,20 +11,24 @@ import type { EngineHost, HostEvents } from './engine-host.ts';
 import { MEMORY_SLOTS, startMemoryHost } from './memory-host.ts';
 import { packetMemory } from './packet-memory.ts';
 import type { DatapathSettings } from './ports.ts';
-import { startTunHost } from './tun-host.ts';
+import { startWorkerHost } from './tun-host.ts';
 
 /** The memory device's slots, the outputs of one batch, and the known-answer test. */
 const MEMORY_OCTETS = 4 * 1024 * 1024;
 
+const EMBEDDED = 'the embedded engine needs nothing of the kernel: interface { datapath { backend embedded; } }';
+
 /** Starts the host that the settings ask for. What is missing is told in `problems`, one sentence each; a host runs all the same. */
 export async function startEngineHost(settings: DatapathSettings, events: HostEvents, problems: string[]): Promise<EngineHost> {
-  if (settings.datapath.device === 'memory') return memoryHost(settings, events, problems, 'memory');
+  const { backend, device } = settings.datapath;
+  if (backend === 'embedded' && device === 'memory') return memoryHost(settings, events, problems, 'memory');
   try {
-    return await startTunHost(settings, events, problems);
+    return await startWorkerHost(settings, events, problems);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     const remedy = 'until that is mended nothing is protected; without privilege: interface { datapath { device memory; } }';
-    problems.push(`there is no TUN device: ${error.message}; ${remedy}`);
+    if (backend === 'embedded') problems.push(`there is no TUN device: ${error.message}; ${remedy}`);
+    else problems.push(`backend xfrm: ${error.message}; until that is mended nothing is protected; ${EMBEDDED}`);
     return memoryHost(settings, events, problems, 'none');
   }
 }

@@ -57,7 +57,8 @@ export interface DatapathPolicyStatus {
 /** The result of the verb `status`. */
 export interface DatapathStatus {
   readonly device: {
-    readonly kind: 'none' | 'tun' | 'memory';
+    /** `kernel`: packets do not come by here (`backend xfrm`). */
+    readonly kind: 'none' | 'tun' | 'memory' | 'kernel';
     readonly name: string;
     readonly mtu: number;
     readonly offloads: readonly string[];

@@ -37,6 +37,7 @@ const DATAPATH: Checks<DatapathSettings['datapath']> = {
   decapDscp: flag,
   dialect: oneOf('tanuki', 'linux-strict'),
   ahPadding: oneOf('rfc', 'linux'),
+  backend: oneOf('embedded', 'xfrm'),
 };
 const LIMITS: Checks<DatapathSettings['limits']> = {
   halfOpenSas: count,

@@ -1,8 +1,8 @@
-/** The main thread's end of the packet worker: messages and kicks one way, messages the other. Never blocks. */
+/** The main thread's end of a worker, that of packets on a TUN device or that of `backend xfrm`: messages and kicks one way, messages the other. Never blocks. */
 
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { MessageChannel, Worker } from 'node:worker_threads';
+import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads';
 import { SystemError } from '../errors.ts';
 import type { Path } from '../net/address.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
@@ -13,21 +13,25 @@ import type { CaptureRequest, EngineHost, EngineStatus, HostEvents, PingRequest,
 import type { DatapathSettings, PingResult, TraceResult } from './ports.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './worker-messages.ts';
 
-/** Beside this file, compiled: a worker cannot be TypeScript on Node 20. */
-const WORKER = new URL('./packet-worker.js', import.meta.url);
+/** Compiled: a worker cannot be TypeScript on Node 20. */
+const WORKERS = {
+  embedded: new URL('./packet-worker.js', import.meta.url),
+  xfrm: new URL('../datapath-xfrm/worker.js', import.meta.url),
+} as const;
 const NO_BYTES = new Uint8Array(0);
 
-/** Starts the worker with its TUN device. Throws SystemError where there can be no device; the rest that is missing is told in `problems`. */
-export async function startTunHost(settings: DatapathSettings, events: HostEvents, problems: string[]): Promise<EngineHost> {
+/** Starts the worker of the backend. Throws SystemError where there can be no device, or no ESP in the kernel; the rest that is missing is told in `problems`. */
+export async function startWorkerHost(settings: DatapathSettings, events: HostEvents, problems: string[]): Promise<EngineHost> {
   const { open: libc, why } = libcDoor();
   if (libc === undefined) throw new SystemError(why);
-  if (!existsSync(fileURLToPath(WORKER))) throw new SystemError(`there is no ${fileURLToPath(WORKER)}; run: npm run build`);
-  const host = new TunHost(libc, settings, events);
+  const worker = WORKERS[settings.datapath.backend];
+  if (!existsSync(fileURLToPath(worker))) throw new SystemError(`there is no ${fileURLToPath(worker)}; run: npm run build`);
+  const host = new WorkerHost(libc, settings, events, worker);
   problems.push(...(await host.ready));
   return host;
 }
 
-class TunHost implements EngineHost {
+class WorkerHost implements EngineHost {
   /** What is wrong, once the worker runs. */
   readonly ready: Promise<readonly string[]>;
   readonly #libc: Libc;
@@ -41,24 +45,28 @@ class TunHost implements EngineHost {
   #nextId = 1;
   #state: 'starting' | 'running' | 'stopping' | 'ended' = 'starting';
 
-  constructor(libc: Libc, settings: DatapathSettings, events: HostEvents) {
+  constructor(libc: Libc, settings: DatapathSettings, events: HostEvents, code: URL) {
     this.#libc = libc;
     this.#events = events;
     this.#wakeFd = createEventFd(libc);
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
     const start: WorkerStart = { settings, wakeFd: this.#wakeFd, port: port2 };
-    const worker = new Worker(WORKER, { workerData: start, transferList: [port2] });
+    const worker = new Worker(code, { workerData: start, transferList: [port2] });
     this.ready = new Promise((resolve, reject) => {
-      port1.on('message', (message: FromWorker) => {
+      const take = (message: FromWorker) => {
         if (message.kind === 'ready') {
           this.#state = 'running';
           resolve(message.problems);
         } else if (message.kind === 'failed') reject(new SystemError(message.why));
         else this.#take(message);
+      };
+      port1.on('message', take);
+      worker.once('exit', () => {
+        // What it said last may still be under way.
+        for (let last = receiveMessageOnPort(port1); last !== undefined; last = receiveMessageOnPort(port1)) take(last.message);
+        reject(new SystemError('the worker ended before it was ready'));
       });
-      // Behind whatever it said before.
-      worker.once('exit', () => setImmediate(() => reject(new SystemError('the packet worker ended before it was ready'))));
       worker.once('error', (error) => {
         if (this.#state === 'starting') reject(error);
         else this.#failed(error);

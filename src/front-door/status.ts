@@ -140,7 +140,15 @@ export function showStatus(status: SuiteStatus): string {
   );
   const { device } = status;
   if (device !== undefined)
-    section('Datapath', [`${device.kind} device ${device.name}, MTU ${device.mtu}, cipher ${status.cipher}`], '');
+    section(
+      'Datapath',
+      [
+        device.kind === 'kernel'
+          ? "the kernel's own ESP and AH (backend xfrm)"
+          : `${device.kind} device ${device.name}, MTU ${device.mtu}, cipher ${status.cipher}`,
+      ],
+      '',
+    );
   section('IKE SAs', status.ikeSas.flatMap(ikeLines), 'none');
   if (status.kinkPeers.length > 0) section('KINK peers', status.kinkPeers.flatMap(kinkLines), 'none');
   section('Child SAs', status.childSas.flatMap(childLines), 'none');

@@ -161,6 +161,7 @@ export function settingsOf(node: NodeSetting): IkedSettings {
         decapDscp: false,
         dialect: 'tanuki',
         ahPadding: 'rfc',
+        backend: 'embedded',
       },
       limits: {
         halfOpenSas: 100,

@@ -32,6 +32,9 @@ export const IPV6_TCLASS = 67;
 export const UDP_SEGMENT = 103;
 export const UDP_GRO = 104;
 
+const UDP_ENCAP = 100;
+const UDP_ENCAP_ESPINUDP = 2;
+
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_SNDBUF = 7;
@@ -165,6 +168,12 @@ export function openIcmp(libc: Libc, family: Family): OpenSocket {
  */
 export function letFragment(libc: Libc, fd: number, allowed: boolean): boolean {
   return trySetOption(libc, fd, IPPROTO_IP, IP_MTU_DISCOVER, allowed ? MTU_DISCOVER.omit : MTU_DISCOVER.probe);
+}
+
+/** From now on the kernel keeps ESP and keepalives that come in by a UDP socket for itself; IKE's messages come with their marker (RFC 3948 §2.2). Throws SystemError. */
+export function giveEspToKernel(libc: Libc, fd: number): void {
+  const what = 'have the kernel take ESP in UDP (UDP_ENCAP)';
+  check(libc, rawSetOption(libc, fd, IPPROTO_UDP, UDP_ENCAP, UDP_ENCAP_ESPINUDP), what, 'use the embedded engine');
 }
 
 function open(libc: Libc, options: SocketOptions, type: number, protocol: number, what: string, hint: string): OpenSocket {

@@ -1,6 +1,6 @@
 /** SAs over NETLINK_XFRM as octets: NEWSA, UPDSA, DELSA, GETSA, ALLOCSPI, FLUSHSA, EXPIRE, MAPPING and NEWAE (linux/xfrm.h). */
 
-import { cat } from '../../bytes/bytes.ts';
+import { cat, equal } from '../../bytes/bytes.ts';
 import type { Lifetime } from '../../ipsec/lifetime.ts';
 import type { PolicySelector } from '../../ipsec/policy.ts';
 import type { Mode, SaId, SaParameters, SaProtocol, Spi } from '../../ipsec/sa.ts';
@@ -50,7 +50,24 @@ export interface XfrmSaInfo extends SaId {
 
 /** NEWSA and UPDSA. Throws SystemError (ENOSYS) for an algorithm that the kernel has not. */
 export function encodeSa(sa: XfrmSa): Uint8Array {
-  return cat(saInfo(sa).bytes, ...algorithmAttributes(sa), ...replayAttribute(sa), ...encapsulationAttribute(sa.encapsulation));
+  return cat(
+    saInfo(sa).bytes,
+    ...algorithmAttributes(sa),
+    ...replayAttribute(sa),
+    ...encapsulationAttribute(sa.encapsulation),
+    ...paddingAttribute(sa),
+  );
+}
+
+/** Whether the SA that the kernel told in `body` has the algorithms and keys of `sa`. */
+export function hasAlgorithmsOf(body: Uint8Array, sa: Parameters<typeof algorithmAttributes>[0]): boolean {
+  const told = attributes(body, SIZE.sa);
+  return algorithmAttributes(sa).every((wanted) =>
+    [...attributes(wanted, 0)].every(([type, value]) => {
+      const there = told.get(type);
+      return there !== undefined && equal(there, value);
+    }),
+  );
 }
 
 /** ALLOCSPI. */
@@ -150,11 +167,21 @@ export function encodeMoved(
   info.bytes.fill(0, SA.destination, SA.destination + 16).fill(0, SA.source, SA.source + 16);
   info.setAddress(SA.destination, destination).setAddress(SA.source, source).setU16(SA.family, AF[destination.family]);
   // What was told twice, in the form of older kernels, is not sent twice; times and offloads are the kernel's own.
-  const KEPT: readonly number[] = [XFRMA.ALG_AEAD, XFRMA.ALG_CRYPT, XFRMA.ALG_AUTH_TRUNC, XFRMA.REPLAY_ESN_VAL, XFRMA.REPLAY_VAL];
+  const KEPT: readonly number[] = [
+    XFRMA.ALG_AEAD,
+    XFRMA.ALG_CRYPT,
+    XFRMA.ALG_AUTH_TRUNC,
+    XFRMA.REPLAY_ESN_VAL,
+    XFRMA.REPLAY_VAL,
+    XFRMA.TFCPAD,
+  ];
   const kept = [...attributes(body, SIZE.sa)]
     .filter(([type]) => KEPT.includes(type))
     .map(([type, value]) => attribute(type, value));
-  return cat(info.bytes, ...kept, ...encapsulationAttribute(encapsulation));
+  // Its limits go on from what it has lived and carried.
+  const lived = info.bytes.slice(SA.current, SA.current + SIZE.current);
+  const current = lived.some((octet) => octet !== 0) ? [attribute(XFRMA.LTIME_VAL, lived)] : [];
+  return cat(info.bytes, ...kept, ...current, ...encapsulationAttribute(encapsulation));
 }
 
 function saInfo(sa: XfrmSa): Struct {
@@ -213,6 +240,11 @@ function encapsulationAttribute(encapsulation: SaParameters['encapsulation']): U
     .setBe16(2, encapsulation.source.port)
     .setBe16(4, encapsulation.destination.port);
   return [attribute(XFRMA.ENCAP, struct.bytes)];
+}
+
+/** XFRMA_TFCPAD: octets that an inner packet is padded up to (RFC 4303 §2.7). */
+function paddingAttribute({ mode, tfcPadding = 0 }: XfrmSa): Uint8Array[] {
+  return mode === 'tunnel' && tfcPadding > 0 ? [attribute(XFRMA.TFCPAD, Struct.of(4).setU32(0, tfcPadding).bytes)] : [];
 }
 
 function decodeEncapsulation(value: Uint8Array | undefined): XfrmSaInfo['encapsulation'] {

@@ -26,6 +26,7 @@ import {
   encodeMoved,
   encodeSa,
   encodeSaId,
+  hasAlgorithmsOf,
   type XfrmMapping,
   type XfrmSa,
   type XfrmSaInfo,
@@ -65,6 +66,15 @@ export class Xfrm {
   sa(id: SaId): XfrmSaInfo | undefined {
     const body = this.#saBody(id);
     return body && decodeSa(body);
+  }
+
+  /** Whether the SA there has these algorithms and keys; false where there is none. */
+  hasKeys(sa: SaParameters): boolean {
+    const body = this.#saBody(sa);
+    if (body === undefined) return false;
+    const same = hasAlgorithmsOf(body, sa);
+    body.fill(0);
+    return same;
   }
 
   /** Sets an SPI aside. It is the kernel's for `net.core.xfrm_acq_expires` seconds. */
@@ -139,6 +149,10 @@ export class Xfrm {
   /** Deletes what we have made, in this run or one that crashed, and nothing of others. */
   removeOurs(): void {
     for (const policy of this.policies()) unlessGone(() => this.deletePolicy(policy));
+    this.removeSas();
+  }
+
+  removeSas(): void {
     for (const sa of this.sas()) unlessGone(() => this.deleteSa(sa));
   }
 

@@ -23,6 +23,7 @@ export function datapathSettings(
       decapDscp: false,
       dialect: 'tanuki',
       ahPadding: 'rfc',
+      backend: 'embedded',
       ...datapath,
     },
     limits: { halfOpenSas: 100, cookieThreshold: 50, ikeSas: 1000, childSasPerIkeSa: 10, heldPacketsPerPolicy: 16 },

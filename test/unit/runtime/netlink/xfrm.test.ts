@@ -208,6 +208,10 @@ describe('what the kernel tells', () => {
     const ports = { source: { address: to.source, port: 4500 }, destination: { address: to.destination, port: 4501 } };
     const moved = encodeMoved(OURS.gcm!, to, ports);
     expect(hex(moved)).toBe(hex(encodeSa({ ...GCM, ...to, encapsulation: ports })));
+    // Struct xfrm_lifetime_cur: what it has carried and lived goes along.
+    const used = OURS.gcm!.slice();
+    used.set([1, 2, 3, 4], 160);
+    expect(hex(encodeMoved(used, to, undefined))).toContain(`24000900${hex(used.slice(160, 192))}`);
   });
 
   test('MIGRATE names old and new ends', () => {
