@@ -9,6 +9,8 @@ import { type Message, Vici } from './vici.ts';
 export type CharonChild = {
   readonly name: string;
   readonly esp: string;
+  /** Of AH, instead of ESP. */
+  readonly ah?: string;
   readonly mode?: 'tunnel' | 'transport';
   readonly localTs?: readonly string[];
   readonly remoteTs?: readonly string[];
@@ -125,7 +127,7 @@ swanctl { load = random openssl pem pkcs1 pkcs8 x509 pubkey constraints }
 /** The text of swanctl.conf. */
 export function swanctlConf(connections: readonly CharonConnection[]): string {
   const child = (c: CharonChild) => `      ${c.name} {
-        esp_proposals = ${c.esp}
+        ${c.ah === undefined ? `esp_proposals = ${c.esp}` : `ah_proposals = ${c.ah}`}
         mode = ${c.mode ?? 'tunnel'}
         local_ts = ${(c.localTs ?? ['dynamic']).join(',')}
         remote_ts = ${(c.remoteTs ?? ['dynamic']).join(',')}

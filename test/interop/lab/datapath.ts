@@ -59,6 +59,7 @@ export function settings(overrides: Partial<DatapathSettings['datapath']> = {}):
       decapDscp: false,
       dialect: 'tanuki',
       ahPadding: 'rfc',
+      backend: 'embedded',
       ...overrides,
     },
     limits: { halfOpenSas: 100, cookieThreshold: 50, ikeSas: 1000, childSasPerIkeSa: 10, heldPacketsPerPolicy: 16 },

@@ -52,6 +52,8 @@ export type TanukiPolicy = {
   readonly peersSaAddress: string;
   readonly encryption: string;
   readonly integrity?: string;
+  /** AH with `integrity` instead of ESP. */
+  readonly ah?: boolean;
   readonly esn?: boolean;
   readonly initiate?: 'demand' | 'start';
   readonly lifeSeconds?: number;
@@ -62,6 +64,7 @@ export type TanukiScenario = {
   /** Local IKE addresses, else the word `MY_IP`. */
   readonly ike?: readonly string[];
   readonly logLevel?: 'debug' | 'info';
+  readonly backend?: 'embedded' | 'xfrm';
   /** The policy file as it is, for what the words below do not say. */
   readonly text?: string;
   readonly remotes: readonly TanukiRemote[];
@@ -136,14 +139,13 @@ export function policyFile(dir: string, scenario: TanukiScenario): string {
     ...line('sa_index', `"${p.name}"`),
     '};',
     `sa "${p.name}" {`,
-    '    sa_protocol esp;',
-    ...line('esp_enc_alg', p.encryption),
-    ...line('esp_auth_alg', p.integrity),
+    ...line('sa_protocol', p.ah ? 'ah' : 'esp'),
+    ...(p.ah ? line('ah_auth_alg', p.integrity) : [...line('esp_enc_alg', p.encryption), ...line('esp_auth_alg', p.integrity)]),
     '};',
   ];
   const ike = scenario.ike === undefined ? 'MY_IP' : `{ ${scenario.ike.map((address) => `${address};`).join(' ')} }`;
   return [
-    `interface { ike ${ike}; };`,
+    `interface { ike ${ike};${scenario.backend === undefined ? '' : ` datapath { backend ${scenario.backend}; };`} };`,
     `logging { level ${scenario.logLevel ?? 'debug'}; };`,
     ...scenario.remotes.flatMap(remote),
     ...scenario.policies.flatMap(policy),

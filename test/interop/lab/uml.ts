@@ -152,9 +152,12 @@ sleep 5
 export class UmlCharon {
   readonly guest: UmlGuest;
   readonly #dir: string;
+  /** What puts a command into its namespace; empty: the guest's first. */
+  readonly #within: string;
 
-  constructor(guest: UmlGuest, options: Omit<CharonOptions, 'kernel'> = {}) {
+  constructor(guest: UmlGuest, options: Omit<CharonOptions, 'kernel'> & { readonly namespace?: string } = {}) {
     this.guest = guest;
+    this.#within = options.namespace === undefined ? '' : `ip netns exec ${options.namespace} `;
     this.#dir = join(guest.dir, 'charon');
     mkdirSync(this.#dir, { recursive: true });
     writeFileSync(join(this.#dir, 'strongswan.conf'), strongswanConf('/tmp', { ...options, kernel: 'netlink' }));
@@ -163,7 +166,7 @@ export class UmlCharon {
   async start(connections: readonly CharonConnection[]): Promise<void> {
     writeFileSync(join(this.#dir, 'swanctl.conf'), swanctlConf(connections), { mode: 0o600 });
     await this.guest.must(`${this.#env()}
-      (/usr/sbin/charon-systemd > /tmp/charon.out 2>&1 < /dev/null & echo $! > /tmp/charon.pid)
+      (${this.#within}/usr/sbin/charon-systemd > /tmp/charon.out 2>&1 < /dev/null & echo $! > /tmp/charon.pid)
       for i in $(seq 100); do [ -S /tmp/charon.vici ] && break; sleep 0.05; done
       ${this.#swanctl('--load-all')}`);
   }
@@ -177,7 +180,9 @@ export class UmlCharon {
     await this.#must('child' in what ? `--rekey --child ${what.child}` : `--rekey --ike ${what.ike}`);
   }
   async kill(): Promise<void> {
-    await this.guest.must('kill -9 $(cat /tmp/charon.pid); ip xfrm state flush; ip xfrm policy flush');
+    await this.guest.must(
+      `kill -9 $(cat /tmp/charon.pid); ${this.#within}ip xfrm state flush; ${this.#within}ip xfrm policy flush`,
+    );
   }
   log(): Promise<string> {
     return this.guest.must('cat /tmp/charon.log');
@@ -190,7 +195,7 @@ export class UmlCharon {
   }
   /** The kernel's own view of its SAs (no keys). */
   xfrmState(): Promise<string> {
-    return this.guest.must('ip -s xfrm state list nokeys');
+    return this.guest.must(`${this.#within}ip -s xfrm state list nokeys`);
   }
 
   async #must(words: string): Promise<string> {
