@@ -288,6 +288,20 @@ cat /tmp/there /tmp/back; echo; ${state(left.outer, right.outer)}; ${state(right
     );
   });
 
+  test('a killed datapath: its policies hold traffic back until they are put again, and new SAs carry it', async () => {
+    const row = ROWS[0]!;
+    await guest.must(ping(row, 'left', '-c 1 -W 8'));
+    const before = await spisOf(endsOf(row, 0));
+    const policies = async () => (await guest.must('ip netns exec left ip xfrm policy list')).match(/^src /gm)?.length;
+    const installed = await policies();
+    const pid = (await tanuki.status()).daemons.find(({ name }) => name === 'datapath')!.pid;
+    await guest.must(`kill -9 ${pid}`);
+    expect(await policies()).toBe(installed);
+    await renewed(row, before, 40);
+    expect(await guest.must(ping(row, 'left', '-c 5 -i 0.2 -W 2'))).toMatch(/ 5 received/);
+    await waitUntil(async () => (await policies()) === installed, 20, `${installed} policies again`, 500);
+  });
+
   test('a kernel without ESP says so, and names the embedded engine', async () => {
     const gcm = ['aead', 'rfc4106(gcm(aes))', `0x${'01'.repeat(20)}`, '128'];
     const probe = ['ip', 'xfrm', 'state', 'add', 'src', '192.0.2.1', 'dst', '192.0.2.2', 'proto', 'esp', 'spi', '9', ...gcm];
