@@ -1,6 +1,6 @@
 /** `tanuki capture`: inner and outer packets of the datapath, as they pass, in a pcapng file. */
 
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { LONGEST_SNAP } from '../datapath-process/capture-request.ts';
 import type { CaptureAnswer } from '../datapath-process/ports.ts';
@@ -31,7 +31,6 @@ export interface Captured {
 
 /** Between two questions to the datapath. */
 const INTERVAL_MS = 100;
-const STDOUT = 1;
 
 /** Runs until SIGINT, SIGTERM, `count` packets or `seconds`. Throws Exit. */
 export async function capture(options: CaptureOptions): Promise<Captured> {
@@ -45,7 +44,7 @@ export async function capture(options: CaptureOptions): Promise<Captured> {
   const stop = new AbortController();
   const interrupted = () => stop.abort();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, interrupted);
-  let fd: number | undefined;
+  let sink: Sink | undefined;
   let packets = 0;
   let lost = 0;
   try {
@@ -53,18 +52,18 @@ export async function capture(options: CaptureOptions): Promise<Captured> {
     const asked = { snapLength, address, interface: only, droppedOnly: dropped, spi: spi === undefined ? undefined : spiOf(spi) };
     await ask('begin', asked);
     try {
-      fd = toStdout ? STDOUT : openSync(file, 'w', 0o600);
-      write(fd, pcapngHead(snapLength));
+      sink = toStdout ? standardOutput() : await fileSink(file);
+      await sink.write(pcapngHead(snapLength));
       const until = performance.now() + seconds * 1000;
       for (let last = false; !last; ) {
         const patience = Math.min(INTERVAL_MS, until - performance.now());
         if (patience > 0) await delay(patience, undefined, { signal: stop.signal }).catch(() => undefined);
         // What passed before it was stopped belongs to it.
-        last = stop.signal.aborted || performance.now() >= until;
+        last = stop.signal.aborted || sink.isClosed() || performance.now() >= until;
         const answer = await ask('take');
         lost += answer.lost;
         for (const packet of answer.packets.slice(0, count - packets))
-          write(fd, pcapngPacket({ ...packet, bytes: Buffer.from(packet.bytes, 'base64') }));
+          await sink.write(pcapngPacket({ ...packet, bytes: Buffer.from(packet.bytes, 'base64') }));
         packets = Math.min(count, packets + answer.packets.length);
         last ||= packets === count;
       }
@@ -74,7 +73,7 @@ export async function capture(options: CaptureOptions): Promise<Captured> {
   } catch (error) {
     throw error instanceof Exit ? error : new Exit(EXIT.refused, (error as Error).message);
   } finally {
-    if (fd !== undefined && !toStdout) closeSync(fd);
+    await sink?.close();
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, interrupted);
     client.close();
   }
@@ -86,8 +85,29 @@ export function showCaptured({ file, packets, lost }: Captured): string {
   return `${packets} packets in ${file === '-' ? 'standard output' : file}${losses}\n`;
 }
 
-function write(fd: number, bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+interface Sink {
+  write(bytes: Uint8Array): Promise<void>;
+  /** Nobody reads any more: what is written goes nowhere. */
+  isClosed(): boolean;
+  close(): Promise<void>;
+}
+
+async function fileSink(path: string): Promise<Sink> {
+  const file = await open(path, 'w', 0o600);
+  return { write: (bytes) => file.writeFile(bytes), isClosed: () => false, close: () => file.close() };
+}
+
+/** Who reads may be slow, and may have read enough (EPIPE). */
+function standardOutput(): Sink {
+  let closed = false;
+  process.stdout.on('error', () => {
+    closed = true;
+  });
+  return {
+    write: (bytes) => new Promise((resolve) => (closed ? resolve() : process.stdout.write(bytes, () => resolve()))),
+    isClosed: () => closed,
+    close: async () => {},
+  };
 }
 
 function spiOf(text: string): number {

@@ -1,10 +1,11 @@
 /** What a running suite shows of itself to other programs: `/metrics` for Prometheus, and `tanuki capture` on a memory device. */
 
+import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { EXIT } from '../../src/front-door/exit-codes.ts';
-import { connected, type Site, site, status, tanuki, until, up } from './nodes.ts';
+import { CLI, connected, outcomeOf, type Site, site, status, tanuki, until, up } from './nodes.ts';
 
 const PORT = 19_500;
 let place: Site;
@@ -137,6 +138,13 @@ test('capture writes what passes, also without a TUN device; a second one is ref
   const [child] = (await status(place.a)).childSas;
   const text = readFileSync(file, 'latin1');
   for (const spi of [child!.spiIn, child!.spiOut]) expect(text).toContain(`SPI ${spi}`);
+  const pipe = '"$0" "$1" capture --seconds 20 --run-dir "$2" | head -c 4 | od -An -tx1';
+  const piped = outcomeOf(spawn('sh', ['-c', pipe, process.execPath, CLI, place.a.runDir]), 20_000);
+  const ended = await until('it ends when nobody reads any more', 15_000, async () => {
+    await tanuki('ping', '10.2.0.1', '-c', '1', '--run-dir', place.a.runDir);
+    return Promise.race([piped, undefined]);
+  });
+  expect([ended.code, ended.stdout.trim()]).toEqual([0, '0a 0d 0d 0a']);
   const wrong = await tanuki('capture', file, '--spi', 'xyz', '--run-dir', place.a.runDir);
   expect([wrong.code, wrong.stderr]).toEqual([EXIT.usage, expect.stringContaining('hexadecimal')]);
-});
+}, 60_000);
