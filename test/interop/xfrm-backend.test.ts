@@ -1,5 +1,6 @@
 /** `backend xfrm` against charon over the same real kernel's ESP and AH, in two namespaces of a user-mode-linux guest. */
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CharonConnection } from './lab/charon.ts';
 import { DatapathNode, settings } from './lab/datapath.ts';
@@ -13,6 +14,7 @@ import { natBetween, RIGHT, twoHosts, UmlTanuki } from './lab/uml-tanuki.ts';
 const missing = namespacesMissing('charon-systemd', 'swanctl') ?? umlMissing() ?? tanukiMissing();
 const why = skipNote('backend xfrm in a guest', missing);
 
+const TCP_ECHO = fileURLToPath(new URL('./lab/tcp-echo.py', import.meta.url));
 const PSK = 'a key of the tests, known to everyone';
 
 /** One pair of addresses, with one child between them. */
@@ -175,17 +177,27 @@ describe.skipIf(missing !== undefined)(`backend xfrm in a guest${why}`, () => {
     const [source, destination] = [sideOf(row, from), sideOf(row, from === 'left' ? 'right' : 'left')];
     return `ip netns exec ${from} ping -n -I ${source} ${options} ${destination}`;
   };
-  /** Pings both ways at once, after one that brings the SA; then what the left kernel says of the SAs between the row's addresses. */
+  /** A MiB of TCP there and back. */
+  const transfer = (row: Row) => {
+    const [left, right] = [sideOf(row, 'left'), sideOf(row, 'right')];
+    return `ip netns exec right python3 ${TCP_ECHO} serve ${right} & ip netns exec left python3 ${TCP_ECHO} send ${left} ${right}; wait`;
+  };
+  /**
+   * A transfer there and back, then pings both ways at once, after a ping that brings the SA; then what the left kernel says of the SAs between the row's
+   * addresses.
+   */
   const traffic = (row: Row, from: 'left' | 'right') => {
     const { left, right } = endsOf(row, ALL.indexOf(row));
     const state = (source: string, destination: string) =>
       `ip netns exec left ip -s xfrm state list nokeys src ${source} dst ${destination}`;
     return `${ping(row, from, '-c 1 -W 8')}
+${transfer(row)}
 ${ping(row, 'left', '-c 5 -i 0.2 -W 2')} > /tmp/there & ${ping(row, 'right', '-c 5 -i 0.2 -W 2')} > /tmp/back; wait
 cat /tmp/there /tmp/back; echo; ${state(left.outer, right.outer)}; ${state(right.outer, left.outer)}`;
   };
   const proveTraffic = (row: Row, printed: string) => {
     expect(printed.match(/ 5 received/g), printed).toHaveLength(2);
+    expect(printed).toMatch(/^intact$/m);
     const sas = printed.split(/^(?=src )/m).slice(1);
     expect(sas, printed).toHaveLength(2);
     for (const sa of sas) {
