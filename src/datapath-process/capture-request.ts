@@ -1,8 +1,7 @@
 /** The arguments of the verb `capture`, and its answer as JSON. Throws Error with what was expected where they are of no use. */
 
 import { CAPTURE_INTERFACES } from '../net/pcapng.ts';
-import type { CaptureResult } from './capture.ts';
-import type { CaptureRequest } from './engine-host.ts';
+import type { CaptureRequest, CaptureResult } from './capture.ts';
 import type { CaptureAnswer } from './ports.ts';
 
 export const LONGEST_SNAP = 65_535;

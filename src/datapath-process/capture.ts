@@ -5,7 +5,6 @@ import { showSpi } from '../datapath/status.ts';
 import type { IpAddress } from '../net/address.ts';
 import type { CapturedPacket, CaptureInterface } from '../net/pcapng.ts';
 import { type Prefix, parsePrefix, prefixHolds } from '../net/prefix.ts';
-import type { CaptureRequest } from './engine-host.ts';
 
 export interface CaptureFilter {
   /** Octets of a packet that are kept. */
@@ -31,6 +30,11 @@ export interface CaptureResult {
   /** Packets that found no room since the last answer. */
   readonly lost: number;
 }
+
+export type CaptureRequest =
+  | { readonly step: 'begin'; readonly filter: CaptureFilter }
+  | { readonly step: 'take' }
+  | { readonly step: 'end' };
 
 /** One request to a capture. Throws Error with a sentence where it cannot be carried out. */
 export function captureStep(capture: Capture, request: CaptureRequest, mono: number): CaptureResult {

@@ -3,7 +3,7 @@
 import type { Event } from '../event.ts';
 import type { Path } from '../net/address.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
-import type { CaptureFilter, CaptureResult } from './capture.ts';
+import type { CaptureRequest, CaptureResult } from './capture.ts';
 import type { DatapathPolicyStatus, DatapathSaStatus, DatapathStatus, PingResult, TraceResult } from './ports.ts';
 
 export interface PingRequest {
@@ -18,11 +18,6 @@ export interface TraceRequest {
   readonly packet: Uint8Array;
   readonly direction: 'outbound' | 'inbound';
 }
-
-export type CaptureRequest =
-  | { readonly step: 'begin'; readonly filter: CaptureFilter }
-  | { readonly step: 'take' }
-  | { readonly step: 'end' };
 
 export interface EngineStatus {
   readonly device: DatapathStatus['device'];

@@ -10,11 +10,10 @@ import type { Instant } from '../machine.ts';
 import { type Endpoint, IpAddress, type Path, sameEndpoint, showEndpoint } from '../net/address.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
 import { bindUdp, type UdpSocket } from '../runtime/udp.ts';
-import { type Capture, type CaptureResult, captureStep } from './capture.ts';
+import { type Capture, type CaptureRequest, type CaptureResult, captureStep } from './capture.ts';
 import type { ControlPlane } from './control-plane.ts';
 import { echoReplyTo } from './echo.ts';
 import {
-  type CaptureRequest,
   type EngineHost,
   type EngineStatus,
   type HostEvents,

@@ -8,8 +8,8 @@ import type { Path } from '../net/address.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
 import { EncapFramer, writeEncapFrame } from '../runtime/encap-frame.ts';
 import { close, createEventFd, kick, type Libc, libcDoor } from '../runtime/native/index.ts';
-import type { CaptureResult } from './capture.ts';
-import type { CaptureRequest, EngineHost, EngineStatus, HostEvents, PingRequest, TraceRequest } from './engine-host.ts';
+import type { CaptureRequest, CaptureResult } from './capture.ts';
+import type { EngineHost, EngineStatus, HostEvents, PingRequest, TraceRequest } from './engine-host.ts';
 import type { DatapathSettings, PingResult, TraceResult } from './ports.ts';
 import type { FromWorker, ToWorker, WorkerStart } from './worker-messages.ts';
 

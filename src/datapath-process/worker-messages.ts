@@ -2,8 +2,8 @@
 
 import type { Event } from '../event.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
-import type { CaptureResult } from './capture.ts';
-import type { CaptureRequest, EngineStatus, PingRequest, TraceRequest } from './engine-host.ts';
+import type { CaptureRequest, CaptureResult } from './capture.ts';
+import type { EngineStatus, PingRequest, TraceRequest } from './engine-host.ts';
 import type { DatapathSettings, PingResult, TraceResult } from './ports.ts';
 
 /** What a worker is started with. */

@@ -3,18 +3,29 @@
  * SA of a pair only, which strands the other of a rekeying, and is not in every kernel.
  */
 
-import { movedTo } from '../datapath/recent-movements.ts';
+import { movedTo, type RecentMovements } from '../datapath/recent-movements.ts';
 import { type Ends, sameEnds, showPolicySelector, type Template } from '../ipsec/policy.ts';
+import type { SaParameters } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import { refusal, satypeOf } from '../pfkey/convert.ts';
 import { type Movement, migrateToSadb, readMigrate } from '../pfkey/convert-migrate.ts';
 import { type SadbMessage, sadb } from '../pfkey/message.ts';
 import { ERRNO } from '../pfkey/registry.ts';
 import type { VerbResult } from '../pfkey/server.ts';
-import type { XfrmVerbs } from './verbs.ts';
+import type { PolicyTable } from './policy-table.ts';
+import type { KernelSa, SaTable } from './sa-table.ts';
+
+/** What of the verbs' state moves. */
+export interface Movable {
+  readonly sas: SaTable;
+  readonly policies: PolicyTable;
+  readonly movements: RecentMovements;
+  /** Gives an SA other ends. */
+  moveSa(sa: KernelSa, next: SaParameters): void;
+}
 
 /** The verb. Who asked gets a bare header, and everybody the notification. */
-export function migrate(verbs: XfrmVerbs, message: SadbMessage, now: Instant): VerbResult {
+export function migrate(verbs: Movable, message: SadbMessage, now: Instant): VerbResult {
   const { sas, policies, movements: recent } = verbs;
   const request = readMigrate(message);
   const { direction, selector, movements } = request;

@@ -1,7 +1,9 @@
 /** Who made or last completed each SA: only this client sees its keys. */
 
 import type { IpAddress } from '../net/address.ts';
-import type { ClientId } from './server.ts';
+
+/** A connection to the server. */
+export type ClientId = number;
 
 /** What names an SA in PF_KEY: protocol (`SADB_SATYPE`), destination and SPI. */
 export interface SaName {

@@ -16,7 +16,7 @@ import {
   sadbError,
   writeSadb,
 } from './message.ts';
-import { Owners, type SaName } from './owners.ts';
+import { type ClientId, Owners, type SaName } from './owners.ts';
 import {
   ERRNO,
   errnoName,
@@ -55,7 +55,7 @@ export interface Verbs {
   registered?(): void;
 }
 
-export type ClientId = number;
+export type { ClientId } from './owners.ts';
 
 export type PfkeyServerInput =
   /** `observer`: may not change anything. `mayReadKeys`: may ask for the keys of others' SAs (opt-in bit 31). */
