@@ -3,8 +3,8 @@
 import type { DatapathSettings } from '../src/config/datapath-settings.ts';
 import { type ControlClient, controlClient } from '../src/runtime/control.ts';
 
-const RETRY_FIRST_MS = 50;
-const RETRY_LAST_MS = 200;
+const RETRY_FIRST_MS = 20;
+const RETRY_LAST_MS = 50;
 
 export class DatapathLink {
   readonly #path: string;

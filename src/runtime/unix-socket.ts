@@ -71,8 +71,8 @@ export function connect(path: string, events: (channel: Channel) => ChannelEvent
   });
 }
 
-const RECONNECT_FIRST_MS = 50;
-const RECONNECT_LAST_MS = 250;
+const RECONNECT_FIRST_MS = 20;
+const RECONNECT_LAST_MS = 50;
 
 /** Connects, and again whenever the connection is lost, until closed. `onUp` comes with each new connection. */
 export function keepConnected(path: string, onUp: (channel: Channel) => ChannelEvents): { close(): void } {

