@@ -1,10 +1,10 @@
 /**
  * The worker thread of the datapath: engine, PF_KEY server and packet loop in one thread, so that the verbs are synchronous with the packets.
- * It never returns to the event loop before it stops: messages come by `receiveMessageOnPort` after a kick of the eventfd.
+ * It never returns to the event loop before it stops: messages come by `waitingMessages` after a kick of the eventfd.
  */
 
 import { setFlagsFromString } from 'node:v8';
-import { receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { workerData } from 'node:worker_threads';
 import { SystemError } from '../errors.ts';
 import type { Instant } from '../machine.ts';
 import { earliest } from '../machine.ts';
@@ -23,7 +23,7 @@ import { BATCH, PacketLoop } from './packet-loop.ts';
 import { type NativeMemory, nativeMemory } from './packet-memory.ts';
 import { Sender, type Sockets } from './sender.ts';
 import { closeSockets, openSockets } from './sockets.ts';
-import type { FromWorker, ToWorker, WorkerStart } from './worker-messages.ts';
+import { type FromWorker, type ToWorker, type WorkerStart, waitingMessages } from './worker-messages.ts';
 
 /** Slots, outputs, message tables and socket addresses; pages that are not used cost nothing. */
 const ARENA_OCTETS = 16 * 1024 * 1024;
@@ -95,7 +95,9 @@ class PacketWorker {
     const { engine } = this.#assembly;
     while (!this.#stopping) {
       this.#loop.turn(earliest(engine.wakeAt(), this.#echoes.wakeAt(), this.#diversion.wakeAt()));
-      if (this.#loop.has(0) && drain(this.#libc, this.#start.wakeFd)) this.#takeMessages();
+      if (this.#loop.has(0) && drain(this.#libc, this.#start.wakeFd)) {
+        for (const message of waitingMessages(this.#start.port)) this.#take(message);
+      }
       if (this.#loop.has(1)) this.#diversion.hostChanged();
       this.#settle();
     }
@@ -118,14 +120,6 @@ class PacketWorker {
     if (this.#echoes.isWaiting) for (const answer of this.#echoes.expire(this.#loop.now.mono)) this.#pong(answer);
     for (let frame = this.#ike.next(); frame !== undefined; frame = this.#ike.next()) {
       this.#tell({ kind: 'encap', frames: frame });
-    }
-  }
-
-  #takeMessages(): void {
-    for (;;) {
-      const received = receiveMessageOnPort(this.#start.port) as { message: ToWorker } | undefined;
-      if (received === undefined) return;
-      this.#take(received.message);
     }
   }
 

@@ -1,5 +1,6 @@
 /** What the main thread and the packet worker tell each other: plain data that a structured clone carries. Paths travel as frames of encap.sock. */
 
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import type { Event } from '../event.ts';
 import type { PfkeyServerInput } from '../pfkey/server.ts';
 import type { CaptureRequest, CaptureResult } from './capture.ts';
@@ -11,7 +12,7 @@ export interface WorkerStart {
   readonly settings: DatapathSettings;
   /** The eventfd that is kicked after each message. */
   readonly wakeFd: number;
-  readonly port: import('node:worker_threads').MessagePort;
+  readonly port: MessagePort;
 }
 
 export type ToWorker =
@@ -41,3 +42,12 @@ export type FromWorker =
   | { readonly kind: 'traced'; readonly id: number; readonly result: TraceResult }
   | { readonly kind: 'captured'; readonly id: number; readonly result: CaptureResult }
   | { readonly kind: 'stopped' };
+
+/** What has come for a worker that does not return to its event loop; call it after a kick. */
+export function* waitingMessages(port: MessagePort): Generator<ToWorker> {
+  for (;;) {
+    const received = receiveMessageOnPort(port) as { message: ToWorker } | undefined;
+    if (received === undefined) return;
+    yield received.message;
+  }
+}

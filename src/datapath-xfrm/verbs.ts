@@ -4,7 +4,7 @@ import { ENCR, ENCR_NAMES, type EncrRow, INTEG, INTEG_NAMES } from '../crypto/tr
 import { larvalMessage } from '../datapath/announce.ts';
 import { movedTo, RecentMovements } from '../datapath/recent-movements.ts';
 import type { Larval } from '../datapath/sa.ts';
-import { answer, echo, isOf, series } from '../datapath/verbs.ts';
+import { answer, echo, isOf, MOST_TEMPLATES, SPI_MAX, SPI_MIN, series } from '../datapath/verbs.ts';
 import { type Ends, type Policy, sameEnds, type Template } from '../ipsec/policy.ts';
 import type { SaId, SaParameters, SaProtocol } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
@@ -32,15 +32,10 @@ import {
   saMessage,
 } from './sa-table.ts';
 
-/** 1 to 255 are reserved (RFC 4303 §2.1). */
-const SPI_MIN = 0x100;
-const SPI_MAX = 0x0fff_ffff;
 const LARVAL_MS = 30_000;
 const MAPPING_INTERVAL_MS = 1000;
 /** ACQUIREs that are kept for a key daemon that registers later. */
 const MOST_ACQUIRES = 1024;
-/** SAs that one policy may ask for (XFRM_MAX_DEPTH is 6). */
-const MOST_TEMPLATES = 4;
 const NOTHING: VerbResult = {};
 
 type Verb = (message: SadbMessage, now: Instant) => VerbResult;

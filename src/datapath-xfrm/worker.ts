@@ -4,11 +4,11 @@
  */
 
 import { existsSync, readFileSync } from 'node:fs';
-import { receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { workerData } from 'node:worker_threads';
 import { ControlPlane } from '../datapath-process/control-plane.ts';
 import { type EngineStatus, KEEPALIVE_OCTET } from '../datapath-process/engine-host.ts';
 import { IkeQueue, networkOf } from '../datapath-process/ike-queue.ts';
-import type { FromWorker, ToWorker, WorkerStart } from '../datapath-process/worker-messages.ts';
+import { type FromWorker, type ToWorker, type WorkerStart, waitingMessages } from '../datapath-process/worker-messages.ts';
 import { SystemError } from '../errors.ts';
 import type { Event } from '../event.ts';
 import { earliest, type Instant } from '../machine.ts';
@@ -94,7 +94,9 @@ class XfrmWorker {
       const due = earliest(this.#verbs.wakeAt(), this.#holdUntil);
       const now = this.#instant().mono;
       this.#poll.wait(due === undefined ? -1 : Math.max(0, Math.min(Math.ceil(due - now), 60_000)));
-      if (this.#poll.events(this.#slots.wake) !== 0 && drain(this.#libc, this.#start.wakeFd)) this.#takeMessages();
+      if (this.#poll.events(this.#slots.wake) !== 0 && drain(this.#libc, this.#start.wakeFd)) {
+        for (const message of waitingMessages(this.#start.port)) this.#take(message);
+      }
       if (this.#poll.events(this.#slots.news) !== 0) this.#hear();
       if (this.#poll.events(this.#slots.host) !== 0) this.#routes.hostChanged();
       this.#sockets.receive((path, bytes) => {
@@ -144,14 +146,6 @@ class XfrmWorker {
     if (mono < this.#holdUntil) return;
     this.#holdUntil = undefined;
     this.#orReport(() => this.#verbs.policies.sweep());
-  }
-
-  #takeMessages(): void {
-    for (;;) {
-      const received = receiveMessageOnPort(this.#start.port) as { message: ToWorker } | undefined;
-      if (received === undefined) return;
-      this.#take(received.message);
-    }
   }
 
   #take(message: ToWorker): void {

@@ -21,13 +21,13 @@ import type { Larval, Sa } from './sa.ts';
 import type { SpdEntry } from './spd.ts';
 
 /** 1 to 255 are reserved (RFC 4303 §2.1); the default range is that of Linux. */
-const SPI_MIN = 0x100;
-const SPI_MAX = 0x0fff_ffff;
+export const SPI_MIN = 0x100;
+export const SPI_MAX = 0x0fff_ffff;
 /** The last CPI that is negotiated, RFC 3173 §3.3. */
 const CPI_MAX = 0xefff;
 const SPI_TRIES = 64;
-/** SAs that one policy may ask for. */
-const MOST_TEMPLATES = 4;
+/** SAs that one policy may ask for (Linux: XFRM_MAX_DEPTH, 6). */
+export const MOST_TEMPLATES = 4;
 const NOTHING: VerbResult = {};
 
 type Verb = (message: SadbMessage, now: Instant) => VerbResult;
