@@ -1,5 +1,8 @@
 #!/usr/bin/env node
-/** The front door: `tanuki up`, `status`, `lint`, `ping` and the rest. Each command is a file of `src/front-door`. */
+/**
+ * The front door: `tanuki up`, `status`, `lint`, `ping` and the rest. Each command is a file of `src/front-door`.
+ * Those that need the daemons, the policy language or PF_KEY load their file when they are called: the others answer at once.
+ */
 
 import { Command, InvalidArgumentError, Option } from 'commander';
 import type { Severity } from './event.ts';
@@ -9,13 +12,10 @@ import { events } from './front-door/events.ts';
 import { EXIT, Exit } from './front-door/exit-codes.ts';
 import { askKeyDaemons } from './front-door/key-daemons.ts';
 import { KEY_BITS, keygen } from './front-door/keygen.ts';
-import { lintFile } from './front-door/lint.ts';
 import { ping } from './front-door/ping.ts';
 import { withProgress } from './front-door/progress.ts';
-import { setkey } from './front-door/setkey.ts';
 import { showStatus, statusOf } from './front-door/status.ts';
 import { showTrace, trace } from './front-door/trace.ts';
-import { up } from './front-door/up.ts';
 import { CAPTURE_INTERFACES } from './net/pcapng.ts';
 import { defaultRunDir } from './runtime/run-dir.ts';
 
@@ -52,6 +52,7 @@ program
   .option('--confirm <seconds>', 'go down again unless `tanuki confirm` comes within this time', seconds)
   .addOption(levelOption)
   .action(async (o: Common & { file: string; singleProcess?: boolean; confirm?: number; logLevel?: Severity }) => {
+    const { up } = await import('./front-door/up.ts');
     process.exitCode = await up({
       file: o.file,
       runDir: o.runDir,
@@ -112,7 +113,8 @@ program
   .description('check a policy file: every mistake with its place')
   .option('--print', 'print the whole configuration as it was understood')
   .addOption(jsonOption)
-  .action((file: string, o: { print?: boolean; json?: boolean }) => {
+  .action(async (file: string, o: { print?: boolean; json?: boolean }) => {
+    const { lintFile } = await import('./front-door/lint.ts');
     const { ok, text, printed, diagnostics } = lintFile(file);
     print(o, { ok, diagnostics }, text + (o.print === true && printed !== undefined ? printed : ''));
     if (!ok) process.exitCode = EXIT.usage;
@@ -221,6 +223,7 @@ program
     const ways = [verbs === '' ? undefined : verbs, o.command, o.file].filter((way) => way !== undefined);
     if (ways.length > 1) throw new Exit(EXIT.usage, 'setkey: expected one of -f FILE, -c TEXT, -D and -F; found several');
     if (o.policies === true && verbs === '') throw new Exit(EXIT.usage, 'setkey: -P goes with -D or -F');
+    const { setkey } = await import('./front-door/setkey.ts');
     await setkey({ runDir: o.runDir, file: o.file, text: verbs === '' ? o.command : verbs, json: o.json });
   });
 
