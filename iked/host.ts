@@ -2,7 +2,7 @@
 
 import type { LocalAddress } from '../src/config/expand.ts';
 import type { Engine } from '../src/crypto/engine.ts';
-import type { Mode } from '../src/ipsec/sa.ts';
+import type { Mode, Spis } from '../src/ipsec/sa.ts';
 import type { Asks } from '../src/keying/asks.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import type { Complaints } from '../src/keying/complaints.ts';
@@ -56,6 +56,8 @@ export interface Host {
   pathOfPair(sa: KeySa, policy: ChildPolicy, mode: Mode): Path;
   /** Asks the datapath for an SPI for such a pair. Ends in `spiArrived`. */
   askSpi(sa: KeySa, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void;
+  /** The SPIs of one pair that came with this one, and itself: of a bundle one for each SA. */
+  spisWith(spi: number): Spis;
   /** Gives an SPI back that no child was made of. */
   releaseSpi(spi: number): void;
   /** UPDATE of the inbound SA, and ADD of the outbound one unless it is held back. Ends in `childInstalled` or `childRefused`. */

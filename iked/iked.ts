@@ -3,11 +3,11 @@
 import type { LocalAddress } from '../src/config/expand.ts';
 import { defaultEngine, type Engine } from '../src/crypto/engine.ts';
 import { Fault, never } from '../src/errors.ts';
-import type { Mode } from '../src/ipsec/sa.ts';
+import type { Mode, Spis } from '../src/ipsec/sa.ts';
 import { Acquires } from '../src/keying/acquires.ts';
 import { Adoption } from '../src/keying/adoption.ts';
-import { Asks, type Heard } from '../src/keying/asks.ts';
-import { type ChildPolicy, protocolOf } from '../src/keying/child-policy.ts';
+import { Asks, type Heard, wishOf } from '../src/keying/asks.ts';
+import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import { Complaints } from '../src/keying/complaints.ts';
 import { endsOf, type PairEnds, sameEnds } from '../src/keying/ends.ts';
 import type { Details } from '../src/keying/events.ts';
@@ -300,7 +300,11 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
 
   askSpi(sa: KeySa, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void {
     const path = this.pathOfPair(sa, policy, mode);
-    this.heard(this.asks.spi(sa, role, { protocol: protocolOf(policy.policy), mode, reqid: policy.reqid, path }, this.now));
+    this.heard(this.asks.spi(sa, role, wishOf(policy, mode, path), this.now));
+  }
+
+  spisWith(spi: number): Spis {
+    return this.asks.spisWith(spi);
   }
 
   releaseSpi(spi: number): void {

@@ -1,5 +1,6 @@
 /** What there is with one peer: its epoch, our clock's difference, the pairs of SAs, and the transactions of both sides (RFC 4430 §3.5, §3.7). */
 
+import type { NamedSa } from '../src/ipsec/sa.ts';
 import type { Details, KeyEventName } from '../src/keying/events.ts';
 import { type HookEvent, hookFor } from '../src/keying/hooks.ts';
 import type { PairOwner } from '../src/keying/sa-pair.ts';
@@ -33,7 +34,7 @@ export class Association implements PairOwner {
   /** Answers to commands of the peer's, by XID, oldest first. */
   readonly answers = new Map<number, Answer>();
   /** SAs of ours that are gone, and the peer did not answer that it knows: it is told once it is heard (`mono` later than `since`). */
-  untold: { readonly spis: readonly number[]; readonly since: number; readonly why: string } | undefined;
+  untold: { readonly sas: readonly NamedSa[]; readonly since: number; readonly why: string } | undefined;
   /** When an authentic message or traffic of the peer's came last, `mono`. */
   heard: number;
   /** Looks at its life in a row that traffic made needless. */
@@ -65,14 +66,9 @@ export class Association implements PairOwner {
     for (const output of hookFor(this.peer.kink.scripts, event, this.name, environment)) this.host.emit(output);
   }
 
-  /** The pair whose packets come to us under this SPI. */
-  inbound(spi: number): KinkPair | undefined {
-    return this.pairs.find((pair) => pair.spiIn === spi);
-  }
-
-  /** The pair that sends to the peer under this SPI. */
-  outbound(spi: number): KinkPair | undefined {
-    return this.pairs.find((pair) => pair.spiOut === spi && spi !== 0);
+  /** The pair that sends to the peer through this SA. */
+  outbound(sa: NamedSa): KinkPair | undefined {
+    return sa.spi === 0 ? undefined : this.pairs.find((pair) => pair.has('outbound', sa));
   }
 
   /** Whether another pair carries this one's traffic. */

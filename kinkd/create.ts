@@ -16,16 +16,19 @@ import {
   buildOffer,
   canOffer,
   concludeOffer,
+  firstOf,
   responderLifetime,
   withResponderLifetime,
 } from '../src/isakmp/quick-mode.ts';
+import type { ChosenSa } from '../src/isakmp/terms.ts';
 import type { Agreement } from '../src/keying/sa-pair.ts';
+import { type KeysOf, type PolicyChoice, sasOf } from '../src/keying/terms.ts';
 import type { Answer } from './answer.ts';
 import type { Association } from './association.ts';
 import { clientsOf, countsIvs, type Grant, grantOf, termsOf, within } from './grant.ts';
-import { espKeys } from './keys.ts';
+import { kinkKeys } from './keys.ts';
 import type { EncryptionKey } from './krb5/enctypes.ts';
-import { type KinkChoice, KinkPair } from './pair.ts';
+import { KinkPair } from './pair.ts';
 import type { CreateOffer, CreateWork, Transaction } from './transaction.ts';
 
 /** SAs that one CREATE may ask for. */
@@ -46,33 +49,40 @@ export function offerCreate(
   const group = peer.kink.needPfs ? peer.kink.groups[0] : undefined;
   if (peer.kink.needPfs && group === undefined) return 'need_pfs is on, but kmp_dh_group names no group';
   const terms = termsOf(association, policy, group);
-  if (!canOffer(terms)) return `policy ${policy.policy.name} has no ESP algorithm that KINK has a number for`;
+  if (!canOffer(terms)) return `policy ${policy.policy.name} has no SAs that KINK has numbers for the algorithms of`;
   const { packet } = work.demand;
   const ends = host.pathOfPair(policy, policy.policy.mode, path);
   const clients = clientsOf(policy, ends, packet && { IDci: packet.TSi[0]!, IDcr: packet.TSr[0]! });
   if (clients === undefined) return `its src and dst do not lead from ${ends.local.address} to ${ends.remote.address}`;
   const share = group === undefined ? undefined : generate(group, host.random, host.engine);
   const Ni_b = host.random(peer.kink.nonceBytes);
+  const spis = host.spisWith(spi);
   const payloads: Payload[] = [
-    buildOffer(terms, spi),
+    buildOffer(terms, spis),
     { type: 'Nonce', data: Ni_b },
     ...(share === undefined ? [] : [{ type: 'KE', data: share.publicValue } as const]),
     idOf(clients.IDci),
     idOf(clients.IDcr),
   ];
-  return { generation: host.generation, terms, spi, payloads, Ni_b, share };
+  return { generation: host.generation, terms, spi, spis, payloads, Ni_b, share };
 }
 
 /** The pair as far as it is known before the REPLY: our inbound SA by the first transform of the first proposal, keyed with Ni alone (§3.2). */
 export function optimisticPair({ association, path, work, credential }: Transaction, offer: CreateOffer): KinkPair {
-  const { terms, payloads, spi, Ni_b } = offer;
+  const { terms, payloads, spis, Ni_b } = offer;
   const SA = find(payloads, 'SA')!;
-  const [first] = SA.proposals;
-  const choice = concludeOffer(terms, { ...SA, proposals: [{ ...first!, transforms: first!.transforms.slice(0, 1) }] });
-  const inbound = espKeys(credential!.key, association.peer.kink.prf, { Ni_b }, spi, choice.suite);
-  const outbound = { encr: new Secret(NONE), integ: undefined };
-  const agreed = { ...sides(association, path, work as CreateWork, payloads), mode: choice.mode, spiIn: spi };
-  return new KinkPair(association, { ...agreed, spiOut: 0, inbound, outbound, initiator: true }, choice, path);
+  const chosen = concludeOffer(terms, firstOf(SA));
+  // The peer's SPIs are still to come.
+  const choice = { ...chosen, sas: chosen.sas.map((sa) => ({ ...sa, spi: 0 })) };
+  const inbound = kinkKeys(credential!.key, association.peer.kink.prf, { Ni_b });
+  const outbound = () => ({ encr: new Secret(NONE), integ: undefined });
+  const agreed = {
+    ...sides(association, path, work as CreateWork, payloads),
+    ...sasOf(choice, spis, inbound, outbound),
+    mode: choice.mode,
+    initiator: true,
+  };
+  return new KinkPair(association, agreed, choice, path);
 }
 
 /** What an initiator's pair is about, by the IDs that it sent. */
@@ -102,7 +112,7 @@ export function concludeCreate(transaction: Transaction, offer: CreateOffer, rep
   // Lifetimes may only be lowered (§3.2); everything else must be as it was offered.
   const choice = withResponderLifetime(concludeOffer({ ...offer.terms, check: 'strict' }, SA), reply);
   checkIds(offer.payloads, reply, path);
-  const { share, Ni_b, spi } = offer;
+  const { share, Ni_b, spis } = offer;
   const KEr = find(reply, 'KE')?.data;
   if ((share === undefined) !== (KEr === undefined))
     throw new PeerError(
@@ -113,15 +123,13 @@ export function concludeCreate(transaction: Transaction, offer: CreateOffer, rep
   const g_qm_xy = share?.agree(KEr!);
   const { optimistic } = work;
   const same = optimistic !== undefined && Nr_b === undefined && sameSuite(optimistic.choice, choice);
-  const input = { g_qm_xy: g_qm_xy?.reveal(), Ni_b, Nr_b };
-  const keys = (of: number) => espKeys(credential!.key, association.peer.kink.prf, input, of, choice.suite);
+  const keys = kinkKeys(credential!.key, association.peer.kink.prf, { g_qm_xy: g_qm_xy?.reveal(), Ni_b, Nr_b });
+  // What is installed already keeps its keys.
+  const known: KeysOf = (protocol) => optimistic!.sas.find((sa) => sa.protocol === protocol)!.inbound;
   const agreed = {
     ...sides(association, path, work, offer.payloads),
+    ...sasOf(choice, spis, same ? known : keys, keys),
     mode: choice.mode,
-    spiIn: spi,
-    spiOut: choice.spi,
-    inbound: same ? optimistic.agreed.inbound : keys(spi),
-    outbound: keys(choice.spi),
     initiator: true,
   };
   share?.wipe();
@@ -129,10 +137,13 @@ export function concludeCreate(transaction: Transaction, offer: CreateOffer, rep
   return { pair: new KinkPair(association, agreed, choice, path, work.replaces), asOffered: same };
 }
 
-function sameSuite(a: KinkChoice, b: KinkChoice): boolean {
-  return (
-    a.suite.encr === b.suite.encr && a.suite.keyBits === b.suite.keyBits && a.suite.integ === b.suite.integ && a.mode === b.mode
-  );
+function sameSuite(a: PolicyChoice, b: PolicyChoice): boolean {
+  const same = (one: ChosenSa, other: ChosenSa | undefined) =>
+    one.protocol === other?.protocol &&
+    one.suite.encr === other.suite.encr &&
+    one.suite.keyBits === other.suite.keyBits &&
+    one.suite.integ === other.suite.integ;
+  return a.mode === b.mode && a.sas.length === b.sas.length && a.sas.every((sa, i) => same(sa, b.sas[i]));
 }
 
 /** IDs come back as they went (RFC 2409 §5.5), or not at all. */
@@ -182,9 +193,12 @@ export function planCreate(answer: Answer, operations: readonly (readonly Payloa
   checkRoom(association, operations.length);
   const grants = operations.map((payloads) => grantOf(association, path, payloads));
   for (const [i, { choice }] of grants.entries()) {
-    const taken =
-      association.outbound(choice.spi) !== undefined || grants.slice(0, i).some((other) => other.choice.spi === choice.spi);
-    if (taken) throw new PeerError('INVALID-SPI', `SPI ${choice.spi.toString(16)} is that of an SA with this peer already`);
+    const before = grants.slice(0, i).flatMap((other) => other.choice.sas);
+    for (const sa of choice.sas) {
+      const twice = before.some(({ protocol, spi }) => protocol === sa.protocol && spi === sa.spi);
+      if (twice || association.outbound(sa) !== undefined)
+        throw new PeerError('INVALID-SPI', `SPI ${sa.spi.toString(16)} is that of an SA with this peer already`);
+    }
   }
   return grants;
 }
@@ -241,27 +255,23 @@ function makeOne(answer: Answer, grant: Grant, spi: number, key: EncryptionKey, 
   const { policy, choice, KEi, Ni_b } = grant;
   const share = KEi === undefined ? undefined : generate(choice.group!, host.random, host.engine);
   const g_qm_xy = share?.agree(KEi!);
-  const input = { g_qm_xy: g_qm_xy?.reveal(), Ni_b, Nr_b };
-  const keys = (of: number) => espKeys(key, peer.kink.prf, input, of, choice.suite);
+  const spis = host.spisWith(spi);
   const agreed = {
     policy,
     mode: choice.mode,
-    spiIn: spi,
-    spiOut: choice.spi,
     local: grant.local,
     peer: grant.peer,
-    inbound: keys(spi),
-    outbound: keys(choice.spi),
+    ...sasOf(choice, spis, kinkKeys(key, peer.kink.prf, { g_qm_xy: g_qm_xy?.reveal(), Ni_b, Nr_b })),
     initiator: false,
   };
   share?.wipe();
   g_qm_xy?.wipe();
   const payloads: Payload[] = [
-    answerOffer(choice, spi),
+    answerOffer(choice, spis),
     ...(Nr_b === undefined ? [] : [{ type: 'Nonce', data: Nr_b } as const]),
     ...(share === undefined ? [] : [{ type: 'KE', data: share.publicValue } as const]),
     ...grant.ids,
-    ...(choice.shortened ? [responderLifetime(choice, spi)] : []),
+    ...(choice.shortened ? [responderLifetime(choice, spis)] : []),
   ];
   return { pair: new KinkPair(association, agreed, choice, path), payloads };
 }

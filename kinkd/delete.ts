@@ -1,18 +1,13 @@
 /** DELETE, RFC 4430 §3.3, §6.4: each side names the SPIs that it receives on; the responder removes both directions, and the initiator its inbound SA last. */
 
-import { readU32be, u32be } from '../src/bytes/bytes.ts';
-import { NOTIFY, PROTOCOL } from '../src/isakmp/doi.ts';
+import { deletedSa, deletions } from '../src/isakmp/deletion.ts';
+import { NOTIFY } from '../src/isakmp/doi.ts';
 import { all, type Payload } from '../src/isakmp/payloads.ts';
 import { DRAIN_MS } from '../src/keying/sa-pair.ts';
 import type { Association } from './association.ts';
 import { dropPair } from './endings.ts';
 import { IPSEC_DOI } from './message.ts';
 import type { KinkPair } from './pair.ts';
-
-/** The Delete payload of the SAs that we receive on under these SPIs. */
-export function deletion(spis: readonly number[]): Payload {
-  return { type: 'Delete', doi: IPSEC_DOI, protocol: PROTOCOL.ESP, spis: spis.map(u32be) };
-}
 
 /** What a DELETE comes to. Only SAs of the principal that asks are found. */
 export interface Deletion {
@@ -27,14 +22,15 @@ export function planDelete(association: Association, operations: readonly (reado
   const unknown: Payload[] = [];
   for (const { protocol, spis } of named) {
     for (const spi of spis) {
-      const pair = protocol === PROTOCOL.ESP && spi.length === 4 ? association.outbound(readU32be(spi)) : undefined;
+      const sa = deletedSa(protocol, spi);
+      const pair = sa === undefined ? undefined : association.outbound(sa);
       if (pair !== undefined) pairs.add(pair);
       else if (unknown.length < MOST_UNKNOWN)
         unknown.push({ type: 'Notify', doi: IPSEC_DOI, protocol, spi, notify: NOTIFY['INVALID-SPI'], data: new Uint8Array(0) });
     }
   }
-  const spis = [...pairs].map(({ spiIn }) => spiIn);
-  return { pairs: [...pairs], payloads: [...(spis.length === 0 ? [] : [deletion(spis)]), ...unknown] };
+  const ours = deletions([...pairs].flatMap((pair) => pair.names('inbound')));
+  return { pairs: [...pairs], payloads: [...ours, ...unknown] };
 }
 
 /** INVALID-SPI notifies in one answer; a peer could name thousands. */

@@ -1,5 +1,6 @@
 /** How pairs and transactions end: taken out of the datapath, told to whoever waits, and what a peer's new epoch takes with it (RFC 4430 §3.3, §3.7). */
 
+import type { NamedSa } from '../src/ipsec/sa.ts';
 import { DRAIN_MS } from '../src/keying/sa-pair.ts';
 import type { Association } from './association.ts';
 import type { KinkPair } from './pair.ts';
@@ -8,7 +9,7 @@ import type { Transaction } from './transaction.ts';
 /** A rekey that failed is tried again after this. Milliseconds. */
 const REKEY_AGAIN_MS = 10_000;
 
-/** More SPIs are forgotten, the oldest first. */
+/** More are forgotten, the oldest first. */
 const MOST_UNTOLD = 64;
 
 /** Takes a pair out: its outbound SA now, its inbound one after `drainMs`, when what is on its way has come (RFC 4430 §3.3). */
@@ -49,7 +50,7 @@ export function failTransaction(transaction: Transaction, why: string): void {
     }
     case 'delete':
       for (const pair of work.pairs) dropPair(pair, DRAIN_MS, `${work.why} (the peer was not told: ${why})`, false);
-      tellOnceHeard(association, work.spis, work.why);
+      tellOnceHeard(association, work.sas, work.why);
       break;
     default:
       host.remember(association.peer.name, why);
@@ -58,9 +59,9 @@ export function failTransaction(transaction: Transaction, why: string): void {
 }
 
 /** SAs that the peer may still have, and we have not: it gets a DELETE when it is heard next. */
-export function tellOnceHeard(association: Association, spis: readonly number[], why: string): void {
+export function tellOnceHeard(association: Association, sas: readonly NamedSa[], why: string): void {
   const { untold, host } = association;
-  association.untold = { spis: [...(untold?.spis ?? []), ...spis].slice(-MOST_UNTOLD), since: host.now.mono, why };
+  association.untold = { sas: [...(untold?.sas ?? []), ...sas].slice(-MOST_UNTOLD), since: host.now.mono, why };
 }
 
 /** What a command of ours had from the datapath before it came to anything. */

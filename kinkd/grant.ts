@@ -1,6 +1,5 @@
 /** What a policy offers and accepts in a CREATE, and what a responder grants of one: policy, algorithms and selectors (RFC 4430 §5, §6.3). */
 
-import type { IpsecConfig, Limit } from '../src/config/config.ts';
 import { checkPublicValue } from '../src/crypto/dh.ts';
 import { ENCR, type EncrRow, type KeName, keText } from '../src/crypto/transforms.ts';
 import { PeerError } from '../src/errors.ts';
@@ -8,18 +7,18 @@ import { ANY_PORT, intersect, isSubset, sameSelector, showSelector, type Traffic
 import { type ClientSelectors, canIdentify, clientSelectors } from '../src/isakmp/client-ids.ts';
 import { PAYLOAD } from '../src/isakmp/doi.ts';
 import { all, find, type Payload } from '../src/isakmp/payloads.ts';
-import { chooseOffer, type Terms } from '../src/isakmp/quick-mode.ts';
-import type { ChildPolicy } from '../src/keying/child-policy.ts';
+import { chooseOffer, isFirst } from '../src/isakmp/quick-mode.ts';
+import { type ChildPolicy, protocolOf } from '../src/keying/child-policy.ts';
 import { literals } from '../src/keying/ends.ts';
+import { type PolicyChoice, type PolicyTerms, termsOf as termsOfPolicy } from '../src/keying/terms.ts';
 import type { Path } from '../src/net/address.ts';
 import type { Association } from './association.ts';
-import type { KinkChoice, Offered } from './pair.ts';
 import type { Peer } from './peers.ts';
 
 /** What a responder grants of one SA operation, seen from itself. */
 export interface Grant {
   readonly policy: ChildPolicy;
-  readonly choice: KinkChoice;
+  readonly choice: PolicyChoice;
   readonly local: readonly TrafficSelector[];
   readonly peer: readonly TrafficSelector[];
   /** It is the first transform of the first proposal: what the initiator may have installed already (RFC 4430 §3.2). */
@@ -35,32 +34,20 @@ export interface Grant {
  * What a policy wants of its SAs. `group` is that of the KE payloads, or none. KINK does not find NATs, but where the datapath is told to put all
  * ESP in UDP (RFC 3948), so must the peer's.
  */
-export function termsOf(
-  { peer: { kink }, host }: Association,
-  { policy }: ChildPolicy,
-  group: KeName | undefined,
-): Terms<Offered> {
-  const alternatives = policy.ipsec.flatMap((ipsec) => offeredOf(ipsec) ?? []);
-  const encapsulated = host.peers.config.interface.datapath.encapsulation === 'force';
-  return { alternatives, mode: policy.mode, encapsulated, group, check: kink.proposalCheck };
-}
-
-/** Sections that are one ESP SA: bundles and AH are not built. */
-function offeredOf(ipsec: IpsecConfig): Offered | undefined {
-  const [sa, ...more] = ipsec.sas;
-  if (sa?.protocol !== 'esp' || more.length > 0) return undefined;
-  const { lifetimeTime, lifetimeBytes, lifetimePackets } = ipsec;
-  const lifetime = { seconds: finite(lifetimeTime) / 1000, bytes: finite(lifetimeBytes), packets: finite(lifetimePackets) };
-  return { protocol: 'esp', encr: sa.encr, auth: sa.auth, lifetime, ipsec };
+export function termsOf({ peer: { kink }, host }: Association, child: ChildPolicy, group: KeName | undefined): PolicyTerms {
+  // AH is in UDP never (RFC 3948 §2 has ESP alone).
+  const forced = host.peers.config.interface.datapath.encapsulation === 'force';
+  const encapsulated = forced && protocolOf(child.policy) === 'esp';
+  return termsOfPolicy(child, { group, encapsulated, check: kink.proposalCheck });
 }
 
 /**
  * Ciphers that an IV must never serve twice under one key. What a responder's key is made of without Nr is all in the initiator's CREATE, so that a
  * CREATE replayed to a responder that forgot it would make it use key and counter again.
  */
-export function countsIvs({ suite }: KinkChoice): boolean {
-  const row: EncrRow = ENCR[suite.encr];
-  return row.salt > 0;
+export function countsIvs({ sas }: PolicyChoice): boolean {
+  const rows: EncrRow[] = sas.map(({ suite }) => ENCR[suite.encr]);
+  return rows.some(({ salt }) => salt > 0);
 }
 
 /** The one pair of selectors that a CREATE can name of a policy: the packet's, where it says one, else the first; hosts only in transport mode. */
@@ -101,13 +88,12 @@ export function grantOf(association: Association, path: Path, payloads: readonly
       try {
         const choice = chooseOffer(termsOf(association, policy, group), SA);
         checkKe(peer, choice, KEi);
-        const [first] = SA.proposals;
         return {
           policy,
           choice,
           local: named ? within(policy.local, clients.IDcr) : withHost(policy, policy.local, path.local.address),
           peer: named ? within(policy.peer, clients.IDci) : withHost(policy, policy.peer, path.remote.address),
-          optimistic: first!.number === choice.proposal.number && first!.transforms[0] === choice.proposal.transforms[0],
+          optimistic: isFirst(choice, SA),
           Ni_b: find(payloads, 'Nonce')!.data,
           KEi: choice.group === undefined ? undefined : KEi,
           ids: all(payloads, 'ID'),
@@ -122,7 +108,7 @@ export function grantOf(association: Association, path: Path, payloads: readonly
 }
 
 /** RFC 4430 §5.7: a KE payload that goes with no group of ours is told by INVALID-PAYLOAD-TYPE. */
-function checkKe({ kink }: Peer, { group }: KinkChoice, KEi: Uint8Array | undefined): void {
+function checkKe({ kink }: Peer, { group }: PolicyChoice, KEi: Uint8Array | undefined): void {
   const refused = (why: string) => new PeerError('INVALID-PAYLOAD-TYPE', why, Uint8Array.of(PAYLOAD.KE));
   if (group === undefined) {
     if (KEi !== undefined) throw refused('a KE payload came, but the transform that fits names no group');
@@ -176,8 +162,4 @@ function unknownSelectors({ name, children }: Peer, { IDci, IDcr }: ClientSelect
   const known = children.map((child) => `selector ${child.name} has ${show(child.peer)} to ${show(child.local)}`).join('; ');
   const why = known || `no selector's policy names remote ${name}`;
   return new PeerError('PAYLOAD-MALFORMED', `the peer asks for ${asked}; ${why}: correct src and dst on one side`);
-}
-
-function finite(limit: Limit): number {
-  return limit === 'infinite' ? 0 : limit;
 }

@@ -2,7 +2,7 @@
 
 import type { LocalAddress } from '../src/config/expand.ts';
 import type { Engine } from '../src/crypto/engine.ts';
-import type { Mode } from '../src/ipsec/sa.ts';
+import type { Mode, Spis } from '../src/ipsec/sa.ts';
 import type { Asker } from '../src/keying/asks.ts';
 import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import type { Complaints } from '../src/keying/complaints.ts';
@@ -55,6 +55,8 @@ export interface Host {
   pathOfPair(policy: ChildPolicy, mode: Mode, talk: Path): Path;
   /** Where a message of the peer's is answered: where it came from, unless one of us has moved while it was under way. */
   presentPath(peer: Peer, path: Path): Path;
+  /** The SPIs of one pair that came with this one, and itself: of a bundle one for each SA. */
+  spisWith(spi: number): Spis;
   /** Gives an SPI back that no pair was made of. */
   releaseSpi(spi: number): void;
   /** UPDATE of the inbound SA, and ADD of the outbound one unless it is held back. Ends in `pairInstalled` or `pairRefused`. */

@@ -1,6 +1,8 @@
 /** The life of our commands: from the wish to the REPLY and the ACK, RFC 4430 §3.2 to §3.6, §9. Each step is one function; none of them waits. */
 
 import { PeerError, WireError } from '../src/errors.ts';
+import type { NamedSa } from '../src/ipsec/sa.ts';
+import { deletions } from '../src/isakmp/deletion.ts';
 import { find as findQuick, type Payload as QuickPayload } from '../src/isakmp/payloads.ts';
 import type { Demand } from '../src/keying/demands.ts';
 import { DRAIN_MS } from '../src/keying/sa-pair.ts';
@@ -8,7 +10,6 @@ import type { Path } from '../src/net/address.ts';
 import { knownName } from '../src/wire/registry.ts';
 import type { Association } from './association.ts';
 import { type Concluded, concludeCreate, offerCreate, optimisticPair } from './create.ts';
-import { deletion } from './delete.ts';
 import { dropPair, failTransaction, giveBack, settle } from './endings.ts';
 import { readKrbError } from './krb5/ap-exchange.ts';
 import type { Credential } from './krb5/credential.ts';
@@ -16,7 +17,7 @@ import { krbErrorCode } from './krb5/errors.ts';
 import type { KinkPair } from './pair.ts';
 import { all, find, KINK_ERROR, type Payload } from './payloads.ts';
 import { readQuick } from './rules.ts';
-import { type CreateWork, Transaction, type Work } from './transaction.ts';
+import { type CreateOffer, type CreateWork, Transaction, type Work } from './transaction.ts';
 
 /** A pair that another took the place of is deleted after this, when the peer's ACK and packets have settled. Milliseconds. */
 const RETIRE_MS = 3_000;
@@ -40,7 +41,7 @@ export function startDelete(association: Association, pairs: readonly KinkPair[]
   }
   const [first] = fresh;
   if (first === undefined) return settle(association);
-  start(association, first.talk, { kind: 'delete', pairs: fresh, spis: fresh.map(({ spiIn }) => spiIn), why });
+  start(association, first.talk, { kind: 'delete', pairs: fresh, sas: fresh.flatMap((pair) => pair.names('inbound')), why });
 }
 
 /** A peer that did not answer, or did not acknowledge, and is heard again may still have the SAs: as its own only, until their lifetime ends. */
@@ -48,7 +49,7 @@ export function deleteUntold(association: Association): void {
   const { untold, heard } = association;
   if (untold === undefined || association.closed || heard <= untold.since) return;
   association.untold = undefined;
-  start(association, association.path, { kind: 'delete', pairs: [], spis: untold.spis, why: untold.why });
+  start(association, association.path, { kind: 'delete', pairs: [], sas: untold.sas, why: untold.why });
 }
 
 /** A STATUS asks nothing: its answer shows the peer's epoch (RFC 4430 §3.7). */
@@ -145,7 +146,7 @@ function quickOf({ work }: Transaction): readonly QuickPayload[] {
     case 'create':
       return work.offer!.payloads;
     case 'delete':
-      return [deletion(work.spis)];
+      return deletions(work.sas);
     default:
       return [];
   }
@@ -225,7 +226,7 @@ function createAnswered(transaction: Transaction, payloads: readonly Payload[], 
     failTransaction(transaction, error.message);
     // The peer believes that it has SAs with us: it is told otherwise.
     if (findQuick(quick, 'SA') !== undefined)
-      start(association, path, { kind: 'delete', pairs: [], spis: [offer.spi], why: error.message });
+      start(association, path, { kind: 'delete', pairs: [], sas: namesOf(offer), why: error.message });
     return;
   }
   const { pair, asOffered } = concluded;
@@ -347,5 +348,9 @@ export function createRefused(transaction: Transaction, why: string): void {
   const { association, path, work } = transaction;
   const agreed = work.kind === 'create' && work.pair !== undefined;
   failTransaction(transaction, why);
-  if (agreed && work.kind === 'create') start(association, path, { kind: 'delete', pairs: [], spis: [work.offer!.spi], why });
+  if (agreed && work.kind === 'create') start(association, path, { kind: 'delete', pairs: [], sas: namesOf(work.offer!), why });
+}
+
+function namesOf({ spis }: CreateOffer): NamedSa[] {
+  return [...spis].map(([protocol, spi]) => ({ protocol, spi }));
 }

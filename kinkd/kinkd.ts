@@ -3,11 +3,11 @@
 import type { LocalAddress } from '../src/config/expand.ts';
 import { defaultEngine, type Engine } from '../src/crypto/engine.ts';
 import { never } from '../src/errors.ts';
-import type { Mode } from '../src/ipsec/sa.ts';
+import type { Mode, Spis } from '../src/ipsec/sa.ts';
 import { Acquires } from '../src/keying/acquires.ts';
 import { Adoption } from '../src/keying/adoption.ts';
-import { Asks, type Heard } from '../src/keying/asks.ts';
-import { type ChildPolicy, protocolOf } from '../src/keying/child-policy.ts';
+import { Asks, type Heard, wishOf } from '../src/keying/asks.ts';
+import type { ChildPolicy } from '../src/keying/child-policy.ts';
 import { Complaints } from '../src/keying/complaints.ts';
 import type { Demand } from '../src/keying/demands.ts';
 import { between, endsOf, type PairEnds } from '../src/keying/ends.ts';
@@ -352,12 +352,16 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
 
   askSpi(asker: Transaction | Answer, role: 'request' | 'response', policy: ChildPolicy, mode: Mode): void {
     const path = this.pathOfPair(policy, mode, asker.path);
-    this.#heard(this.asks.spi(asker, role, { protocol: protocolOf(policy.policy), mode, reqid: policy.reqid, path }, this.now));
+    this.#heard(this.asks.spi(asker, role, wishOf(policy, mode, path), this.now));
   }
 
   holdOldSas({ association: { peer }, path }: Transaction): void {
     for (const policy of peer.children)
       this.adoption.hold(policy, this.pathOfPair(policy, policy.policy.mode, path).remote.address, this.now);
+  }
+
+  spisWith(spi: number): Spis {
+    return this.asks.spisWith(spi);
   }
 
   releaseSpi(spi: number): void {
@@ -379,9 +383,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
   }
 
   uninstallOutbound(pair: KinkPair): void {
-    if (pair.outboundState !== 'installed') return;
-    pair.outboundState = 'none';
-    this.#heard(this.asks.remove(pair.parameters('outbound'), 0, this.now));
+    this.#heard(this.asks.uninstallOutbound(pair, this.now));
   }
 
   uninstall(pair: KinkPair, drainMs: number): void {

@@ -67,9 +67,7 @@ function quickTexts({ first, chain }: IsakmpPayload, reply: boolean): string[] {
 function quickText(payload: QuickPayload, reply: boolean): string {
   switch (payload.type) {
     case 'SA':
-      return `SA(${cut(payload.proposals)
-        .map((proposal) => (typeof proposal === 'string' ? proposal : proposalText(proposal)))
-        .join(' or ')})`;
+      return `SA(${proposalsText(payload.proposals)})`;
     case 'Nonce':
       return reply ? 'Nr' : 'Ni';
     case 'Notify':
@@ -81,6 +79,17 @@ function quickText(payload: QuickPayload, reply: boolean): string {
     default:
       return payload.type;
   }
+}
+
+/** With `or` between the choices, and `and` between what belongs together (RFC 2408 §4.2). */
+function proposalsText(proposals: readonly Proposal[]): string {
+  return cut(proposals)
+    .map((proposal, i) => {
+      if (typeof proposal === 'string') return ` or ${proposal}`;
+      const link = i === 0 ? '' : proposals[i - 1]!.number === proposal.number ? ' and ' : ' or ';
+      return link + proposalText(proposal);
+    })
+    .join('');
 }
 
 /** `ESP c1a2b3c4: esp aes_cbc-128/hmac_sha1 transport | …`. */

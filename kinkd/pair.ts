@@ -1,22 +1,15 @@
 /** A pair of IPsec SAs that a CREATE made: whose it is, and what was agreed on, as `src/keying` and the datapath know it. */
 
-import type { IpsecConfig, Limit } from '../src/config/config.ts';
 import { sameSelector, type TrafficSelector } from '../src/ipsec/selector.ts';
-import type { Alternative, Choice } from '../src/isakmp/quick-mode.ts';
+import { leadOf } from '../src/isakmp/terms.ts';
 import { type Agreement, SaPair } from '../src/keying/sa-pair.ts';
+import { ipsecOf, type PolicyChoice } from '../src/keying/terms.ts';
 import type { Path } from '../src/net/address.ts';
 import type { Association } from './association.ts';
 
-/** An `ipsec` section as Quick Mode offers it. */
-export interface Offered extends Alternative {
-  readonly ipsec: IpsecConfig;
-}
-
-export type KinkChoice = Choice<Offered>;
-
 export class KinkPair extends SaPair {
   readonly association: Association;
-  readonly choice: KinkChoice;
+  readonly choice: PolicyChoice;
   /** Where messages about it go; `path` is where its packets do. */
   talk: Path;
   /** The pair that it was made to replace. */
@@ -29,21 +22,15 @@ export class KinkPair extends SaPair {
   constructor(
     association: Association,
     agreed: Omit<Agreement, 'ipsec'>,
-    choice: KinkChoice,
+    choice: PolicyChoice,
     talk: Path,
     replaces?: KinkPair | undefined,
   ) {
     const { now, random } = association.host;
-    const ipsec = {
-      lifetimeTime: limitOf(choice.lifetime.seconds * 1000),
-      lifetimeBytes: limitOf(choice.lifetime.bytes),
-      lifetimePackets: limitOf(choice.lifetime.packets),
-      replayWindow: choice.alternative.ipsec.replayWindow,
-    };
-    const algorithms = { ...choice.suite, extendedSequence: false };
+    const algorithms = { ...leadOf(choice).suite, extendedSequence: false };
     const ends = association.host.pathOfPair(agreed.policy, choice.mode, talk);
     const path = choice.encapsulated ? encapsulatedPath(ends, association) : ends;
-    super({ ...agreed, ipsec }, algorithms, path, choice.encapsulated, now.mono, random(1)[0]! / 255);
+    super({ ...agreed, ipsec: ipsecOf(choice) }, algorithms, path, choice.encapsulated, now.mono, random(1)[0]! / 255);
     this.association = association;
     this.talk = talk;
     this.choice = choice;
@@ -66,8 +53,4 @@ export class KinkPair extends SaPair {
 function encapsulatedPath({ local, remote }: Path, { host }: Association): Path {
   const port = host.peers.config.interface.datapath.encapPort;
   return { local: { address: local.address, port }, remote: { address: remote.address, port }, encapsulated: true };
-}
-
-function limitOf(value: number): Limit {
-  return value === 0 ? 'infinite' : value;
 }

@@ -186,8 +186,8 @@ export function answerRefused(answer: Answer, why: string): void {
   for (const pair of answer.pairs) dropPair(pair, 0, why, false);
   answer.association.report('child-sa-failed', `the peer's child SA is not installed: ${why}`);
   if (!told) return refuse(answer, new PeerError('KINK_INTERR', why));
-  const spis = answer.pairs.map(({ spiIn }) => spiIn);
-  tellOnceHeard(answer.association, spis, 'it could not be installed');
+  const sas = answer.pairs.flatMap((pair) => pair.names('inbound'));
+  tellOnceHeard(answer.association, sas, 'it could not be installed');
 }
 
 /** The deadline of an answer has come. */
@@ -201,8 +201,8 @@ export function answerDue(answer: Answer): void {
     association.report('child-sa-failed', `the peer's child SA is given up: ${why}`, { child: answer.pairs[0]?.policy.name });
     for (const pair of answer.pairs) dropPair(pair, 0, why, false);
     // It may be the ACK that was lost: then the peer has them, and KINK knows no half-open SAs (RFC 4430 §3.3).
-    const spis = answer.pairs.map(({ spiIn }) => spiIn);
-    return tellOnceHeard(association, spis, 'no ACK came');
+    const sas = answer.pairs.flatMap((pair) => pair.names('inbound'));
+    return tellOnceHeard(association, sas, 'no ACK came');
   }
   host.count('replies-repeated');
   association.report('retransmitted', `REPLY ${answer.XID} sent again, since no ACK came (transmission ${answer.tries + 1})`);

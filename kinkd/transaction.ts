@@ -4,24 +4,25 @@
  */
 
 import type { KeyShare } from '../src/crypto/dh.ts';
+import type { NamedSa, Spis } from '../src/ipsec/sa.ts';
 import { writeChain } from '../src/isakmp/chain.ts';
 import type { Payload as QuickPayload } from '../src/isakmp/payloads.ts';
-import type { Terms } from '../src/isakmp/quick-mode.ts';
 import type { Asker } from '../src/keying/asks.ts';
 import type { Demand } from '../src/keying/demands.ts';
+import type { PolicyTerms } from '../src/keying/terms.ts';
 import type { Path } from '../src/net/address.ts';
 import type { Association } from './association.ts';
 import { type AuthenticatorTime, buildApReq } from './krb5/ap-exchange.ts';
 import type { Credential } from './krb5/credential.ts';
 import { ladder } from './ladder.ts';
 import { encrypted, IPSEC_DOI, type Message, sealMessage, TYPE } from './message.ts';
-import type { KinkPair, Offered } from './pair.ts';
+import type { KinkPair } from './pair.ts';
 import { type Payload, QUICK_MODE_VERSION } from './payloads.ts';
 
 /** What a command is for, and what is remembered until it is answered. */
 export type Work =
   | CreateWork
-  | { readonly kind: 'delete'; readonly pairs: readonly KinkPair[]; readonly spis: readonly number[]; readonly why: string }
+  | { readonly kind: 'delete'; readonly pairs: readonly KinkPair[]; readonly sas: readonly NamedSa[]; readonly why: string }
   | { readonly kind: 'status' };
 
 export interface CreateWork {
@@ -39,8 +40,10 @@ export interface CreateWork {
 
 export interface CreateOffer {
   readonly generation: number;
-  readonly terms: Terms<Offered>;
+  readonly terms: PolicyTerms;
   readonly spi: number;
+  /** It, and those that came with it. */
+  readonly spis: Spis;
   readonly payloads: readonly QuickPayload[];
   readonly Ni_b: Uint8Array;
   readonly share: KeyShare | undefined;

@@ -4,7 +4,7 @@ import type { AddressSpec, Config, PolicyConfig, SelectorConfig } from '../src/c
 import { expandEndpoints, expandPrefixes, type LocalAddress } from '../src/config/expand.ts';
 import type { KmAddress, Policy, PolicyDirection, PolicySelector, Template } from '../src/ipsec/policy.ts';
 import { showPolicySelector } from '../src/ipsec/policy.ts';
-import type { SaProtocol } from '../src/ipsec/sa.ts';
+import { BUNDLE } from '../src/ipsec/sa.ts';
 import type { Endpoint, Family, IpAddress } from '../src/net/address.ts';
 import { bitsOf, everything, firstAddress, type Prefix } from '../src/net/prefix.ts';
 import { IKE_BYPASS, UNMATCHED } from './priorities.ts';
@@ -35,8 +35,6 @@ const UDP = 17;
 const IKE_PORT = 500;
 const KINK_PORT = 910;
 const FAMILIES: readonly Family[] = [4, 6];
-/** The order in which a packet meets the protocols of a bundle: compressed before it is encrypted (RFC 3173 §2), authenticated last. */
-const BUNDLE: readonly SaProtocol[] = ['ipcomp', 'esp', 'ah'];
 
 export function keyOf(direction: PolicyDirection, selector: PolicySelector): string {
   return `${direction} ${showPolicySelector(selector)}`;

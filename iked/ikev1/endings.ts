@@ -1,5 +1,6 @@
 /** How pairs and ISAKMP SAs end and follow one another: what is taken out of the datapath, who is told, what is tried again (RFC 2409 §5.5, RFC 2408 §3.15). */
 
+import type { NamedSa } from '../../src/ipsec/sa.ts';
 import { DRAIN_MS } from '../../src/keying/sa-pair.ts';
 import type { IsakmpSa, Task } from './isakmp-sa.ts';
 import { madeAtOnce, pairsOfPeer, type QuickModePair, redundantOf, samePeer, twinsOf } from './pair.ts';
@@ -247,7 +248,7 @@ export function peerSilent(sa: IsakmpSa, silence: string): void {
   closeIsakmpSa(sa, silence, true, 'with it');
 }
 
-/** Pairs of the peer that this DELETE is about, by the SPI that it receives on. */
-export function pairsOf(sa: IsakmpSa, spis: readonly number[]): QuickModePair[] {
-  return pairsOfPeer(sa).filter((pair) => spis.includes(pair.spiOut));
+/** Pairs of the peer that this DELETE is about, by any of the SAs that it receives on. */
+export function pairsOf(sa: IsakmpSa, named: readonly NamedSa[]): QuickModePair[] {
+  return pairsOfPeer(sa).filter((pair) => named.some((one) => pair.has('outbound', one)));
 }

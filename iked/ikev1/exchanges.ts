@@ -2,6 +2,7 @@
 
 import { equal } from '../../src/bytes/bytes.ts';
 import { AuthError, PeerError, WireError } from '../../src/errors.ts';
+import type { NamedSa } from '../../src/ipsec/sa.ts';
 import { DOI, isErrorNotify, type NOTIFY, notifyName, notifyNumber, PROTOCOL } from '../../src/isakmp/doi.ts';
 import { find, type Payload, type PayloadOf } from '../../src/isakmp/payloads.ts';
 import { type Path, samePath, showEndpoint } from '../../src/net/address.ts';
@@ -102,7 +103,7 @@ function hearInformation(sa: IsakmpSa, read: ReadMessage, bytes: Uint8Array, pat
     heard(sa, message, path);
     hearInformational(sa, message, bytes, {
       refused: (notify) => refusedByPeer(sa, notify),
-      unknown: (spi) => noteDeleted(sa, spi),
+      unknown: (one) => noteDeleted(sa, one),
     });
   } catch (error) {
     if (!(error instanceof PeerError)) throw error;
@@ -128,9 +129,9 @@ const HINTS: Readonly<Record<string, string>> = {
   'INVALID-ID-INFORMATION': ': compare src and dst with what it expects',
 } satisfies Partial<Record<keyof typeof NOTIFY, string>>;
 
-function noteDeleted(sa: IsakmpSa, spi: number): void {
+function noteDeleted(sa: IsakmpSa, one: NamedSa): void {
   for (const { step, deleted } of sa.quickModes.values())
-    if (step.name === 'awaiting-message-2' && deleted.length < MOST_UNKNOWN) deleted.push(spi);
+    if (step.name === 'awaiting-message-2' && deleted.length < MOST_UNKNOWN) deleted.push(one);
 }
 
 // Quick Mode.
@@ -381,7 +382,8 @@ export function childInstalled(pair: QuickModePair): void {
       exchange.turn.ask(next, sa.host.now.mono, sa.retry, sa.host.random);
     }
     sa.transmit(next, sa.path);
-    if (exchange.initiator && exchange.deleted.includes(pair.spiOut)) return dropPair(pair, 'the peer deleted it', false);
+    if (exchange.initiator && exchange.deleted.some((one) => pair.has('outbound', one)))
+      return dropPair(pair, 'the peer deleted it', false);
     if (exchange.initiator && pair.outboundState === 'held')
       pair.outboundAt = sa.host.now.mono + (sa.host.isOnHold(pair.policy) ? MESSAGE_3_ON_HOLD_MS : MESSAGE_3_MS);
   }

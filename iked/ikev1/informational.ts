@@ -1,6 +1,7 @@
 /** Informational exchanges: DELETE and notifies, which count only under a HASH (RFC 2409 §5.7, RFC 2408 §3.14, §3.15, RFC 2407 §4.6.3). */
 
-import { readU32be, u32be } from '../../src/bytes/bytes.ts';
+import type { NamedSa } from '../../src/ipsec/sa.ts';
+import { deletedSa, deletions } from '../../src/isakmp/deletion.ts';
 import { DOI, isErrorNotify, NOTIFY, notifyName, PROTOCOL } from '../../src/isakmp/doi.ts';
 import { all, type Payload, type PayloadOf } from '../../src/isakmp/payloads.ts';
 import { hearAck, hearProbe } from './dpd.ts';
@@ -22,9 +23,9 @@ const MOST_SPIS = 256;
 
 /** A DELETE of ours under way. */
 export interface Farewell {
-  /** The SPIs that the peer receives on, of pairs that it still has to name; undefined: the ISAKMP SA itself. */
-  spis: number[] | undefined;
-  readonly payload: Payload;
+  /** The SAs that the peer receives on, of pairs that it still has to name, by any of each; undefined: the ISAKMP SA itself. */
+  pairs: (readonly NamedSa[])[] | undefined;
+  readonly payloads: readonly Payload[];
   readonly turn: Turn;
 }
 
@@ -33,7 +34,7 @@ export interface Hearing {
   /** A notify that is none of those handled here. */
   refused(notify: PayloadOf<'Notify'>): void;
   /** The peer deletes a pair that is not here, or not yet. */
-  unknown(spi: number): void;
+  unknown(sa: NamedSa): void;
 }
 
 /** An authentic message that holds what it may; `bytes` is the datagram. */
@@ -56,11 +57,10 @@ export function hearInformational(sa: IsakmpSa, message: OpenedMessage, bytes: U
     }
   }
   const deletes = all(payloads, 'Delete');
-  const spis = deletes
-    .filter(({ protocol }) => protocol === PROTOCOL.ESP)
-    .flatMap((payload) => payload.spis.filter((spi) => spi.length === 4).map((spi) => readU32be(spi)))
+  const named = deletes
+    .flatMap(({ protocol, spis }) => spis.slice(0, MOST_SPIS).flatMap((spi) => deletedSa(protocol, spi) ?? []))
     .slice(0, MOST_SPIS);
-  if (spis.length > 0) hearDelete(sa, spis, hearing);
+  if (named.length > 0) hearDelete(sa, named, hearing);
   // RFC 2408 §3.15: the SPI of an ISAKMP SA is its pair of cookies; it can only delete the one that protects it.
   if (deletes.some((payload) => payload.protocol === PROTOCOL.ISAKMP && payload.spis.some((spi) => isCookies(sa, spi))))
     hearLeave(sa);
@@ -71,32 +71,48 @@ function isCookies({ CKY_I, CKY_R }: IsakmpSa, spi: Uint8Array): boolean {
   return spi.length === cookies.length && cookies.every((octet, i) => octet === spi[i]);
 }
 
-function hearDelete(sa: IsakmpSa, spis: readonly number[], hearing: Hearing): void {
-  const awaited = new Set<number>();
+function hearDelete(sa: IsakmpSa, named: readonly NamedSa[], hearing: Hearing): void {
+  const awaited: NamedSa[] = [];
   for (const farewell of sa.farewells) {
-    for (const spi of farewell.spis ?? []) if (spis.includes(spi)) awaited.add(spi);
-    if (farewell.spis !== undefined) farewell.spis = farewell.spis.filter((spi) => !awaited.has(spi));
+    if (farewell.pairs === undefined) continue;
+    const [answered, open] = partition(farewell.pairs, (sas) => sas.some((one) => includes(named, one)));
+    awaited.push(...answered.flat());
+    farewell.pairs = open;
   }
   dropFarewells(sa);
-  const answer: number[] = [];
-  const pairs = pairsOf(sa, spis);
-  for (const spi of spis) {
-    if (awaited.has(spi)) continue;
-    const pair = pairs.find(({ spiOut }) => spiOut === spi);
-    const before = sa.deletedByPeer.get(spi);
+  const answer: NamedSa[] = [];
+  const pairs = pairsOf(sa, named);
+  for (const one of named) {
+    if (includes(awaited, one)) continue;
+    const pair = pairs.find((known) => known.has('outbound', one));
+    const before = sa.deletedByPeer.get(nameOf(one));
     if (pair !== undefined) {
-      answer.push(pair.spiIn);
-      sa.deletedByPeer.set(spi, pair.spiIn);
-      if (sa.deletedByPeer.size > MOST_REMEMBERED) sa.deletedByPeer.delete([...sa.deletedByPeer.keys()][0]!);
+      const ours = pair.names('inbound');
+      // All of a bundle goes with the one that was named first; those that are named after it say nothing new.
+      if (pair.state !== 'gone') answer.push(...ours);
+      for (const other of pair.names('outbound')) remember(sa, other, ours);
       dropPair(pair, 'the peer deleted it', false);
-    } else if (before !== undefined) answer.push(before);
-    else hearing.unknown(spi);
+    } else if (before === undefined) hearing.unknown(one);
+    else answer.push(...before.filter((known) => !includes(answer, known)));
   }
-  if (answer.length > 0) sa.inform([deletion(answer)]);
+  if (answer.length > 0) sa.inform(deletions(answer));
 }
 
-function deletion(spis: readonly number[]): Payload {
-  return { type: 'Delete', doi: DOI.IPSEC, protocol: PROTOCOL.ESP, spis: spis.map(u32be) };
+function remember(sa: IsakmpSa, theirs: NamedSa, ours: readonly NamedSa[]): void {
+  sa.deletedByPeer.set(nameOf(theirs), ours);
+  if (sa.deletedByPeer.size > MOST_REMEMBERED) sa.deletedByPeer.delete([...sa.deletedByPeer.keys()][0]!);
+}
+
+function nameOf({ protocol, spi }: NamedSa): string {
+  return `${protocol} ${spi}`;
+}
+
+function includes(some: readonly NamedSa[], { protocol, spi }: NamedSa): boolean {
+  return some.some((one) => one.protocol === protocol && one.spi === spi);
+}
+
+function partition<T>(all: readonly T[], is: (one: T) => boolean): [T[], T[]] {
+  return [all.filter(is), all.filter((one) => !is(one))];
 }
 
 /** The peer takes its leave. Pairs go on with another ISAKMP SA of the same peer where there is one. */
@@ -116,10 +132,9 @@ function leave({ CKY_I, CKY_R }: IsakmpSa): Payload {
 export function beginDelete(sa: IsakmpSa, pairs: readonly QuickModePair[]): void {
   const left = pairs.filter((pair) => pair.state !== 'gone');
   if (left.length === 0) return;
-  const spis = left.map(({ spiOut }) => spiOut);
-  const payload = deletion(left.map(({ spiIn }) => spiIn));
+  const payloads = deletions(left.flatMap((pair) => pair.names('inbound')));
   for (const pair of left) dropPair(pair, 'we deleted it', false);
-  say(sa, { spis, payload, turn: new Turn() });
+  say(sa, { pairs: left.map((pair) => pair.names('outbound')), payloads, turn: new Turn() });
 }
 
 /** Takes leave of the peer: its pairs are deleted with it, unless another ISAKMP SA has them. */
@@ -130,12 +145,12 @@ export function beginLeave(sa: IsakmpSa, why: string): void {
   }
   sa.clearTimers('rekey', 'liveness', 'grace', 'yield');
   sa.state = { name: 'closing', why };
-  say(sa, { spis: undefined, payload: leave(sa), turn: new Turn() });
+  say(sa, { pairs: undefined, payloads: [leave(sa)], turn: new Turn() });
 }
 
 function say(sa: IsakmpSa, farewell: Farewell): void {
   sa.farewells.push(farewell);
-  const bytes = sa.writeInformational([farewell.payload]);
+  const bytes = sa.writeInformational(farewell.payloads);
   farewell.turn.ask(bytes, sa.host.now.mono, FAREWELL, sa.host.random);
   sa.transmit(bytes, sa.path);
 }
@@ -147,17 +162,17 @@ export function repeatFarewells(sa: IsakmpSa): void {
     const again = farewell.turn.repeat(host.now.mono, FAREWELL, host.random, false);
     if (again === undefined) continue;
     if (again !== 'give-up') {
-      sa.inform([farewell.payload]);
+      sa.inform(farewell.payloads);
       continue;
     }
     sa.farewells.splice(sa.farewells.indexOf(farewell), 1);
-    if (farewell.spis !== undefined || sa.state.name !== 'closing') continue;
+    if (farewell.pairs !== undefined || sa.state.name !== 'closing') continue;
     // One that was replaced may have finished a Quick Mode since: that pair is not what ends.
     return closeIsakmpSa(sa, sa.state.why, false, sa.ending ? 'with it' : 'to another');
   }
 }
 
 function dropFarewells(sa: IsakmpSa): void {
-  const left = sa.farewells.filter(({ spis }) => spis === undefined || spis.length > 0);
+  const left = sa.farewells.filter(({ pairs }) => pairs === undefined || pairs.length > 0);
   sa.farewells.splice(0, sa.farewells.length, ...left);
 }

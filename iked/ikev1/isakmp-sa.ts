@@ -6,6 +6,7 @@ import type { Limit } from '../../src/config/config.ts';
 import type { KeyShare } from '../../src/crypto/dh.ts';
 import type { Prf } from '../../src/crypto/prf.ts';
 import { Fault } from '../../src/errors.ts';
+import type { NamedSa } from '../../src/ipsec/sa.ts';
 import type { Payload } from '../../src/isakmp/payloads.ts';
 import { type HookEvent, hookFor, pathEnvironment } from '../../src/keying/hooks.ts';
 import { earliest, Timers } from '../../src/machine.ts';
@@ -132,8 +133,8 @@ export class IsakmpSa {
   readonly quickModes = new Map<number, QuickMode>();
   /** DELETEs of ours that the peer has not been seen to follow. */
   readonly farewells: Farewell[] = [];
-  /** Pairs that the peer deleted, their outbound SPI and our inbound one: its DELETE may come again. */
-  readonly deletedByPeer = new Map<number, number>();
+  /** Pairs that the peer deleted, by the protocol and SPI of each outbound SA, with our inbound ones: its DELETE may come again. */
+  readonly deletedByPeer = new Map<string, readonly NamedSa[]>();
   CKY_R: Uint8Array;
   path: Path;
   peer: PeerV1 | undefined;

@@ -55,11 +55,15 @@ function payloadText(payload: Payload): string {
   }
 }
 
-/** `esp c0ffee00: AES_CBC_256/…` with `or` between the choices. */
+/** `esp c0ffee00: AES_CBC_256/…` with `or` between the choices, and `and` between what belongs together (RFC 2408 §4.2). */
 export function proposalsText(proposals: readonly Proposal[]): string {
   return cut(proposals, 6)
-    .map((proposal) => (typeof proposal === 'string' ? proposal : proposalText(proposal)))
-    .join(' or ');
+    .map((proposal, i) => {
+      if (typeof proposal === 'string') return ` or ${proposal}`;
+      const link = i === 0 ? '' : proposals[i - 1]!.number === proposal.number ? ' and ' : ' or ';
+      return link + proposalText(proposal);
+    })
+    .join('');
 }
 
 function proposalText({ protocol, spi, transforms }: Proposal): string {

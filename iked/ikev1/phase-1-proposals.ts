@@ -19,8 +19,8 @@ import {
 import { PeerError } from '../../src/errors.ts';
 import { attributeSet, basic, type Life, type LifeTypes, lifeAttributes } from '../../src/isakmp/attributes.ts';
 import { AUTH_METHOD, DOI, KEY_IKE, OAKLEY_ATTRIBUTE, PROTOCOL, SIT_IDENTITY_ONLY } from '../../src/isakmp/doi.ts';
+import { DEFAULT_SECONDS, type ProposalCheck } from '../../src/isakmp/lifetimes.ts';
 import type { PayloadOf } from '../../src/isakmp/payloads.ts';
-import { DEFAULT_SECONDS, type ProposalCheck } from '../../src/isakmp/quick-mode.ts';
 import type { SecurityAssociation, Transform } from '../../src/isakmp/sa-payload.ts';
 import type { HashName, IsakmpSuite } from './keys.ts';
 

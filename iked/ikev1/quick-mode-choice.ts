@@ -7,7 +7,7 @@ import { betweenHosts, covers, type SelectorPair } from '../../src/ipsec/selecto
 import { type ClientSelectors, canIdentify, clientSelectors } from '../../src/isakmp/client-ids.ts';
 import { find, type Payload } from '../../src/isakmp/payloads.ts';
 import { canOffer, chooseOffer } from '../../src/isakmp/quick-mode.ts';
-import type { ChildPolicy } from '../../src/keying/child-policy.ts';
+import { type ChildPolicy, protocolsOf } from '../../src/keying/child-policy.ts';
 import { type PolicyChoice, type PolicyTerms, termsOf } from '../../src/keying/terms.ts';
 import { perceived } from '../natt.ts';
 import type { PeerV1 } from '../peers.ts';
@@ -23,8 +23,14 @@ export interface QuickModeChoice {
   readonly peer: TrafficSelector;
 }
 
-/** What a policy means in this ISAKMP SA. */
+/** What a policy means in this ISAKMP SA. Throws PeerError where that is nothing. */
 export function termsFor(sa: IsakmpSa, policy: ChildPolicy): PolicyTerms {
+  if (sa.nat !== 'none' && protocolsOf(policy.policy).includes('ah')) {
+    throw new PeerError(
+      'NO-PROPOSAL-CHOSEN',
+      `policy ${policy.policy.name} wants AH, which no NAT lets pass (RFC 3715 §2.1), and there is one between the peers: use esp there`,
+    );
+  }
   const { needPfs, groups, proposalCheck } = sa.peer!.ikev1;
   const group = needPfs ? groups[0] : undefined;
   return termsOf(policy, { group, encapsulated: sa.nat !== 'none', check: proposalCheck });
@@ -37,7 +43,7 @@ export function refusePolicy({ name, ikev1 }: PeerV1, policy: ChildPolicy): stri
   if (canOffer(terms)) return undefined;
   if (needPfs && groups[0] !== undefined && canOffer({ ...terms, group: undefined }))
     return `remote ${name}: IKEv1 has no number for the first group of kmp_dh_group, ${keText(groups[0])}`;
-  return `policy ${policy.policy.name}: its ipsec_index holds no SA that IKEv1 can negotiate (one esp section each, with algorithms that it has numbers for)`;
+  return `policy ${policy.policy.name}: its ipsec_index holds no SA that IKEv1 can negotiate (esp, ah or both, with ipcomp or without, each with algorithms that it has numbers for)`;
 }
 
 /**
@@ -72,8 +78,8 @@ export function choosePolicy(sa: IsakmpSa, payloads: readonly Payload[]): QuickM
       const IDcr = transport ? perceived(sa, 'here', [proposed.IDcr])[0]! : proposed.IDcr;
       const fits = exact ? sameSelector : isSubset;
       if (!policy.peer.some((ts) => fits(IDci, ts)) || !policy.local.some((ts) => fits(IDcr, ts))) continue;
-      const terms = termsFor(sa, policy);
       try {
+        const terms = termsFor(sa, policy);
         return { policy, terms, choice: chooseOffer(terms, find(payloads, 'SA')!), local: IDcr, peer: IDci };
       } catch (error) {
         if (!(error instanceof PeerError) || error.notify !== 'NO-PROPOSAL-CHOSEN') throw error;
@@ -85,7 +91,7 @@ export function choosePolicy(sa: IsakmpSa, payloads: readonly Payload[]): QuickM
   if (reasons.length > 0) {
     throw new PeerError(
       'NO-PROPOSAL-CHOSEN',
-      `${reasons.join('; ')}: make esp_enc_alg, esp_auth_alg, ipsec_mode, need_pfs and kmp_dh_group have something in common`,
+      `${reasons.join('; ')}: make esp_enc_alg, esp_auth_alg, ah_auth_alg, ipsec_mode, need_pfs and kmp_dh_group have something in common`,
     );
   }
   throw unacceptable(sa, peer, proposed);

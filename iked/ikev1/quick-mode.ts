@@ -11,7 +11,7 @@ import { equal } from '../../src/bytes/bytes.ts';
 import { checkPublicValue, generate, type KeyShare } from '../../src/crypto/dh.ts';
 import type { KeName } from '../../src/crypto/transforms.ts';
 import { PeerError } from '../../src/errors.ts';
-import type { Mode } from '../../src/ipsec/sa.ts';
+import type { Mode, NamedSa } from '../../src/ipsec/sa.ts';
 import type { TrafficSelector } from '../../src/ipsec/selector.ts';
 import type { ClientSelectors } from '../../src/isakmp/client-ids.ts';
 import { idOf } from '../../src/isakmp/client-ids.ts';
@@ -20,8 +20,9 @@ import { saKeys } from '../../src/isakmp/keymat.ts';
 import { all, find, type Payload } from '../../src/isakmp/payloads.ts';
 import { answerOffer, buildOffer, concludeOffer, responderLifetime, withResponderLifetime } from '../../src/isakmp/quick-mode.ts';
 import { checkKe } from '../../src/isakmp/rules.ts';
+import { leadOf } from '../../src/isakmp/terms.ts';
 import type { ChildPolicy } from '../../src/keying/child-policy.ts';
-import { ipsecOf, type PolicyChoice, type PolicyTerms } from '../../src/keying/terms.ts';
+import { ipsecOf, type PolicyChoice, type PolicyTerms, sasOf } from '../../src/keying/terms.ts';
 import type { IpAddress, Path } from '../../src/net/address.ts';
 import type { IsakmpSa, Task } from './isakmp-sa.ts';
 import { HASH_1, HASH_2, HASH_3, keymatPrf } from './keys.ts';
@@ -52,8 +53,8 @@ export interface QuickMode {
   step: Step;
   /** The nonces, once both are known. */
   nonces: { readonly Ni_b: Uint8Array; readonly Nr_b: Uint8Array } | undefined;
-  /** SPIs of unknown pairs that the peer deleted since: the one that message 2 brings may be among them. */
-  readonly deleted: number[];
+  /** SAs of unknown pairs that the peer deleted since: those that message 2 brings may be among them. */
+  readonly deleted: NamedSa[];
 }
 
 /** What an initiator put into message 1. */
@@ -93,7 +94,7 @@ export function requestQuickMode(sa: IsakmpSa, task: CreateTask, spi: number): Q
   const policy = host.peers.child(named) ?? old?.policy ?? (task as Task & { kind: 'create-child' }).demand.policy;
   const traffic = old === undefined ? trafficFor(sa, policy, task) : { IDci: old.agreed.local[0]!, IDcr: old.agreed.peer[0]! };
   const terms = termsFor(sa, policy);
-  const offer = buildOffer(terms, spi);
+  const offer = buildOffer(terms, host.spisWith(spi));
   const share = terms.group === undefined ? undefined : generate(terms.group, host.random, host.engine);
   const Ni_b = host.random(ikev1.nonceBytes);
   const messageId = sa.newMessageId();
@@ -184,6 +185,7 @@ export function commitQuickMode(
 ): void {
   const { host } = sa;
   const { choice, Ni_b, g_xi, terms } = plan;
+  const spis = host.spisWith(spi);
   const share = choice.group === undefined ? undefined : generate(choice.group, host.random, host.engine);
   const g_qm_xy = share === undefined || g_xi === undefined ? undefined : share.agree(g_xi);
   const Nr_b = host.random(sa.peer!.ikev1.nonceBytes);
@@ -191,11 +193,11 @@ export function commitQuickMode(
   exchange.nonces = { Ni_b, Nr_b };
   const pair = makePair(sa, exchange, { ...plan, mode: choice.mode, spi, g_qm_xy });
   const payloads: Payload[] = [
-    answerOffer(choice, spi),
+    answerOffer(choice, spis),
     { type: 'Nonce', data: Nr_b },
     ...(share === undefined ? [] : [{ type: 'KE', data: share.publicValue } as const]),
     ...all(message.payloads, 'ID'),
-    ...(choice.shortened ? [responderLifetime(choice, spi)] : []),
+    ...(choice.shortened ? [responderLifetime(choice, spis)] : []),
     ...originalAddresses(terms, sa.path.remote.address, sa.path.local.address),
   ];
   share?.wipe();
@@ -227,24 +229,21 @@ interface Making {
 
 function makePair(sa: IsakmpSa, exchange: QuickMode, { policy, choice, mode, local, peer, spi, g_qm_xy }: Making): QuickModePair {
   const { Ni_b, Nr_b } = exchange.nonces!;
-  const keysOf = (of: number) =>
-    saKeys(keymatPrf(sa.prf, sa.keys.SKEYID_d), { g_qm_xy: g_qm_xy?.reveal(), Ni_b, Nr_b }, choice.protocol, of, choice.suite);
+  const prf = keymatPrf(sa.prf, sa.keys.SKEYID_d);
+  const input = { g_qm_xy: g_qm_xy?.reveal(), Ni_b, Nr_b };
   const pair = new QuickModePair(
     {
       policy,
       mode,
       ipsec: ipsecOf(choice),
-      spiIn: spi,
-      spiOut: choice.spi,
+      ...sasOf(choice, sa.host.spisWith(spi), (...one) => saKeys(prf, input, ...one)),
       local: [local],
       peer: [peer],
-      inbound: keysOf(spi),
-      outbound: keysOf(choice.spi),
       initiator: exchange.initiator,
       Ni_b,
       Nr_b,
     },
-    { ...choice.suite, extendedSequence: false },
+    { ...leadOf(choice).suite, extendedSequence: false },
     sa,
     sa.host.pathOfPair(sa, policy, mode),
     exchange.begun,

@@ -165,12 +165,14 @@ export const IN_IKEV1: {
   readonly groups: readonly KeName[];
   readonly espEncr: readonly EncrName[];
   readonly espAuth: readonly IntegName[];
+  readonly ahAuth: readonly IntegName[];
 } = {
   encr: namesWith(ENCR, 'isakmp'),
   hash: namesWith(PRF, 'hashV1'),
   groups: namesWith(KE, 'groupV1'),
   espEncr: namesWith(ENCR, 'espV1'),
   espAuth: namesWith(INTEG, 'authV1').filter((name) => INTEG[name].esp),
+  ahAuth: namesWith(INTEG, 'ahV1'),
 };
 
 /** Reports an algorithm that the protocol has no number for. */

@@ -47,6 +47,9 @@ export class PolicyCompiler {
   private readonly sas = new Map<string, SaConfig>();
   /** Where the `ext_sequence` of an alternative is written, and which lists of an SA are. */
   private readonly extSequences = new Map<IpsecConfig, Span>();
+  /** Where each is written, and which of them a remote was said not to get as it is. */
+  private readonly places = new Map<IpsecConfig, Span>();
+  private readonly told = new Set<string>();
   private readonly lists = new Map<SaConfig, { readonly encr: boolean; readonly auth: boolean }>();
   private readonly tunnelEnd: AddressSpec;
 
@@ -163,7 +166,10 @@ export class PolicyCompiler {
         'IPv4 and IPv6 do not reach each other',
       );
     }
-    const ipsec = this.alternatives(values.ipsec_index, section.at);
+    const peer = remote === undefined ? undefined : this.remotes.get(remote.name);
+    const ipsec = this.alternatives(values.ipsec_index, section.at).flatMap((one) =>
+      peer?.acceptableKmp.includes('ikev2') ? (this.inIkev2(one, peer) ?? []) : one,
+    );
     if (ipsec.length === 0) {
       report.warning(
         at('ipsec_index'),
@@ -180,7 +186,6 @@ export class PolicyCompiler {
         ipsec,
       };
     }
-    const peer = remote === undefined ? undefined : this.remotes.get(remote.name);
     if (peer !== undefined) {
       const alternatives = ipsec.flatMap((one) => {
         const extSequenceAt = this.extSequences.get(one);
@@ -244,15 +249,7 @@ export class PolicyCompiler {
           'alternatives are separate `ipsec` sections',
         );
       protocols.add(sa.protocol);
-      if (sa.protocol !== 'ipcomp') sas.push(sa);
-    }
-    if (sas.length > 1) {
-      report.warning(
-        section?.at ?? place,
-        `${quoted(name)} is not offered: no key exchange here negotiates AH and ESP for one packet (RFC 7296 §3.3 has one protocol a proposal)`,
-        'offer ESP alone, which authenticates too',
-      );
-      return undefined;
+      sas.push(sa);
     }
     if (!protocols.has('esp') && !protocols.has('ah')) {
       report.warning(section?.at ?? place, `${quoted(name)} is not offered: nothing in it protects`, 'offer ESP');
@@ -269,7 +266,41 @@ export class PolicyCompiler {
       sas,
     };
     this.extSequences.set(compiled, at('ext_sequence'));
+    this.places.set(compiled, section?.at ?? place);
     return compiled;
+  }
+
+  /**
+   * What IKEv2 can negotiate of an alternative. A proposal of it is of one protocol (RFC 7296 §3.3), so that AH and ESP together would be two
+   * children, which nothing binds; and the SPD asks for the same SAs whichever protocol makes them. Undefined where nothing is left.
+   */
+  private inIkev2(ipsec: IpsecConfig, { name: remote }: RemoteConfig): IpsecConfig | undefined {
+    const { name, sas } = ipsec;
+    const place = this.places.get(ipsec);
+    const keyed = sas.filter(({ protocol }) => protocol !== 'ipcomp');
+    if (place === undefined || (keyed.length === 1 && sas.length === 1)) return ipsec;
+    const told = `${name} ${remote}`;
+    const isNews = !this.told.has(told);
+    this.told.add(told);
+    if (keyed.length > 1) {
+      if (isNews)
+        this.report.warning(
+          place,
+          `${quoted(name)} is not offered to the remote ${quoted(remote)}: IKEv2 does not negotiate AH and ESP for one packet (RFC 7296 §3.3 has one protocol a proposal)`,
+          'offer ESP alone, which authenticates too, or write acceptable_kmp ikev1;',
+        );
+      return undefined;
+    }
+    if (isNews)
+      this.report.warning(
+        place,
+        `\`ipcomp\` in ${quoted(name)} has no effect for the remote ${quoted(remote)}: IKEv2 does not negotiate it yet`,
+        'leave it out, or write acceptable_kmp ikev1;',
+      );
+    const without = { ...ipsec, sas: keyed };
+    const extSequence = this.extSequences.get(ipsec);
+    if (extSequence !== undefined) this.extSequences.set(without, extSequence);
+    return without;
   }
 
   private compileSa(name: string, section: Named<typeof SA.words> | undefined, place: Span): SaConfig {
@@ -294,7 +325,13 @@ export class PolicyCompiler {
       }
     }
     if (protocol === 'ipcomp') {
-      report.warning(at('sa_protocol'), `${quoted(protocol)} has no effect yet`, 'ESP and AH are built');
+      const others = (values.ipcomp_alg ?? []).filter(({ value }) => value !== 'deflate');
+      if (others.length > 0)
+        report.warning(
+          at('ipcomp_alg'),
+          `${others.map(({ value }) => quoted(value)).join(', ')} of IPComp is not built: \`deflate\` alone is negotiated`,
+          'write ipcomp_alg deflate;',
+        );
       return { name, protocol, encr: [], auth: [] };
     }
     if (protocol === 'ah') {

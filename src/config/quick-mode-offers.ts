@@ -22,15 +22,15 @@ export function checkQuickModeOffers(
 ): void {
   const older = remote.acceptableKmp.filter((kmp) => kmp !== 'ikev2');
   if (older.length === 0) return;
-  const offers = alternatives.flatMap(({ ipsec, written }) => ipsec.sas.map((sa) => offerOf(sa, written(sa))));
-  const nothing = !offers.some(({ possible }) => possible);
-  const lost = [...new Set(offers.flatMap((offer) => offer.lost))];
+  const offers = alternatives.map(({ ipsec, written }) => ipsec.sas.map((sa) => offerOf(sa, written(sa))));
+  const nothing = !offers.some((bundle) => bundle.every(({ possible }) => possible));
+  const lost = [...new Set(offers.flat().flatMap((offer) => offer.lost))];
   const alone = older.length === remote.acceptableKmp.length;
   for (const kmp of older) {
     const name = KMP_NAMES[kmp];
     if (nothing) {
       const message = `${name} can negotiate nothing of what the policy ${quoted(policy)} offers the remote ${quoted(remote.name)}`;
-      const hint = `it has ${[...IN_IKEV1.espEncr, ...IN_IKEV1.espAuth].join(', ')}`;
+      const hint = `it has ${[...new Set([...IN_IKEV1.espEncr, ...IN_IKEV1.espAuth, ...IN_IKEV1.ahAuth])].join(', ')}`;
       if (alone) report.error(at, message, hint);
       else report.warning(at, message, hint);
     } else if (lost.length > 0) {
@@ -52,7 +52,11 @@ export function checkQuickModeOffers(
 }
 
 /** Whether quick mode can offer anything of an SA, and the words that it cannot. */
-function offerOf({ encr, auth }: SaConfig, written: { readonly encr: boolean; readonly auth: boolean }) {
+function offerOf({ protocol, encr, auth }: SaConfig, written: { readonly encr: boolean; readonly auth: boolean }) {
+  if (protocol !== 'esp') {
+    const lost = auth.filter((name) => name === 'none' || !IN_IKEV1.ahAuth.includes(name));
+    return { possible: protocol === 'ipcomp' || lost.length < auth.length, lost };
+  }
   const ciphers = encr.filter(({ name }) => IN_IKEV1.espEncr.includes(name));
   const separate = encr.some(({ name }) => !isAead(name));
   const macs = auth.filter((name) => name === 'none' || IN_IKEV1.espAuth.includes(name));

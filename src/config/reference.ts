@@ -83,7 +83,7 @@ for every daemon alike. Lists replace, they never merge.
 - A Kerberos principal names its realm, or \`kerberos { realm }\` does. What a KINK peer may ask for follows from the policies that name its remote.
 - What no selector matches passes, unless \`default { policy { action discard; }; };\` says otherwise.
 - UDP port 4500 is the datapath's: an entry for it in \`ike\` is not needed and left out.
-- What is not built yet is accepted with a warning and has no effect; an \`ipsec\` of AH and ESP together is not offered, since no key exchange here can say so, and a policy that offers nothing else drops its traffic.
+- What is not built yet is accepted with a warning and has no effect; an \`ipsec\` of AH and ESP together is not offered to a remote that speaks IKEv2, which cannot say so, and \`ipcomp\` beside them has no effect for it; a policy that offers nothing else drops its traffic.
 
 ## Algorithms
 `;
@@ -108,7 +108,7 @@ export function renderReference(): string {
     `- Pseudorandom functions: ${weak(PRF)}.`,
     `- Key exchange: ${weak(KE)}; or their IKEv2 numbers, ${words(KE).length} in all.`,
     `- IKEv1 has numbers for the ciphers ${named(IN_IKEV1.encr)}, the hashes ${named(IN_IKEV1.hash.map(hashWord))} and the groups ${named(IN_IKEV1.groups)} only.`,
-    `- ESP that IKEv1 or KINK negotiates: the ciphers ${named(IN_IKEV1.espEncr)}, and for those that are no AEAD ${named(IN_IKEV1.espAuth)} or \`non_auth\`. What else a policy offers is left out, with a warning.`,
+    `- ESP that IKEv1 or KINK negotiates: the ciphers ${named(IN_IKEV1.espEncr)}, and for those that are no AEAD ${named(IN_IKEV1.espAuth)} or \`non_auth\`; AH that they negotiate: ${named(IN_IKEV1.ahAuth)}. What else a policy offers is left out, with a warning.`,
     '',
     '## Directives',
     '',

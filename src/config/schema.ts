@@ -159,7 +159,7 @@ export const IPSEC = {
     sa_index: directive({
       is: listOf(nameOf('sa')),
       by: ['spmd', 'iked'],
-      doc: 'The SAs, at most one a protocol; without it, ESP with the defaults of `sa`.',
+      doc: 'The SAs, at most one a protocol, all of which each packet goes through; without it, ESP with the defaults of `sa`.',
     }),
   },
 } as const;
@@ -172,7 +172,7 @@ export const SA = {
       is: choice(['esp', 'ah', 'ipcomp']),
       default: 'esp',
       by: ['spmd', 'iked'],
-      doc: 'Protocol. Only `esp` is built yet.',
+      doc: 'Protocol. `ah` together with `esp`, and `ipcomp` with either, are negotiated by IKEv1 and KINK only.',
     }),
     esp_enc_alg: directive({
       is: listOf(cipher('esp')),
@@ -192,13 +192,13 @@ export const SA = {
       is: listOf(integrity('ah')),
       once: true,
       by: ['iked'],
-      doc: 'Integrity algorithms of AH, by IKEv2 only.',
+      doc: 'Integrity algorithms of AH.',
     }),
     ipcomp_alg: directive({
       is: listOf(choice(['oui', 'deflate', 'lzs'])),
       once: true,
       by: ['iked'],
-      doc: 'Compression algorithms of IPComp, which is not built yet.',
+      doc: 'Compression algorithms of IPComp; only `deflate` is built.',
     }),
     spi: directive({
       is: integer(0, 0xffffffff),

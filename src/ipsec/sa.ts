@@ -19,6 +19,20 @@ export interface SaId {
   readonly spi: Spi;
 }
 
+/** An SA by its protocol and SPI, where its destination is understood. */
+export type NamedSa = Pick<SaId, 'protocol' | 'spi'>;
+
+/** The SPIs of one end, one for each SA of a bundle (RFC 4301 §4.4.2). */
+export type Spis = ReadonlyMap<SaProtocol, Spi>;
+
+/** The order in which a packet meets the SAs of a bundle: compressed before it is encrypted (RFC 3173 §2), authenticated last. */
+export const BUNDLE: readonly SaProtocol[] = ['ipcomp', 'esp', 'ah'];
+
+/** The mode of one of a bundle's SAs: the first makes the tunnel, and those around it protect the packet that it made. */
+export function modeInBundle(protocols: readonly SaProtocol[], protocol: SaProtocol, mode: Mode): Mode {
+  return protocol === BUNDLE.find((one) => protocols.includes(one)) ? mode : 'transport';
+}
+
 /** Everything the datapath must be told to run one SA. */
 export interface SaParameters {
   readonly spi: Spi;

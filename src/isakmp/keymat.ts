@@ -5,6 +5,7 @@ import { Secret } from '../bytes/secret.ts';
 import type { EspSuite } from '../crypto/packet-cipher.ts';
 import { encrKeymatBytes, INTEG, suiteText } from '../crypto/transforms.ts';
 import { Fault } from '../errors.ts';
+import type { SaProtocol } from '../ipsec/sa.ts';
 import { IPSEC_PROTOCOL } from './ipsec-transforms.ts';
 
 /** The pseudorandom function with its key: IKEv1's negotiated prf keyed with SKEYID_d, KINK's that of the ticket's session key. */
@@ -48,8 +49,8 @@ export interface SaKeys {
   readonly integ: Secret | undefined;
 }
 
-/** The keys of the SA that `spi` names: encryption first, with its salt, then integrity. */
-export function saKeys(prf: KeyedPrf, input: KeymatInput, protocol: 'esp' | 'ah', spi: number, suite: EspSuite): SaKeys {
+/** The keys of the SA that `spi` names: encryption first, with its salt, then integrity. IPComp has none. */
+export function saKeys(prf: KeyedPrf, input: KeymatInput, protocol: SaProtocol, spi: number, suite: EspSuite): SaKeys {
   const encrBytes = encrKeymatBytes(suite.encr, suite.keyBits);
   if (encrBytes === undefined) throw new Fault(`${suiteText(suite.encr, suite.keyBits, suite.integ)}: no such key length`);
   const integBytes = suite.integ === 'none' ? 0 : INTEG[suite.integ].keyBytes;

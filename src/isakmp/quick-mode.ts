@@ -1,165 +1,145 @@
 /** Quick Mode's negotiation, once for IKEv1 (RFC 2409 §5.5) and KINK (RFC 4430 §4.2.6): offer, choice, answer, and what the offerer makes of it. */
 
-import { readU32be, u32be } from '../bytes/bytes.ts';
-import type { EspSuite } from '../crypto/packet-cipher.ts';
-import { ENCR, type EncrName, type IntegName, type KeName, keText } from '../crypto/transforms.ts';
 import { Fault, PeerError, WireError } from '../errors.ts';
-import type { Lifetime } from '../ipsec/lifetime.ts';
-import type { Mode } from '../ipsec/sa.ts';
+import { BUNDLE, type SaProtocol, type Spis } from '../ipsec/sa.ts';
 import { decode, encode } from '../wire/codec.ts';
 import { type Attribute, Attributes, attributeSet, type Life, lifeAttributes } from './attributes.ts';
-import { DOI, NOTIFY, protocolName, SIT_IDENTITY_ONLY } from './doi.ts';
+import { DOI, NOTIFY, SIT_IDENTITY_ONLY } from './doi.ts';
 import {
-  encapsulationText,
   groupNumber,
-  hasNumbers,
   IPSEC_LIFE,
   IPSEC_PROTOCOL,
-  type IpsecTransform,
-  readTransform,
+  ipsecProtocol,
+  spiOctets,
   transformText,
   writeTransform,
 } from './ipsec-transforms.ts';
+import { lifeOf, shorter } from './lifetimes.ts';
 import type { Payload, PayloadOf } from './payloads.ts';
+import { choose } from './protection-suite.ts';
 import type { Proposal, SecurityAssociation } from './sa-payload.ts';
+import { type Alternative, type Choice, combinations, leadOf, type Terms } from './terms.ts';
 
-/** How far a peer's lifetimes and PFS group may differ from ours. Algorithms, key lengths and the encapsulation mode never may. */
-export type ProposalCheck = 'obey' | 'strict' | 'claim' | 'exact';
-
-/** One way in which a policy protects traffic. */
-export interface Alternative {
-  readonly protocol: 'esp' | 'ah';
-  /** Best first; AH uses none. */
-  readonly encr: readonly { readonly name: EncrName; readonly keyBits: number }[];
-  /** Best first; not used with a combined-mode cipher. */
-  readonly auth: readonly (IntegName | 'none')[];
-  readonly lifetime: Lifetime;
-}
-
-/** What one side wants: an offer is built of it, and offers are held against it. */
-export interface Terms<A extends Alternative = Alternative> {
-  /** Best first. */
-  readonly alternatives: readonly A[];
-  readonly mode: Mode;
-  /** Whether a NAT (or a policy) calls for UDP encapsulation. */
-  readonly encapsulated: boolean;
-  /** The group of perfect forward secrecy, or none. */
-  readonly group: KeName | undefined;
-  readonly check: ProposalCheck;
-}
-
-/** What both sides come to. */
-export interface Choice<A extends Alternative = Alternative> {
-  readonly protocol: 'esp' | 'ah';
-  readonly suite: EspSuite;
-  readonly mode: Mode;
-  readonly encapsulated: boolean;
-  /** The group of the KE payloads, which there are if and only if it is defined. */
-  readonly group: KeName | undefined;
-  readonly lifetime: Lifetime;
-  /** Whether `lifetime` is shorter than the peer's, who should be told (RFC 2407 §4.5.4). */
-  readonly shortened: boolean;
-  /** Of our terms, the alternative it is one of. */
-  readonly alternative: A;
-  /** The peer's: that of the SA it receives on. */
-  readonly spi: number;
-  /** The proposal with the one transform, as the peer wrote it. */
-  readonly proposal: Proposal;
-}
-
-/** What a lifetime that nobody names is, RFC 2407 §4.5. */
-export const DEFAULT_SECONDS = 28_800;
-/** SPIs below are reserved, RFC 4303 §2.1. */
-const LOWEST_SPI = 256;
 /** As many offers are told of in an explanation. */
 const MOST_TOLD = 6;
+
 /** A proposal counts its transforms in one octet. */
 const MOST_TRANSFORMS = 255;
 
 /**
- * The SA payload of an offer: one proposal for each alternative, with a transform for every combination in it, best first (RFC 2408 §4.2).
- * `spi` is ours, the same in all. Throws Fault where IKEv1 has no number for anything in `terms`.
+ * The SA payload of an offer: a number for each alternative, under it a proposal for each of its SAs, outermost first, with a transform for every
+ * combination, best first (RFC 2408 §4.2). `spis` are ours, the same in all. Throws Fault where IKEv1 has no number for anything in `terms`.
  */
-export function buildOffer(terms: Terms, spi: number): PayloadOf<'SA'> {
-  const proposals = terms.alternatives
-    .map((alternative) => ({ protocol: alternative.protocol, transforms: combinations(terms, alternative) }))
-    .filter(({ transforms }) => transforms.length > 0)
-    .map(
-      ({ protocol, transforms }, i): Proposal => ({
-        number: i + 1,
-        protocol: IPSEC_PROTOCOL[protocol],
-        spi: u32be(spi),
-        transforms: transforms.slice(0, MOST_TRANSFORMS).map((transform, n) => writeTransform(n + 1, transform)),
-      }),
-    );
+export function buildOffer(terms: Terms, spis: Spis): PayloadOf<'SA'> {
+  const sayable = terms.alternatives.filter((alternative) => canSay(terms, alternative));
+  const proposals = sayable.flatMap((alternative, i) =>
+    [...BUNDLE].reverse().flatMap((protocol): Proposal[] => {
+      const transforms = combinations(terms, alternative, protocol).slice(0, MOST_TRANSFORMS);
+      if (transforms.length === 0) return [];
+      return [
+        {
+          number: i + 1,
+          protocol: IPSEC_PROTOCOL[protocol],
+          spi: ownSpi(spis, protocol),
+          transforms: transforms.map((transform, n) => writeTransform(n + 1, transform)),
+        },
+      ];
+    }),
+  );
   if (proposals.length === 0) throw new Fault('an offer without an algorithm that IKEv1 has a number for');
   return saPayload(proposals);
+}
+
+function ownSpi(spis: Spis, protocol: SaProtocol): Uint8Array {
+  const spi = spis.get(protocol);
+  if (spi === undefined) throw new Fault(`no SPI of ours for ${protocol}`);
+  return spiOctets(protocol, spi);
 }
 
 /** Whether anything in `terms` can be offered at all: IKEv1 has no number for ChaCha20, X25519, AES-CMAC. */
 export function canOffer(terms: Terms): boolean {
   if (terms.group !== undefined && groupNumber(terms.group) === undefined) return false;
-  return terms.alternatives.some((alternative) => combinations(terms, alternative).length > 0);
+  return terms.alternatives.some((alternative) => canSay(terms, alternative));
+}
+
+function canSay(terms: Terms, alternative: Alternative): boolean {
+  return alternative.sas.every(({ protocol }) => combinations(terms, alternative, protocol).length > 0);
 }
 
 /**
- * The responder's choice: the first of the peer's transforms (which stand in its order of preference, RFC 2408 §4.2) that our terms
- * allow. Throws PeerError with an explanation that names what was offered, and why it will not do.
+ * The responder's choice: the first of the peer's protection suites, with the first of the transforms of each of its protocols (they stand in its order
+ * of preference, RFC 2408 §4.2), that our terms allow; all that a number holds or nothing. Throws PeerError with an explanation that names what was
+ * offered, and why it will not do.
  */
 export function chooseOffer<A extends Alternative>(terms: Terms<A>, offer: SecurityAssociation): Choice<A> {
   checkDomain(offer);
   const refused: string[] = [];
   const refuse = (why: string) => refused.length <= MOST_TOLD && refused.push(why);
-  const numbers = new Map<number, number>();
-  for (const { number } of offer.proposals) numbers.set(number, (numbers.get(number) ?? 0) + 1);
-  for (const proposal of offer.proposals) {
-    const bundle = numbers.get(proposal.number)! > 1 ? 'several protocols that belong together are not supported' : undefined;
-    const unusable = bundle ?? unusableSpi(proposal);
-    if (unusable !== undefined) {
-      refuse(`${protocolName(proposal.protocol)}: ${unusable}`);
-      continue;
-    }
-    for (const transform of proposal.transforms) {
-      const choice = accept(terms, { ...proposal, transforms: [transform] }, 'responder');
-      if (typeof choice !== 'string') return choice;
-      refuse(choice);
-    }
+  for (const proposals of suitesOf(offer)) {
+    const choice = choose(terms, proposals, 'responder', refuse);
+    if (choice !== undefined) return choice;
   }
   throw noProposal('the peer offered', refused, terms);
 }
 
-/** The SA payload that answers a choice: what was chosen as the peer wrote it (RFC 2409 §5: nothing may be modified), with our SPI. */
-export function answerOffer(choice: Choice, spi: number): PayloadOf<'SA'> {
-  return saPayload([{ ...choice.proposal, spi: u32be(spi) }]);
+/** The SA payload that answers a choice: what was chosen as the peer wrote it (RFC 2409 §5: nothing may be modified), with our SPIs. */
+export function answerOffer({ proposals }: Choice, spis: Spis): PayloadOf<'SA'> {
+  return saPayload(proposals.map((proposal) => ({ ...proposal, spi: ownSpi(spis, ipsecProtocol(proposal.protocol)!) })));
 }
 
 /**
- * What the offerer makes of the answer, which must be one transform of the offer; its lifetimes may differ as `terms.check` allows. Throws
- * PeerError where it is anything else.
+ * What the offerer makes of the answer, which must be one number of the offer with one transform of each of its proposals; its lifetimes may differ as
+ * `terms.check` allows. Throws PeerError where it is anything else.
  */
 export function concludeOffer<A extends Alternative>(terms: Terms<A>, answer: SecurityAssociation): Choice<A> {
   checkDomain(answer);
-  const [proposal, ...more] = answer.proposals;
-  if (proposal === undefined || more.length > 0 || proposal.transforms.length !== 1) {
-    const transforms = answer.proposals.reduce((sum, { transforms }) => sum + transforms.length, 0);
+  const { proposals } = answer;
+  const [suite, ...more] = suitesOf(answer);
+  if (suite === undefined || more.length > 0 || suite.some(({ transforms }) => transforms.length !== 1)) {
+    const transforms = proposals.reduce((sum, { transforms }) => sum + transforms.length, 0);
     throw new PeerError(
       'BAD-PROPOSAL-SYNTAX',
-      `the answer holds ${answer.proposals.length} proposals with ${transforms} transforms, where one of each was to be chosen (RFC 2409 §5)`,
+      `the answer holds ${proposals.length} proposals with ${transforms} transforms, where one number with one transform each was to be chosen (RFC 2409 §5)`,
     );
   }
-  const unusable = unusableSpi(proposal);
-  const choice = unusable ?? accept(terms, proposal, 'initiator');
-  if (typeof choice === 'string') throw noProposal('the peer answered', [choice], terms);
+  const refused: string[] = [];
+  const choice = choose(terms, suite, 'initiator', (why) => refused.push(why));
+  if (choice === undefined) throw noProposal('the peer answered', refused, terms);
   return choice;
 }
 
-/** The notify that tells the peer of a shorter lifetime than it offered, RFC 2407 §4.6.3.1; `spi` is ours. */
-export function responderLifetime({ protocol, lifetime }: Choice, spi: number): PayloadOf<'Notify'> {
+/** The first transform of each proposal of the first number: what a peer that takes an offer as it is chooses (RFC 4430 §3.2). */
+export function firstOf(offer: SecurityAssociation): SecurityAssociation {
+  const [suite = []] = suitesOf(offer);
+  return { ...offer, proposals: suite.map((proposal) => ({ ...proposal, transforms: proposal.transforms.slice(0, 1) })) };
+}
+
+/** Whether a choice is what `firstOf` gives. */
+export function isFirst({ proposals }: Choice, offer: SecurityAssociation): boolean {
+  const first = firstOf(offer).proposals;
+  return first.length === proposals.length && proposals.every(({ transforms }, i) => first[i]?.transforms[0] === transforms[0]);
+}
+
+/** RFC 2408 §4.2: proposals of one number belong together, those of different numbers are to choose from. */
+function suitesOf({ proposals }: SecurityAssociation): readonly (readonly Proposal[])[] {
+  const suites = new Map<number, Proposal[]>();
+  for (const proposal of proposals) {
+    const known = suites.get(proposal.number);
+    if (known === undefined) suites.set(proposal.number, [proposal]);
+    else known.push(proposal);
+  }
+  return [...suites.values()];
+}
+
+/** The notify that tells the peer of a shorter lifetime than it offered, RFC 2407 §4.6.3.1; `spis` are ours. It is that of all SAs of a bundle. */
+export function responderLifetime(choice: Choice, spis: Spis): PayloadOf<'Notify'> {
+  const { lifetime } = choice;
+  const { protocol } = leadOf(choice);
   return {
     type: 'Notify',
     doi: DOI.IPSEC,
     protocol: IPSEC_PROTOCOL[protocol],
-    spi: u32be(spi),
+    spi: ownSpi(spis, protocol),
     notify: NOTIFY['RESPONDER-LIFETIME'],
     data: encode(Attributes, lifeAttributes(IPSEC_LIFE, lifeOf(lifetime))),
   };
@@ -196,32 +176,6 @@ function saPayload(proposals: readonly Proposal[]): PayloadOf<'SA'> {
   return { type: 'SA', doi: DOI.IPSEC, situation: SIT_IDENTITY_ONLY, proposals, unread: new Uint8Array(0) };
 }
 
-/** Every transform of an alternative that IKEv1 can say, best first. */
-function combinations(terms: Terms, { protocol, encr, auth, lifetime }: Alternative): IpsecTransform[] {
-  const common = {
-    protocol,
-    encapsulation: { mode: terms.mode, udp: terms.encapsulated },
-    group: terms.group,
-    life: lifeOf(lifetime),
-  };
-  const ciphers = protocol === 'ah' ? [{ name: 'null_enc' as const, keyBits: 0 }] : encr;
-  const suites = ciphers.flatMap(({ name, keyBits }): EspSuite[] => {
-    const bits = ENCR[name].keyLength ? keyBits : 0;
-    if (ENCR[name].icv > 0) return [{ encr: name, keyBits: bits, integ: 'none' }];
-    return auth.map((integ) => ({ encr: name, keyBits: bits, integ }));
-  });
-  return suites
-    .filter((suite) => hasNumbers(protocol, suite) && !(suite.encr === 'null_enc' && suite.integ === 'none'))
-    .map((suite) => ({ ...common, suite }));
-}
-
-function lifeOf({ seconds, bytes }: Lifetime): Life {
-  return {
-    ...(seconds > 0 ? { seconds: Math.max(1, Math.floor(seconds)) } : {}),
-    ...(bytes > 0 ? { kilobytes: Math.max(1, Math.floor(bytes / 1024)) } : {}),
-  };
-}
-
 /** RFC 2407 §4.2, §4.6.1. */
 function checkDomain({ doi, situation }: SecurityAssociation): void {
   if (doi !== DOI.IPSEC)
@@ -231,95 +185,17 @@ function checkDomain({ doi, situation }: SecurityAssociation): void {
   }
 }
 
-function unusableSpi({ spi }: Proposal): string | undefined {
-  if (spi.length !== 4) return `an SPI of ${spi.length} octets, expected 4`;
-  return readU32be(spi) < LOWEST_SPI ? `SPI ${readU32be(spi)} is reserved (RFC 4303 §2.1)` : undefined;
-}
-
-/** What the one transform of `proposal` comes to under our terms, or why it will not do. `side` is ours. */
-function accept<A extends Alternative>(terms: Terms<A>, proposal: Proposal, side: 'initiator' | 'responder'): Choice<A> | string {
-  const theirs = readTransform(proposal.protocol, proposal.transforms[0]!);
-  if (typeof theirs === 'string') return theirs;
-  const text = transformText(theirs);
-  const wanted = { mode: terms.mode, udp: terms.encapsulated };
-  const { mode, udp } = theirs.encapsulation ?? wanted;
-  if (mode !== wanted.mode || udp !== wanted.udp) return `${text}: ${encapsulationText(wanted)} is wanted`;
-  const group = groupProblem(terms, theirs.group, side);
-  if (group !== undefined) return `${text}: ${group}`;
-  let problem: string | undefined;
-  for (const alternative of terms.alternatives) {
-    if (!combinations(terms, alternative).some((ours) => sameAlgorithms(ours, theirs))) continue;
-    const lifetime = agreedLifetime(terms.check, alternative.lifetime, theirs.life);
-    if (typeof lifetime === 'string') problem ??= lifetime;
-    else {
-      const { shortened, ...limits } = lifetime;
-      return {
-        protocol: theirs.protocol,
-        suite: theirs.suite,
-        mode,
-        encapsulated: udp,
-        group: theirs.group,
-        lifetime: { ...limits, packets: alternative.lifetime.packets },
-        shortened,
-        alternative,
-        spi: readU32be(proposal.spi),
-        proposal,
-      };
-    }
-  }
-  return problem === undefined ? text : `${text}: ${problem}`;
-}
-
-function sameAlgorithms(a: IpsecTransform, b: IpsecTransform): boolean {
-  return (
-    a.protocol === b.protocol &&
-    a.suite.encr === b.suite.encr &&
-    a.suite.keyBits === b.suite.keyBits &&
-    a.suite.integ === b.suite.integ
-  );
-}
-
-/** The PFS group: an answer must have the one offered; an offer is judged as `proposal_check` says. */
-function groupProblem({ group, check }: Terms, theirs: KeName | undefined, side: 'initiator' | 'responder'): string | undefined {
-  if (group === theirs || (side === 'responder' && (check === 'obey' || (group === undefined && check !== 'exact'))))
-    return undefined;
-  return group === undefined ? 'no PFS is wanted' : `PFS with ${keText(group)} is wanted`;
-}
-
-/** The lifetimes that hold, 0 being no limit; or which of them the check refuses. */
-function agreedLifetime(
-  check: ProposalCheck,
-  ours: Lifetime,
-  { seconds: theirSeconds = DEFAULT_SECONDS, kilobytes: theirKilobytes = 0 }: Life,
-): { seconds: number; bytes: number; shortened: boolean } | string {
-  const life = lifeOf(ours);
-  const own = { seconds: life.seconds ?? 0, kilobytes: life.kilobytes ?? 0 };
-  const told = `a lifetime of ${theirSeconds} s${theirKilobytes === 0 ? '' : ` and ${theirKilobytes} KiB`}, ours is ${own.seconds || 'not limited'}${own.seconds ? ' s' : ''}${own.kilobytes === 0 ? '' : ` and ${own.kilobytes} KiB`} (proposal_check ${check})`;
-  switch (check) {
-    case 'obey':
-      return { seconds: theirSeconds, bytes: theirKilobytes * 1024, shortened: false };
-    case 'exact':
-      if (theirSeconds !== (own.seconds || DEFAULT_SECONDS) || theirKilobytes !== own.kilobytes) return told;
-      return { seconds: theirSeconds, bytes: theirKilobytes * 1024, shortened: false };
-    case 'strict':
-      if ((own.seconds !== 0 && theirSeconds > own.seconds) || (own.kilobytes !== 0 && theirKilobytes > own.kilobytes))
-        return told;
-  }
-  const seconds = shorter(own.seconds, theirSeconds);
-  const kilobytes = shorter(own.kilobytes, theirKilobytes);
-  const shortened = seconds < theirSeconds || (theirKilobytes !== 0 && kilobytes < theirKilobytes);
-  return { seconds, bytes: kilobytes * 1024, shortened };
-}
-
-/** The smaller of two limits, 0 being none. */
-function shorter(a: number, b: number): number {
-  return a === 0 || b === 0 ? Math.max(a, b) : Math.min(a, b);
-}
-
 function noProposal(what: string, refused: readonly string[], terms: Terms): PeerError {
   const some = refused.slice(0, MOST_TOLD).join('; ');
   const more = refused.length > MOST_TOLD ? '; and more' : '';
-  const ours = terms.alternatives.flatMap((alternative) => combinations(terms, alternative).map(transformText));
-  const accepted = ours.slice(0, MOST_TOLD).join(', ') + (ours.length > MOST_TOLD ? ', …' : '');
-  return new PeerError('NO-PROPOSAL-CHOSEN', `${what} ${some || 'nothing'}${more}; we accept ${accepted || 'nothing'}`);
+  const ours = terms.alternatives.flatMap((alternative) => accepted(terms, alternative));
+  const all = ours.slice(0, MOST_TOLD).join(', ') + (ours.length > MOST_TOLD ? ', …' : '');
+  return new PeerError('NO-PROPOSAL-CHOSEN', `${what} ${some || 'nothing'}${more}; we accept ${all || 'nothing'}`);
+}
+
+/** Each transform of an alternative, and of a bundle each of one protocol together with those of the others. */
+function accepted(terms: Terms, alternative: Alternative): string[] {
+  const texts = alternative.sas.map(({ protocol }) => combinations(terms, alternative, protocol).map(transformText));
+  if (texts.length === 1) return texts[0]!;
+  return texts.every((some) => some.length > 0) ? [texts.map((some) => some.join(' | ')).join(' with ')] : [];
 }

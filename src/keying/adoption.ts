@@ -1,7 +1,7 @@
 /** SAs of an earlier run that a DUMP shows: kept until new ones carry their traffic, on hold while the peer forgets them, then deleted; and those of ours that it does not show. */
 
 import { type Ends, sameEnds } from '../ipsec/policy.ts';
-import type { SaParameters } from '../ipsec/sa.ts';
+import type { NamedSa, SaParameters } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress } from '../net/address.ts';
 import type { SadbMessage } from '../pfkey/message.ts';
@@ -20,8 +20,8 @@ export interface AdoptionDoors {
 export class Adoption {
   readonly #doors: AdoptionDoors;
   #old: SaParameters[] = [];
-  /** SPIs of those that are on hold, with when that is over (`mono`). */
-  readonly #held = new Map<number, number>();
+  /** Those that are on hold, with when that is over (`mono`). */
+  readonly #held = new Map<string, number>();
   /** Reqids whose SAs were told of since the last DUMP. */
   readonly #told = new Set<number>();
 
@@ -37,12 +37,14 @@ export class Adoption {
     const sas = mature.flatMap((message) => dumpedSa(message) ?? []);
     const ours = (sa: SaParameters) =>
       children.some(
-        (child) => child.spiIn === sa.spi || (child.spiOut === sa.spi && child.path.remote.address.equals(sa.destination)),
+        (child) => child.has('inbound', sa) || (child.has('outbound', sa) && child.path.remote.address.equals(sa.destination)),
       );
+    const isThere = (child: P) =>
+      child.sas.every(({ protocol, spiIn }) => sas.some((sa) => sa.spi === spiIn && sa.protocol === protocol));
     this.#old = sas.filter((sa) => !ours(sa));
     this.#held.clear();
     this.#told.clear();
-    return children.filter((child) => child.pending === 0 && child.state !== 'gone' && !sas.some((sa) => sa.spi === child.spiIn));
+    return children.filter((child) => child.pending === 0 && child.state !== 'gone' && !isThere(child));
   }
 
   /** The selectors that the adopted SAs serve, by their reqid, each told once. */
@@ -59,20 +61,20 @@ export class Adoption {
    */
   hold({ reqid }: ChildPolicy, remote: IpAddress, now: Instant): void {
     for (const sa of this.#old) {
-      if (sa.reqid !== reqid || !sa.destination.equals(remote) || this.#held.has(sa.spi)) continue;
-      this.#held.set(sa.spi, now.mono + HOLD_MS);
+      if (sa.reqid !== reqid || !sa.destination.equals(remote) || this.#held.has(nameOf(sa))) continue;
+      this.#held.set(nameOf(sa), now.mono + HOLD_MS);
       this.#doors.setState(sa, 'on-hold', now);
     }
   }
 
   /** Whether what goes out by the policy waits now, for a new child that is under way. */
   holds({ reqid }: ChildPolicy, { mono }: Instant): boolean {
-    return this.#old.some((sa) => sa.reqid === reqid && mono < (this.#held.get(sa.spi) ?? 0));
+    return this.#old.some((sa) => sa.reqid === reqid && mono < (this.#held.get(nameOf(sa)) ?? 0));
   }
 
   /** No new child comes for the policy now: the old SAs are all there is. */
   letGo({ reqid }: ChildPolicy, now: Instant): void {
-    for (const sa of this.#old) if (sa.reqid === reqid && this.#held.delete(sa.spi)) this.#doors.setState(sa, 'mature', now);
+    for (const sa of this.#old) if (sa.reqid === reqid && this.#held.delete(nameOf(sa))) this.#doors.setState(sa, 'mature', now);
   }
 
   /** A new child is in: the old SAs of the same policy go, the inbound ones after what is on its way has come. */
@@ -96,4 +98,8 @@ export class Adoption {
   expired(spi: number): void {
     this.#old = this.#old.filter((sa) => sa.spi !== spi);
   }
+}
+
+function nameOf({ protocol, spi }: NamedSa): string {
+  return `${protocol} ${spi}`;
 }

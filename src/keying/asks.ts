@@ -1,13 +1,14 @@
 /** The questions a key daemon has for the datapath, and what their answers are for: PF_KEY requests about SPIs and SAs. Alone knows how each is put. */
 
 import { type Ends, sameEnds } from '../ipsec/policy.ts';
-import type { Mode, SaParameters } from '../ipsec/sa.ts';
+import { type Mode, modeInBundle, type SaParameters, type SaProtocol, type Spis } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import type { Endpoint, Path } from '../net/address.ts';
 import { PfkeyClient, type PfkeyClientInput } from '../pfkey/client.ts';
 import { addToSa, saIdTo, saStateTo, saToAdd, saToGetspi, saToUpdate } from '../pfkey/convert.ts';
 import { type SadbMessage, sadb } from '../pfkey/message.ts';
 import { errnoName, OPT_IN_ALL, SADB_SATYPE } from '../pfkey/registry.ts';
+import { type ChildPolicy, protocolOf, protocolsOf } from './child-policy.ts';
 import { between } from './ends.ts';
 import type { SaPair } from './sa-pair.ts';
 
@@ -19,19 +20,30 @@ export interface Asker {
   readonly closed: boolean;
 }
 
-/** The SA that an SPI is for. */
+/** Which CPIs are negotiated, RFC 3173 §3.3. */
+const CPI_RANGE = { min: 0x100, max: 0xefff } as const;
+
+/** The SAs that SPIs are for, one each. */
 export interface SpiWish {
-  readonly protocol: 'esp' | 'ah';
+  /** The first is the one that their pair will be known by. */
+  readonly protocols: readonly SaProtocol[];
+  /** Of the innermost. */
   readonly mode: Mode;
   readonly reqid: number;
   /** Where its pair is to end. */
   readonly path: Path;
 }
 
+/** What a new pair of this policy needs. */
+export function wishOf({ policy, reqid }: ChildPolicy, mode: Mode, path: Path): SpiWish {
+  const first = protocolOf(policy);
+  return { protocols: [first, ...protocolsOf(policy).filter((protocol) => protocol !== first)], mode, reqid, path };
+}
+
 /** What a PF_KEY request is for. */
 type Purpose<S extends Asker, P extends SaPair> =
   /** An SPI for what a negotiation is about to request (`request`) or to answer (`response`). */
-  | { readonly for: 'spi'; readonly sa: S; readonly role: 'request' | 'response'; readonly wish: SpiWish }
+  | { readonly for: 'spi'; readonly sa: S; readonly role: 'request' | 'response'; readonly wish: SpiWish; readonly got: Spis }
   /** `sent` holds the keys until the datapath has them. */
   | { readonly for: 'install'; readonly child: P; readonly direction: 'inbound' | 'outbound'; readonly sent: SaParameters }
   | { readonly for: 'life'; readonly sa: S; readonly child: P }
@@ -53,6 +65,12 @@ export type Heard<S extends Asker, P extends SaPair> =
   | { readonly kind: 'synchronised'; readonly sas: readonly SadbMessage[]; readonly policies: readonly SadbMessage[] }
   | { readonly kind: 'broken'; readonly why: string };
 
+/** SPIs that were given out together, and where their pair is to end. */
+interface Larval {
+  readonly spis: Spis;
+  readonly path: Path;
+}
+
 interface Drain {
   readonly at: number;
   readonly sa: Pick<SaParameters, 'spi' | 'protocol' | 'source' | 'destination'>;
@@ -64,8 +82,8 @@ export class Asks<S extends Asker, P extends SaPair> {
   readonly #emit: (output: { readonly kind: 'pfkey'; readonly message: SadbMessage }) => void;
   /** SAs that were replaced, until what is on its way has arrived. */
   #drains: Drain[] = [];
-  /** Where SPIs were given out that no SA was installed under yet. */
-  readonly #larval = new Map<number, SpiWish>();
+  /** SPIs that were given out and that no SA was installed under yet, by the first of each wish. */
+  readonly #larval = new Map<number, Larval>();
 
   constructor(pid: number, emit: (output: { readonly kind: 'pfkey'; readonly message: SadbMessage }) => void) {
     this.#client = new PfkeyClient<Purpose<S, P>>({ pid, register: [SADB_SATYPE.ESP], optIn: OPT_IN_ALL });
@@ -94,38 +112,57 @@ export class Asks<S extends Asker, P extends SaPair> {
     return drains.length === 0 ? at : Math.min(...drains, at ?? Number.POSITIVE_INFINITY);
   }
 
-  /** GETSPI for the SA that is to bring the peer's packets to us. */
+  /** GETSPI for the SAs that are to bring the peer's packets to us, one after the other: all or none. */
   spi(sa: S, role: 'request' | 'response', wish: SpiWish, now: Instant): Heard<S, P>[] {
-    const { protocol, mode, reqid, path } = wish;
-    const request = saToGetspi(
-      { protocol, mode, reqid, source: path.remote.address, destination: path.local.address },
-      SPI_RANGE,
-    );
-    return this.#ask(request, { for: 'spi', sa, role, wish }, now);
+    return this.#nextSpi({ for: 'spi', sa, role, wish, got: new Map() }, now);
   }
 
-  /** Gives an SPI back that no SA was made of. */
+  #nextSpi(purpose: Purpose<S, P> & { readonly for: 'spi' }, now: Instant): Heard<S, P>[] {
+    const { protocols, mode, reqid, path } = purpose.wish;
+    const protocol = protocols[purpose.got.size]!;
+    const request = saToGetspi(
+      {
+        protocol,
+        mode: modeInBundle(protocols, protocol, mode),
+        reqid,
+        source: path.remote.address,
+        destination: path.local.address,
+      },
+      protocol === 'ipcomp' ? CPI_RANGE : SPI_RANGE,
+    );
+    return this.#ask(request, purpose, now);
+  }
+
+  /** The SPIs that were given out together with this one, and itself. */
+  spisWith(spi: number): Spis {
+    return this.#larval.get(spi)?.spis ?? new Map();
+  }
+
+  /** Gives an SPI back that no SA was made of, and those that came with it. */
   release(spi: number, now: Instant): Heard<S, P>[] {
-    const wish = this.#larval.get(spi);
-    if (wish === undefined) return [];
-    const { protocol, path } = wish;
+    const larval = this.#larval.get(spi);
     this.#larval.delete(spi);
-    return this.remove({ spi, protocol, source: path.remote.address, destination: path.local.address }, 0, now);
+    return larval === undefined ? [] : this.#giveBack(larval, now);
+  }
+
+  #giveBack({ spis, path }: Larval, now: Instant): Heard<S, P>[] {
+    const ends = { source: path.remote.address, destination: path.local.address };
+    return [...spis].flatMap(([protocol, spi]) => this.remove({ spi, protocol, ...ends }, 0, now));
   }
 
   /** Larval SAs, and those that are about to go, which were between these ends are between others now. */
   relocate(from: Ends, to: Ends): void {
-    for (const [spi, wish] of this.#larval) {
-      const { local, remote } = wish.path;
+    for (const [spi, larval] of this.#larval) {
+      const { local, remote } = larval.path;
       if (!sameEnds({ source: remote.address, destination: local.address }, from)) continue;
-      this.#larval.set(spi, { ...wish, path: between(wish.path, { local: to.destination, remote: to.source }) });
+      this.#larval.set(spi, { ...larval, path: between(larval.path, { local: to.destination, remote: to.source }) });
     }
     this.#drains = this.#drains.map((drain) => (sameEnds(drain.sa, from) ? { ...drain, sa: { ...drain.sa, ...to } } : drain));
   }
 
   /** UPDATE of the larval inbound SA, and ADD of the outbound one. */
   install(child: P, outbound: boolean, now: Instant): Heard<S, P>[] {
-    child.pending += outbound ? 2 : 1;
+    child.pending += (outbound ? 2 : 1) * child.sas.length;
     const larval = this.#larval.get(child.spiIn)?.path;
     this.#larval.delete(child.spiIn);
     // Its policy has moved, and word of the inbound SA's own movement is still to come: until then it has its old name.
@@ -137,13 +174,13 @@ export class Asks<S extends Asker, P extends SaPair> {
 
   /** ADD of both SAs: of a child whose larval inbound SA became another, which is deleted (KINK's optimistic keying, RFC 4430 §3.2). */
   add(child: P, now: Instant): Heard<S, P>[] {
-    child.pending += 2;
+    child.pending += 2 * child.sas.length;
     const heard = this.#install(child, 'inbound', saToAdd, now);
     return [...heard, ...this.#addOutbound(child, now)];
   }
 
   installOutbound(child: P, now: Instant): Heard<S, P>[] {
-    child.pending += 1;
+    child.pending += child.sas.length;
     return this.#addOutbound(child, now);
   }
 
@@ -153,20 +190,28 @@ export class Asks<S extends Asker, P extends SaPair> {
   }
 
   #install(child: P, direction: 'inbound' | 'outbound', toMessage: typeof saToAdd, now: Instant): Heard<S, P>[] {
-    const sent = withOwnKeys(child.parameters(direction));
-    return this.#ask(toMessage(sent), { for: 'install', child, direction, sent }, now);
+    return child.allParameters(direction).flatMap((parameters) => {
+      const sent = withOwnKeys(parameters);
+      return this.#ask(toMessage(sent), { for: 'install', child, direction, sent }, now);
+    });
   }
 
   /** DELETE of both SAs: the outbound one now, the inbound one after `drainMs`. Its keys are wiped. */
   uninstall(child: P, drainMs: number, now: Instant): Heard<S, P>[] {
-    const heard = child.outboundState === 'installed' ? this.remove(child.parameters('outbound'), 0, now) : [];
-    heard.push(...this.remove(child.parameters('inbound'), drainMs, now));
-    child.outboundState = 'none';
-    for (const keys of [child.agreed.inbound, child.agreed.outbound]) {
+    const heard = this.uninstallOutbound(child, now);
+    for (const sa of child.allParameters('inbound')) heard.push(...this.remove(sa, drainMs, now));
+    for (const keys of child.sas.flatMap(({ inbound, outbound }) => [inbound, outbound])) {
       keys.encr.wipe();
       keys.integ?.wipe();
     }
     return heard;
+  }
+
+  /** DELETE of the outbound SAs alone, where they are installed. */
+  uninstallOutbound(child: P, now: Instant): Heard<S, P>[] {
+    const installed = child.outboundState === 'installed' ? child.allParameters('outbound') : [];
+    child.outboundState = 'none';
+    return installed.flatMap((sa) => this.remove(sa, 0, now));
   }
 
   /** GET of a child's inbound SA, for its counters. */
@@ -230,10 +275,17 @@ export class Asks<S extends Asker, P extends SaPair> {
   #answered(purpose: Purpose<S, P>, errno: number, reply: SadbMessage | undefined, now: Instant): Heard<S, P>[] {
     switch (purpose.for) {
       case 'spi': {
+        const { sa, role, wish } = purpose;
         const spi = errno === 0 ? reply?.sa?.spi : undefined;
-        if (spi !== undefined) this.#larval.set(spi, purpose.wish);
-        if (spi === undefined || !purpose.sa.closed) return [{ kind: 'spi', sa: purpose.sa, role: purpose.role, spi }];
-        return this.release(spi, now);
+        const got = new Map(purpose.got);
+        if (spi !== undefined) got.set(wish.protocols[got.size]!, spi);
+        const spis: Larval = { spis: got, path: wish.path };
+        if (spi === undefined) return [...this.#giveBack(spis, now), { kind: 'spi', sa, role, spi }];
+        if (sa.closed) return this.#giveBack(spis, now);
+        if (got.size < wish.protocols.length) return this.#nextSpi({ ...purpose, got }, now);
+        const first = got.get(wish.protocols[0]!)!;
+        this.#larval.set(first, spis);
+        return [{ kind: 'spi', sa, role, spi: first }];
       }
       case 'install': {
         const { child, direction, sent } = purpose;
@@ -268,7 +320,7 @@ function newMapping({ sa, destination, nattDestinationPort }: SadbMessage): Hear
 
 /** An SA of a DUMP, without its keys; undefined where it is none that we could have made. */
 export function dumpedSa(message: SadbMessage): SaParameters | undefined {
-  if (message.satype !== SADB_SATYPE.ESP || message.errno !== 0) return undefined;
+  if (message.errno !== 0) return undefined;
   try {
     return addToSa(message, false);
   } catch {

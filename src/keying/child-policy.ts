@@ -2,6 +2,7 @@
 
 import type { AddressSpec, Config, PolicyConfig, SelectorConfig } from '../config/config.ts';
 import { expandPrefixes, type LocalAddress } from '../config/expand.ts';
+import { BUNDLE, type SaProtocol } from '../ipsec/sa.ts';
 import { ANY_PORT, selectorOf, showSelector, type TrafficSelector } from '../ipsec/selector.ts';
 import { answerTo, hasTypes } from '../net/message-types.ts';
 import { PROTOCOL } from '../net/transport.ts';
@@ -18,9 +19,15 @@ export interface ChildPolicy {
   readonly fingerprint: string;
 }
 
-/** What the SAs of a policy are of: that of its first `ipsec`, since the SPD names one; alternatives of the other are not offered. */
-export function protocolOf({ ipsec }: PolicyConfig): 'esp' | 'ah' {
-  return ipsec[0]?.sas[0]?.protocol === 'ah' ? 'ah' : 'esp';
+/** What a packet goes through under a policy, innermost first: the SAs of its first `ipsec`, since the SPD names those; other alternatives are not offered. */
+export function protocolsOf({ ipsec: [first] }: PolicyConfig): readonly SaProtocol[] {
+  const protocols = BUNDLE.filter((protocol) => first?.sas.some((sa) => sa.protocol === protocol));
+  return protocols.length === 0 ? ['esp'] : protocols;
+}
+
+/** The one of them that a pair is known by: the innermost that has keys. */
+export function protocolOf(policy: PolicyConfig): 'esp' | 'ah' {
+  return protocolsOf(policy).includes('esp') ? 'esp' : 'ah';
 }
 
 /** The child SAs of a configuration, by selector, policy and remote. */

@@ -179,7 +179,7 @@ export class Migrations {
    */
   synchronise(sas: readonly SaParameters[], policies: readonly SadbMessage[]): void {
     for (const pair of this.#host.pairs()) {
-      const inbound = sas.find(({ spi, reqid }) => spi === pair.spiIn && reqid === pair.policy.reqid);
+      const inbound = sas.find((sa) => pair.has('inbound', sa) && sa.reqid === pair.policy.reqid);
       if (inbound === undefined) continue;
       const [from, to] = [endsOf(pair.path.local, pair.path.remote), { local: inbound.destination, remote: inbound.source }];
       if (sameEnds(from, to)) continue;

@@ -84,8 +84,10 @@ export class PairLife<P extends SaPair> {
     const pairs = this.#host.pairs();
     const ends = (end: IpAddress) => destination === undefined || end.equals(destination);
     return (
-      pairs.find(({ spiIn, path }) => spiIn === spi && ends(path.local.address)) ??
-      pairs.find(({ spiOut, path }) => spiOut === spi && destination !== undefined && ends(path.remote.address))
+      pairs.find(({ sas, path }) => sas.some(({ spiIn }) => spiIn === spi) && ends(path.local.address)) ??
+      pairs.find(
+        ({ sas, path }) => sas.some(({ spiOut }) => spiOut === spi) && destination !== undefined && ends(path.remote.address),
+      )
     );
   }
 

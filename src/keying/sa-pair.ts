@@ -5,7 +5,7 @@ import type { IpsecConfig, Limit } from '../config/config.ts';
 import type { EspSuite } from '../crypto/packet-cipher.ts';
 import { suiteText } from '../crypto/transforms.ts';
 import { type Lifetime, softOf } from '../ipsec/lifetime.ts';
-import type { Mode, SaParameters } from '../ipsec/sa.ts';
+import { BUNDLE, type Mode, modeInBundle, type NamedSa, type SaParameters, type SaProtocol } from '../ipsec/sa.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { Path } from '../net/address.ts';
 import { type ChildPolicy, protocolOf } from './child-policy.ts';
@@ -38,6 +38,16 @@ export interface PairSuite extends EspSuite {
   readonly extendedSequence: boolean;
 }
 
+/** One SA of a bundle in both directions. */
+export interface BundledSa {
+  readonly protocol: SaProtocol;
+  readonly suite: EspSuite;
+  readonly spiIn: number;
+  readonly spiOut: number;
+  readonly inbound: SaKeys;
+  readonly outbound: SaKeys;
+}
+
 /** What two ends agreed on, before it is installed. `inbound` and `outbound` are ours: the one place where _i and _r become directions. */
 export interface Agreement {
   readonly policy: ChildPolicy;
@@ -51,6 +61,8 @@ export interface Agreement {
   readonly peer: readonly TrafficSelector[];
   readonly inbound: SaKeys;
   readonly outbound: SaKeys;
+  /** What else each packet goes through, of a policy that asks for several SAs (RFC 4301 §4.4.2). */
+  readonly others?: readonly BundledSa[];
   /** Whether we sent the request that made it. */
   readonly initiator: boolean;
 }
@@ -72,6 +84,8 @@ export abstract class SaPair<A extends Agreement = Agreement> {
   readonly algorithms: PairSuite;
   readonly since: number;
   readonly lifetime: { readonly soft: Lifetime; readonly hard: Lifetime };
+  /** All SAs that a packet goes through, innermost first. */
+  readonly sas: readonly BundledSa[];
   /** Its outer addresses; they change when an end of the tunnel moves (MIGRATE). */
   path: Path;
   state: PairState = 'installing';
@@ -100,6 +114,9 @@ export abstract class SaPair<A extends Agreement = Agreement> {
     const { lifetimeTime, lifetimeBytes, lifetimePackets } = agreed.ipsec;
     const hard = { seconds: finite(lifetimeTime) / 1000, bytes: finite(lifetimeBytes), packets: finite(lifetimePackets) };
     this.lifetime = { hard, soft: softOf(hard, chance) };
+    const { spiIn, spiOut, inbound, outbound, others = [] } = agreed;
+    const all = [{ protocol: this.protocol, suite: algorithms, spiIn, spiOut, inbound, outbound }, ...others];
+    this.sas = BUNDLE.flatMap((protocol) => all.filter((sa) => sa.protocol === protocol));
   }
 
   abstract get owner(): PairOwner;
@@ -126,9 +143,23 @@ export abstract class SaPair<A extends Agreement = Agreement> {
     return `${this.policy.name} (in ${showSpi(this.spiIn)}, out ${showSpi(this.spiOut)})`;
   }
 
+  /** `AES_GCM_16_256`, and of a bundle `IPCOMP DEFLATE + ESP AES_GCM_16_256`. */
   get suite(): string {
-    const { encr, keyBits, integ } = this.algorithms;
-    return suiteText(encr, keyBits, integ);
+    const text = ({ encr, keyBits, integ }: EspSuite) => suiteText(encr, keyBits, integ);
+    if (this.sas.length === 1) return text(this.algorithms);
+    return this.sas
+      .map(({ protocol, suite }) => (protocol === 'ipcomp' ? 'IPCOMP DEFLATE' : `${protocol.toUpperCase()} ${text(suite)}`))
+      .join(' + ');
+  }
+
+  /** The SAs of one direction by their names. */
+  names(direction: 'inbound' | 'outbound'): NamedSa[] {
+    return this.sas.map(({ protocol, spiIn, spiOut }) => ({ protocol, spi: direction === 'inbound' ? spiIn : spiOut }));
+  }
+
+  /** Whether one of the SAs of a direction has this name. */
+  has(direction: 'inbound' | 'outbound', { protocol, spi }: NamedSa): boolean {
+    return this.names(direction).some((sa) => sa.protocol === protocol && sa.spi === spi);
   }
 
   get extendedSequence(): boolean {
@@ -169,33 +200,49 @@ export abstract class SaPair<A extends Agreement = Agreement> {
     return protocolOf(this.agreed.policy.policy);
   }
 
-  /** One direction as the datapath is told of it. */
+  /** The SAs of one direction as the datapath is told of them, innermost first. */
+  allParameters(direction: 'inbound' | 'outbound'): SaParameters[] {
+    const protocols = this.sas.map(({ protocol }) => protocol);
+    return this.sas.map((sa) => this.#parameters(direction, sa, modeInBundle(protocols, sa.protocol, this.agreed.mode)));
+  }
+
+  /** One direction of the SA that the pair is known by. */
   parameters(direction: 'inbound' | 'outbound'): SaParameters {
-    const { agreed, path, lifetime } = this;
+    return this.allParameters(direction).find(({ protocol }) => protocol === this.protocol)!;
+  }
+
+  #parameters(direction: 'inbound' | 'outbound', sa: BundledSa, mode: Mode): SaParameters {
+    const { agreed, path } = this;
+    const { protocol } = sa;
     const inbound = direction === 'inbound';
-    const keys = inbound ? agreed.inbound : agreed.outbound;
+    const keys = inbound ? sa.inbound : sa.outbound;
+    const esp = protocol === 'esp';
     const [source, destination] = inbound ? [path.remote, path.local] : [path.local, path.remote];
     const [from, to] = inbound ? [agreed.peer, agreed.local] : [agreed.local, agreed.peer];
     return {
-      spi: inbound ? agreed.spiIn : agreed.spiOut,
-      protocol: this.protocol,
-      mode: agreed.mode,
+      spi: inbound ? sa.spiIn : sa.spiOut,
+      protocol,
+      mode,
       source: source.address,
       destination: destination.address,
-      suite: this.algorithms,
+      suite: sa.suite,
       encrKey: keys.encr,
       integKey: keys.integ,
-      extendedSequence: this.extendedSequence,
-      replayWindow: agreed.ipsec.replayWindow,
+      extendedSequence: this.extendedSequence && protocol !== 'ipcomp',
+      replayWindow: protocol === 'ipcomp' ? 0 : agreed.ipsec.replayWindow,
       // What comes in is taken with whatever padding it has.
-      tfcPadding: inbound ? undefined : agreed.ipsec.tfcPadding || undefined,
+      tfcPadding: inbound || !esp ? undefined : agreed.ipsec.tfcPadding || undefined,
       reqid: agreed.policy.reqid,
-      encapsulation: this.encapsulated ? { source, destination } : undefined,
-      lifetime,
+      encapsulation: this.encapsulated && esp ? { source, destination } : undefined,
+      // An association of IPComp has neither keys nor a count that ends: it goes with the others.
+      lifetime: protocol === 'ipcomp' ? UNLIMITED : this.lifetime,
       selectors: { source: from, destination: to },
     };
   }
 }
+
+const NO_LIMIT: Lifetime = { seconds: 0, bytes: 0, packets: 0 };
+const UNLIMITED = { soft: NO_LIMIT, hard: NO_LIMIT };
 
 export function showSpi(spi: number): string {
   return spi.toString(16).padStart(8, '0');

@@ -1,6 +1,7 @@
 /** A datapath for tests of iked: an SAD that answers PF_KEY, carries numbered packets to another such, and fires ACQUIRE and EXPIRE. */
 
 import { hex } from '../../src/bytes/bytes.ts';
+import type { SaProtocol } from '../../src/ipsec/sa.ts';
 import { addToSa } from '../../src/pfkey/convert.ts';
 import { type SadbMessage, sadb, sadbError } from '../../src/pfkey/message.ts';
 import { ERRNO, SADB_SASTATE, SADB_SATYPE } from '../../src/pfkey/registry.ts';
@@ -8,6 +9,7 @@ import { ERRNO, SADB_SASTATE, SADB_SATYPE } from '../../src/pfkey/registry.ts';
 /** One SA, keys as text: a copy, so that a wiped secret is no loss. */
 export interface FakeSa {
   readonly spi: number;
+  readonly protocol: SaProtocol;
   readonly source: string;
   readonly destination: string;
   readonly mode: string;
@@ -91,7 +93,8 @@ export class FakeDatapath {
   }
 
   #getspi(message: SadbMessage): SadbMessage {
-    const spi = this.#nextSpi++;
+    const { min = 0, max = 0xffff_ffff } = message.spirange ?? {};
+    const spi = max > 0xffff ? this.#nextSpi++ : min + (this.#nextSpi++ % (max - min + 1));
     this.larval.set(spi, message);
     this.everInstalled += 1;
     const sa = { spi, replay: 0, state: SADB_SASTATE.LARVAL, auth: 0, encrypt: 0, flags: 0 };
@@ -130,6 +133,7 @@ export class FakeDatapath {
       some.map((ts) => `${ts.start}-${ts.end}/${ts.protocol}/${ts.startPort}-${ts.endPort}`).join(',');
     return {
       spi: sa.spi,
+      protocol: sa.protocol,
       source: `${sa.source}`,
       destination: `${sa.destination}`,
       mode: sa.mode,
@@ -168,6 +172,14 @@ export class FakeDatapath {
   /** The SA that a packet of this reqid leaves through: the newest. */
   outboundFor(reqid: number): FakeSa | undefined {
     return [...this.outbound.values()].filter((sa) => sa.reqid === reqid).sort((a, b) => b.serial - a.serial)[0];
+  }
+
+  /** What a packet of this reqid goes through: the newest of each protocol. */
+  bundleFor(reqid: number): FakeSa[] {
+    const newest = new Map<SaProtocol, FakeSa>();
+    for (const sa of [...this.outbound.values()].sort((a, b) => a.serial - b.serial))
+      if (sa.reqid === reqid) newest.set(sa.protocol, sa);
+    return [...newest.values()];
   }
 
   acquire(

@@ -190,26 +190,28 @@ export class IkeNode {
     this.pfkey(this.datapath.expire(sa, kind));
   }
 
-  /** Sends one packet to the peer through ESP, as far as the two datapaths can agree. */
+  /** Sends one packet to the peer through all SAs that it has for it, as far as the two datapaths can agree. */
   packet(to: IkeNode, reqid = 1): void {
-    const sa = this.datapath.outboundFor(reqid);
-    if (sa === undefined) {
+    const sas: readonly FakeSa[] = this.datapath.bundleFor(reqid);
+    if (sas.length === 0) {
       this.lost += 1;
       return;
     }
-    sa.packets += 1;
-    const sent: FakeSa = sa;
+    for (const sa of sas) sa.packets += 1;
     this.net.after(FLIGHT_MS, () => {
-      const inbound = to.datapath.sas.get(sent.spi);
-      if (
-        inbound === undefined ||
-        inbound.keys !== sent.keys ||
-        inbound.suite !== sent.suite ||
-        inbound.extendedSequence !== sent.extendedSequence
-      )
-        to.lost += 1;
+      const through = sas.flatMap((sa) => {
+        const inbound = to.datapath.sas.get(sa.spi);
+        const same =
+          inbound !== undefined &&
+          inbound.protocol === sa.protocol &&
+          inbound.keys === sa.keys &&
+          inbound.suite === sa.suite &&
+          inbound.extendedSequence === sa.extendedSequence;
+        return same ? [inbound] : [];
+      });
+      if (through.length < sas.length) to.lost += 1;
       else {
-        inbound.packets += 1;
+        for (const inbound of through) inbound.packets += 1;
         to.received += 1;
       }
     });
@@ -290,7 +292,7 @@ export function disagreements(a: IkeNode, b: IkeNode): string[] {
     for (const sa of from.datapath.outbound.values()) {
       const other = to.datapath.sas.get(sa.spi);
       if (other === undefined) found.push(`${from.name} sends on ${sa.spi.toString(16)}, which ${to.name} does not have`);
-      else if (other.keys !== sa.keys || other.suite !== sa.suite)
+      else if (other.keys !== sa.keys || other.suite !== sa.suite || other.protocol !== sa.protocol)
         found.push(`${sa.spi.toString(16)} has other keys at each end`);
       else if (other.mode !== sa.mode || other.selectors !== sa.selectors)
         found.push(`${sa.spi.toString(16)} has other selectors at each end`);
@@ -308,7 +310,7 @@ export function disagreements(a: IkeNode, b: IkeNode): string[] {
     for (const sa of ikeSas)
       if (!peers.includes(sa.name))
         found.push(`${from.name} has IKE SA ${sa.name} (${sa.state}), which ${to.name} does not have`);
-    const installed = ikeSas.flatMap((sa) => sa.children).length;
+    const installed = ikeSas.flatMap((sa) => sa.children).reduce((sum, { suite }) => sum + suite.split(' + ').length, 0);
     if (installed !== from.datapath.sas.size)
       found.push(`${from.name} has ${installed} children and ${from.datapath.sas.size} inbound SAs`);
   }

@@ -122,15 +122,30 @@ export const SAMPLES: readonly Message[] = [
     buildOffer(
       {
         alternatives: [
-          { protocol: 'esp', encr: [{ name: 'aes_gcm_16', keyBits: 128 }], auth: [], lifetime },
-          { protocol: 'esp', encr: [{ name: 'aes_cbc', keyBits: 256 }], auth: ['hmac_sha2_256', 'hmac_sha1'], lifetime },
+          { sas: [{ protocol: 'esp', encr: [{ name: 'aes_gcm_16', keyBits: 128 }], auth: [] }], lifetime },
+          {
+            sas: [{ protocol: 'esp', encr: [{ name: 'aes_cbc', keyBits: 256 }], auth: ['hmac_sha2_256', 'hmac_sha1'] }],
+            lifetime,
+          },
+          {
+            sas: [
+              { protocol: 'ah', encr: [], auth: ['hmac_sha2_256', 'hmac_sha1'] },
+              { protocol: 'esp', encr: [{ name: 'aes_cbc', keyBits: 128 }], auth: ['hmac_sha1'] },
+              { protocol: 'ipcomp', encr: [], auth: [] },
+            ],
+            lifetime,
+          },
         ],
         mode: 'tunnel',
         encapsulated: true,
         group: 'modp2048',
         check: 'claim',
       },
-      0xc0ffee00,
+      new Map([
+        ['esp', 0xc0ffee00],
+        ['ah', 0xc0ffee01],
+        ['ipcomp', 0xc0ff],
+      ]),
     ),
     { type: 'Nonce', data: fill(32, 10) },
     { type: 'KE', data: fill(256, 11) },

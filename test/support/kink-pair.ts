@@ -217,19 +217,24 @@ export class KinkNode {
     this.pfkey(this.datapath.expire(sa, kind));
   }
 
-  /** Sends one packet to the peer through ESP, as far as the two datapaths can agree. */
+  /** Sends one packet to the peer through all SAs that it has for it, as far as the two datapaths can agree. */
   packet(to: KinkNode, reqid = 1): void {
-    const sa: FakeSa | undefined = this.datapath.outboundFor(reqid);
-    if (sa === undefined) {
+    const sas: readonly FakeSa[] = this.datapath.bundleFor(reqid);
+    if (sas.length === 0) {
       this.lost += 1;
       return;
     }
-    sa.packets += 1;
+    for (const sa of sas) sa.packets += 1;
     this.net.after(FLIGHT_MS, () => {
-      const inbound = to.datapath.sas.get(sa.spi);
-      if (inbound === undefined || inbound.keys !== sa.keys || inbound.suite !== sa.suite) to.lost += 1;
+      const through = sas.flatMap((sa) => {
+        const inbound = to.datapath.sas.get(sa.spi);
+        const same =
+          inbound !== undefined && inbound.protocol === sa.protocol && inbound.keys === sa.keys && inbound.suite === sa.suite;
+        return same ? [inbound] : [];
+      });
+      if (through.length < sas.length) to.lost += 1;
       else {
-        inbound.packets += 1;
+        for (const inbound of through) inbound.packets += 1;
         to.received += 1;
       }
     });
@@ -307,7 +312,7 @@ export function kinkDisagreements(a: KinkNode, b: KinkNode): string[] {
     for (const sa of from.datapath.outbound.values()) {
       const other = to.datapath.sas.get(sa.spi);
       if (other === undefined) found.push(`${from.name} sends on ${sa.spi.toString(16)}, which ${to.name} does not have`);
-      else if (other.keys !== sa.keys || other.suite !== sa.suite)
+      else if (other.keys !== sa.keys || other.suite !== sa.suite || other.protocol !== sa.protocol)
         found.push(`${sa.spi.toString(16)} has other keys at each end`);
       else if (other.mode !== sa.mode || other.selectors !== sa.selectors)
         found.push(`${sa.spi.toString(16)} has other selectors at each end: ${other.selectors}; ${sa.selectors}`);
@@ -319,7 +324,7 @@ export function kinkDisagreements(a: KinkNode, b: KinkNode): string[] {
     for (const spi of from.datapath.larval.keys()) found.push(`${from.name} has a larval SA ${spi.toString(16)}`);
     for (const fault of from.named('fault')) found.push(`${from.name}: ${fault}`);
     const { peers } = from.status();
-    const installed = peers.flatMap(({ children }) => children).length;
+    const installed = peers.flatMap(({ children }) => children).reduce((sum, { suite }) => sum + suite.split(' + ').length, 0);
     if (installed !== from.datapath.sas.size)
       found.push(`${from.name} has ${installed} children and ${from.datapath.sas.size} inbound SAs`);
     for (const { outstanding } of peers) if (outstanding > 0) found.push(`${from.name} has ${outstanding} commands outstanding`);

@@ -25,12 +25,24 @@ const offer = buildOffer(
   {
     alternatives: [
       {
-        protocol: 'esp',
-        encr: [
-          { name: 'aes_gcm_16', keyBits: 256 },
-          { name: 'aes_cbc', keyBits: 128 },
+        sas: [
+          {
+            protocol: 'esp',
+            encr: [
+              { name: 'aes_gcm_16', keyBits: 256 },
+              { name: 'aes_cbc', keyBits: 128 },
+            ],
+            auth: ['hmac_sha2_256', 'hmac_sha1'],
+          },
         ],
-        auth: ['hmac_sha2_256', 'hmac_sha1'],
+        lifetime: { seconds: 3600, bytes: 0, packets: 0 },
+      },
+      {
+        sas: [
+          { protocol: 'ipcomp', encr: [], auth: [] },
+          { protocol: 'esp', encr: [{ name: 'aes_cbc', keyBits: 128 }], auth: ['hmac_sha1'] },
+          { protocol: 'ah', encr: [], auth: ['hmac_sha2_256'] },
+        ],
         lifetime: { seconds: 3600, bytes: 0, packets: 0 },
       },
     ],
@@ -39,7 +51,11 @@ const offer = buildOffer(
     group: undefined,
     check: 'strict',
   },
-  0x12345678,
+  new Map([
+    ['esp', 0x12345678],
+    ['ah', 0x12345679],
+    ['ipcomp', 0x1234],
+  ]),
 );
 const nonce: QuickPayload = { type: 'Nonce', data: new Uint8Array(16).fill(9) };
 
@@ -49,6 +65,10 @@ export const QUICK_SAMPLES: readonly (readonly QuickPayload[])[] = [
   [offer, nonce, { type: 'KE', data: new Uint8Array(64).fill(3) }, host('2001:db8::1'), host('2001:db8::2')],
   [{ type: 'Notify', doi: 1, protocol: 3, spi: Uint8Array.of(1, 2, 3, 4), notify: 14, data: utf8('why') }],
   [{ type: 'Delete', doi: 1, protocol: 3, spis: [Uint8Array.of(1, 2, 3, 4), Uint8Array.of(5, 6, 7, 8)] }],
+  [
+    { type: 'Delete', doi: 1, protocol: 2, spis: [Uint8Array.of(1, 2, 3, 4)] },
+    { type: 'Delete', doi: 1, protocol: 4, spis: [Uint8Array.of(1, 2)] },
+  ],
 ];
 
 export function isakmpSample(payloads: readonly QuickPayload[]): Payload {

@@ -9,7 +9,8 @@ import { equal, hex } from '../../../src/bytes/bytes.ts';
 import { PeerError, WireError } from '../../../src/errors.ts';
 import { clientSelectors } from '../../../src/isakmp/client-ids.ts';
 import { all, type Payload } from '../../../src/isakmp/payloads.ts';
-import { chooseOffer, concludeOffer, type Terms, withResponderLifetime } from '../../../src/isakmp/quick-mode.ts';
+import { chooseOffer, concludeOffer, withResponderLifetime } from '../../../src/isakmp/quick-mode.ts';
+import type { Terms } from '../../../src/isakmp/terms.ts';
 import { IpAddress } from '../../../src/net/address.ts';
 import { COUNT, LIMIT, MemoryBound } from '../../support/fuzz.ts';
 import { CIPHER, IV, SAMPLES, sampleDatagrams } from '../../support/ikev1-samples.ts';
@@ -25,9 +26,15 @@ const PHASE_1 = {
 const TERMS: Terms = {
   alternatives: [
     {
-      protocol: 'esp',
-      encr: [{ name: 'aes_cbc', keyBits: 256 }],
-      auth: ['hmac_sha1'],
+      sas: [{ protocol: 'esp', encr: [{ name: 'aes_cbc', keyBits: 256 }], auth: ['hmac_sha1'] }],
+      lifetime: { seconds: 3600, bytes: 0, packets: 0 },
+    },
+    {
+      sas: [
+        { protocol: 'ipcomp', encr: [], auth: [] },
+        { protocol: 'esp', encr: [{ name: 'aes_cbc', keyBits: 128 }], auth: ['hmac_sha1'] },
+        { protocol: 'ah', encr: [], auth: ['hmac_sha2_256'] },
+      ],
       lifetime: { seconds: 3600, bytes: 0, packets: 0 },
     },
   ],

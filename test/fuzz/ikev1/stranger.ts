@@ -37,7 +37,8 @@ import { readChain, writeChain } from '../../../src/isakmp/chain.ts';
 import { idOf } from '../../../src/isakmp/client-ids.ts';
 import { ID_TYPE, NOTIFY, PROTOCOL } from '../../../src/isakmp/doi.ts';
 import { find, type Payload, type PayloadOf, payloadBody } from '../../../src/isakmp/payloads.ts';
-import { buildOffer, type Terms } from '../../../src/isakmp/quick-mode.ts';
+import { buildOffer } from '../../../src/isakmp/quick-mode.ts';
+import type { Terms } from '../../../src/isakmp/terms.ts';
 import { IpAddress, type Path } from '../../../src/net/address.ts';
 import { Reader } from '../../../src/wire/reader.ts';
 import type { IkeNode } from '../../support/ike-pair.ts';
@@ -54,9 +55,7 @@ const PHASE_1: Phase1Terms = {
 const PHASE_2: Terms = {
   alternatives: [
     {
-      protocol: 'esp',
-      encr: [{ name: 'aes_gcm_16', keyBits: 128 }],
-      auth: [],
+      sas: [{ protocol: 'esp', encr: [{ name: 'aes_gcm_16', keyBits: 128 }], auth: [] }],
       lifetime: { seconds: 3600, bytes: 0, packets: 0 },
     },
   ],
@@ -71,7 +70,7 @@ export function phase1Offer(group: KeName = 'ecp256'): PayloadOf<'SA'> {
 }
 
 export function espOffer(spi: number, group?: KeName): PayloadOf<'SA'> {
-  return buildOffer({ ...PHASE_2, group }, spi);
+  return buildOffer({ ...PHASE_2, group }, new Map([['esp', spi]]));
 }
 
 export function networkId(network: string): PayloadOf<'ID'> {

@@ -396,3 +396,44 @@ ipsec_index i; };`,
     expect(policy(V2, '', 'ext_sequence on;').notes).toEqual([]);
   });
 });
+
+describe('several SAs for one packet', () => {
+  const file = (blocks: string, more = '') => `remote r { ${blocks} };
+selector s { direction both; src 10.1.0.0/16; dst 10.2.0.0/16; policy_index p; };
+ipsec i { sa_index { a; c; e; }; };
+sa a { sa_protocol ah; ah_auth_alg { hmac_sha2_256; aes_cmac; }; };
+sa c { sa_protocol ipcomp; ipcomp_alg deflate; };
+sa e { };
+ipsec compressed { sa_index { c; e; }; };
+policy p { remote_index r; ipsec_index ${more || 'i'}; };`;
+  const protocols = (text: string) => good(text).selectors[0]!.policy.ipsec.map(({ sas }) => sas.map(({ protocol }) => protocol));
+  const v1 = `ikev1 { ${V1} };`;
+
+  test.each([v1, `kink { ${KINK} };`])('are offered to a remote that IKEv1 and KINK negotiate with: %s', (blocks) => {
+    expect(protocols(file(blocks))).toEqual([['ah', 'ipcomp', 'esp']]);
+    const name = blocks.startsWith('kink') ? 'KINK' : 'IKEv1';
+    expect(run(file(blocks)).warnings).toEqual([
+      `8:28 ${name} cannot offer \`aes_cmac\`: with it, the policy \`p\` offers the remote \`r\` the rest`,
+    ]);
+    const first = good(file(blocks));
+    expect(good(print(first))).toStrictEqual(first);
+  });
+
+  test('to one that speaks IKEv2 too only what that can say: each protocol makes the same SAs', () => {
+    expect(protocols(file(`${V2} ${v1}`, '{ i; compressed; }'))).toEqual([['esp']]);
+    expect(run(file(V2, '{ i; compressed; }')).warnings).toEqual([
+      '3:7 `i` is not offered to the remote `r`: IKEv2 does not negotiate AH and ESP for one packet (RFC 7296 §3.3 has one protocol a proposal)',
+      '7:7 `ipcomp` in `compressed` has no effect for the remote `r`: IKEv2 does not negotiate it yet',
+    ]);
+    expect(good(file(V2)).selectors[0]!.policy).toMatchObject({ action: 'discard', ipsec: [] });
+  });
+
+  test('IPComp alone protects nothing, and knows DEFLATE only', () => {
+    const alone = file(v1, 'o').replace('ipsec compressed', 'ipsec o { sa_index c; }; ipsec compressed');
+    expect(good(alone).selectors[0]!.policy).toMatchObject({ action: 'discard' });
+    expect(run(alone).warnings[0]).toContain('`o` is not offered: nothing in it protects');
+    expect(run(file(v1, 'compressed').replace('ipcomp_alg deflate', 'ipcomp_alg { lzs; deflate; }')).warnings).toEqual([
+      '5:28 `lzs` of IPComp is not built: `deflate` alone is negotiated',
+    ]);
+  });
+});

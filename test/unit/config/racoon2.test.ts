@@ -33,7 +33,7 @@ test('the warnings say what has no effect, each once', () => {
     '49 `modp1024` is weak; it is let in because the policy names it',
     '60 `3des_cbc` is weak; it is let in because the policy names it',
     '60 `hmac_md5` is weak; it is let in because the policy names it',
-    '64 `ipsec_ah_esp` is not offered: no key exchange here negotiates AH and ESP for one packet (RFC 7296 §3.3 has one protocol a proposal)',
+    '64 `ipsec_ah_esp` is not offered to the remote `ike_tun_remote`: IKEv2 does not negotiate AH and ESP for one packet (RFC 7296 §3.3 has one protocol a proposal)',
     '65 `hmac_md5` is weak; it is let in because the policy names it',
     '66 `3des_cbc` is weak; it is let in because the policy names it',
     '66 `hmac_md5` is weak; it is let in because the policy names it',

@@ -315,7 +315,7 @@ describe('selectors and policies', () => {
     });
   });
 
-  test('AH is offered alone; with ESP it is not, and what is left without an alternative is dropped, never passed', () => {
+  test('AH is offered alone; with ESP it is not in IKEv2, and what is left without an alternative is dropped, never passed', () => {
     const alone = 'ipsec i { sa_index a; }; sa a { sa_protocol ah; ah_auth_alg { hmac_sha1; hmac_sha2_384; }; };';
     expect(policy('remote_index r; ipsec_index i;', alone)).toMatchObject({
       action: 'protect',

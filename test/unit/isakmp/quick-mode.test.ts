@@ -1,31 +1,45 @@
 import { describe, expect, test } from 'vitest';
 import { hex, u32be } from '../../../src/bytes/bytes.ts';
 import { PeerError } from '../../../src/errors.ts';
+import type { Spis } from '../../../src/ipsec/sa.ts';
 import { NOTIFY } from '../../../src/isakmp/doi.ts';
 import { saKeys } from '../../../src/isakmp/keymat.ts';
 import {
-  type Alternative,
   answerOffer,
   buildOffer,
   canOffer,
   chooseOffer,
   concludeOffer,
   responderLifetime,
-  type Terms,
   withResponderLifetime,
 } from '../../../src/isakmp/quick-mode.ts';
 import type { SecurityAssociation } from '../../../src/isakmp/sa-payload.ts';
+import { type Alternative, type AlternativeSa, leadOf, type Terms } from '../../../src/isakmp/terms.ts';
 
 const lifetime = { seconds: 3600, bytes: 0, packets: 0 };
-const ESP: Alternative = {
+const SA: AlternativeSa = {
   protocol: 'esp',
   encr: [
     { name: 'aes_cbc', keyBits: 256 },
     { name: 'aes_cbc', keyBits: 128 },
   ],
   auth: ['hmac_sha2_256', 'hmac_sha1'],
-  lifetime,
 };
+const ESP: Alternative = { sas: [SA], lifetime };
+
+/** The alternative with other integrity algorithms. */
+function espWith(...auth: AlternativeSa['auth']): Alternative {
+  return { ...ESP, sas: [{ ...SA, auth }] };
+}
+
+/** One SPI, for whatever SA is the only one. */
+function only(spi: number): Spis {
+  return new Map([
+    ['esp', spi],
+    ['ah', spi],
+  ]);
+}
+
 const TERMS: Terms = { alternatives: [ESP], mode: 'tunnel', encapsulated: false, group: undefined, check: 'strict' };
 
 /** The terms with another lifetime in their one alternative. */
@@ -45,8 +59,8 @@ function refusal(terms: Terms, offer: SecurityAssociation): PeerError {
 
 describe('an offer', () => {
   test('has one proposal for each alternative and a transform for each combination, best first', () => {
-    const AH: Alternative = { protocol: 'ah', encr: [], auth: ['hmac_sha1'], lifetime };
-    const { proposals } = buildOffer({ ...TERMS, alternatives: [ESP, AH] }, 0xc0ffee01);
+    const AH: Alternative = { sas: [{ protocol: 'ah', encr: [], auth: ['hmac_sha1'] }], lifetime };
+    const { proposals } = buildOffer({ ...TERMS, alternatives: [ESP, AH] }, only(0xc0ffee01));
     expect(
       proposals.map(({ number, protocol, spi, transforms }) => [number, protocol, hex(spi), transforms.map(({ id }) => id)]),
     ).toEqual([
@@ -64,8 +78,14 @@ describe('an offer', () => {
   });
 
   test('of AES-GCM has a key length and no authentication algorithm (RFC 4106 §8)', () => {
-    const gcm: Alternative = { protocol: 'esp', encr: [{ name: 'aes_gcm_16', keyBits: 128 }], auth: ['hmac_sha1'], lifetime };
-    const [proposal] = buildOffer({ ...TERMS, alternatives: [gcm], encapsulated: true, group: 'modp2048' }, 0x1000).proposals;
+    const gcm: Alternative = {
+      sas: [{ protocol: 'esp', encr: [{ name: 'aes_gcm_16', keyBits: 128 }], auth: ['hmac_sha1'] }],
+      lifetime,
+    };
+    const [proposal] = buildOffer(
+      { ...TERMS, alternatives: [gcm], encapsulated: true, group: 'modp2048' },
+      only(0x1000),
+    ).proposals;
     expect(
       proposal!.transforms.map(({ id, attributes }) => [id, attributes.map(({ type, value }) => [type, hex(value)])]),
     ).toEqual([
@@ -83,8 +103,11 @@ describe('an offer', () => {
   });
 
   test('leaves away what IKEv1 has no number for, and cannot be made of nothing else', () => {
-    const chacha: Alternative = { protocol: 'esp', encr: [{ name: 'chacha20_poly1305', keyBits: 256 }], auth: [], lifetime };
-    expect(buildOffer({ ...TERMS, alternatives: [chacha, ESP] }, 0x1000).proposals).toHaveLength(1);
+    const chacha: Alternative = {
+      sas: [{ protocol: 'esp', encr: [{ name: 'chacha20_poly1305', keyBits: 256 }], auth: [] }],
+      lifetime,
+    };
+    expect(buildOffer({ ...TERMS, alternatives: [chacha, ESP] }, only(0x1000)).proposals).toHaveLength(1);
     expect(canOffer({ ...TERMS, alternatives: [chacha] })).toBe(false);
     expect(canOffer({ ...TERMS, group: 'x25519' })).toBe(false);
     expect(canOffer(TERMS)).toBe(true);
@@ -93,38 +116,38 @@ describe('an offer', () => {
 
 describe('a choice', () => {
   test('is the first of the peer that our terms allow, answered as the peer wrote it', () => {
-    const offer = buildOffer({ ...TERMS, alternatives: [{ ...ESP, auth: ['hmac_sha2_512', 'hmac_sha1'] }] }, 0x2000);
+    const offer = buildOffer({ ...TERMS, alternatives: [espWith('hmac_sha2_512', 'hmac_sha1')] }, only(0x2000));
     const choice = chooseOffer(TERMS, offer);
-    expect([choice.suite, choice.spi, choice.mode]).toEqual([
+    expect([leadOf(choice).suite, leadOf(choice).spi, choice.mode]).toEqual([
       { encr: 'aes_cbc', keyBits: 256, integ: 'hmac_sha1' },
       0x2000,
       'tunnel',
     ]);
-    const answer = answerOffer(choice, 0x3000);
+    const answer = answerOffer(choice, only(0x3000));
     expect(answer.proposals).toEqual([
       { ...offer.proposals[0]!, spi: u32be(0x3000), transforms: [offer.proposals[0]!.transforms[1]!] },
     ]);
-    const theirs = concludeOffer({ ...TERMS, alternatives: [{ ...ESP, auth: ['hmac_sha2_512', 'hmac_sha1'] }] }, answer);
-    expect([theirs.suite, theirs.spi]).toEqual([choice.suite, 0x3000]);
+    const theirs = concludeOffer({ ...TERMS, alternatives: [espWith('hmac_sha2_512', 'hmac_sha1')] }, answer);
+    expect([leadOf(theirs).suite, leadOf(theirs).spi]).toEqual([leadOf(choice).suite, 0x3000]);
   });
 
   test.each([
     [
       'algorithms',
-      { alternatives: [{ ...ESP, auth: ['hmac_sha2_384' as const] }] },
+      { alternatives: [espWith('hmac_sha2_384')] },
       /esp AES_CBC_256\/HMAC_SHA2_256_128 tunnel; .*we accept esp AES_CBC_256\/HMAC_SHA2_384_192/,
     ],
     ['the mode', { mode: 'transport' as const }, /tunnel: transport is wanted/],
     ['UDP encapsulation', { encapsulated: true }, /tunnel: UDP-encapsulated tunnel is wanted/],
     ['PFS', { group: 'modp2048' as const }, /PFS with MODP2048 is wanted/],
   ])('is refused with what differs: %s', (_what, mine, explanation) => {
-    const error = refusal({ ...TERMS, ...mine }, buildOffer(TERMS, 0x2000));
+    const error = refusal({ ...TERMS, ...mine }, buildOffer(TERMS, only(0x2000)));
     expect(error.notify).toBe('NO-PROPOSAL-CHOSEN');
     expect(error.message).toMatch(explanation);
   });
 
   test('never is of a proposal that stands for two protocols at once, nor of a reserved SPI', () => {
-    const offer = buildOffer(TERMS, 0x2000);
+    const offer = buildOffer(TERMS, only(0x2000));
     const twice = { ...offer, proposals: [offer.proposals[0]!, { ...offer.proposals[0]!, protocol: 2 }] };
     expect(refusal(TERMS, twice).message).toContain('belong together');
     const low = { ...offer, proposals: [{ ...offer.proposals[0]!, spi: u32be(255) }] };
@@ -132,16 +155,16 @@ describe('a choice', () => {
   });
 
   test('is made of the IPsec DOI and SIT_IDENTITY_ONLY alone', () => {
-    expect(refusal(TERMS, { ...buildOffer(TERMS, 0x2000), doi: 2 }).notify).toBe('DOI-NOT-SUPPORTED');
-    expect(refusal(TERMS, { ...buildOffer(TERMS, 0x2000), situation: 2 }).notify).toBe('SITUATION-NOT-SUPPORTED');
+    expect(refusal(TERMS, { ...buildOffer(TERMS, only(0x2000)), doi: 2 }).notify).toBe('DOI-NOT-SUPPORTED');
+    expect(refusal(TERMS, { ...buildOffer(TERMS, only(0x2000)), situation: 2 }).notify).toBe('SITUATION-NOT-SUPPORTED');
   });
 
   test('skips a transform with an attribute that is not understood', () => {
-    const offer = buildOffer(TERMS, 0x2000);
+    const offer = buildOffer(TERMS, only(0x2000));
     const [first, ...more] = offer.proposals[0]!.transforms;
     const odd = { ...first!, attributes: [...first!.attributes, { type: 10, basic: true, value: Uint8Array.of(0, 1) }] };
     const choice = chooseOffer(TERMS, { ...offer, proposals: [{ ...offer.proposals[0]!, transforms: [odd, ...more] }] });
-    expect(choice.proposal.transforms[0]!.number).toBe(2);
+    expect(choice.proposals[0]!.transforms[0]!.number).toBe(2);
   });
 });
 
@@ -162,7 +185,7 @@ describe.each([
   ['claim', 3600, 0, 3600, true],
 ] as const)('proposal_check %s with %i s of ours and %i s of theirs', (check, ours, theirs, agreed, shortened) => {
   test(`comes to ${agreed ?? 'a refusal'}${shortened ? ', which the peer is told' : ''}`, () => {
-    const offer = buildOffer(living(theirs), 0x2000);
+    const offer = buildOffer(living(theirs), only(0x2000));
     const terms = living(ours, 0, { check });
     if (agreed === undefined) {
       expect(refusal(terms, offer).message).toMatch(/a lifetime of \d+ s, ours is 3600 s \(proposal_check (strict|exact)\)/);
@@ -174,7 +197,7 @@ describe.each([
 });
 
 test('a limit of octets is carried in kilobytes', () => {
-  const choice = chooseOffer(living(3600, 0, { check: 'obey' }), buildOffer(living(3600, 100_000 * 1024), 0x2000));
+  const choice = chooseOffer(living(3600, 0, { check: 'obey' }), buildOffer(living(3600, 100_000 * 1024), only(0x2000)));
   expect(choice.lifetime.bytes).toBe(100_000 * 1024);
 });
 
@@ -188,7 +211,7 @@ describe.each([
   ['exact', undefined, undefined, true],
 ] as const)('proposal_check %s with PFS group %s of ours and %s of theirs', (check, ours, theirs, accepted) => {
   test(accepted ? 'is accepted' : 'is refused', () => {
-    const offer = buildOffer({ ...TERMS, group: theirs }, 0x2000);
+    const offer = buildOffer({ ...TERMS, group: theirs }, only(0x2000));
     const terms = { ...TERMS, group: ours, check };
     if (accepted) expect(chooseOffer(terms, offer).group).toBe(theirs);
     else expect(refusal(terms, offer).message).toContain('is wanted');
@@ -196,8 +219,8 @@ describe.each([
 });
 
 describe('an answer', () => {
-  const offered = buildOffer(TERMS, 0x2000);
-  const answer = answerOffer(chooseOffer(TERMS, offered), 0x3000);
+  const offered = buildOffer(TERMS, only(0x2000));
+  const answer = answerOffer(chooseOffer(TERMS, offered), only(0x3000));
 
   test('must be one transform of one proposal', () => {
     expect(() => concludeOffer(TERMS, offered)).toThrow(/1 proposals with 4 transforms/);
@@ -207,16 +230,16 @@ describe('an answer', () => {
 
   test('must be one that was offered, the group included, whatever proposal_check says', () => {
     const other = answerOffer(
-      chooseOffer({ ...TERMS, group: 'modp2048' }, buildOffer({ ...TERMS, group: 'modp2048' }, 0x2000)),
-      0x3000,
+      chooseOffer({ ...TERMS, group: 'modp2048' }, buildOffer({ ...TERMS, group: 'modp2048' }, only(0x2000))),
+      only(0x3000),
     );
     expect(() => concludeOffer({ ...TERMS, check: 'obey' }, other)).toThrow(/the peer answered .*no PFS is wanted/);
   });
 
   test('may have a shorter lifetime, and a longer one only where we obey', () => {
-    const with60 = answerOffer(chooseOffer(living(60), buildOffer(living(60), 0x2000)), 0x3000);
+    const with60 = answerOffer(chooseOffer(living(60), buildOffer(living(60), only(0x2000))), only(0x3000));
     expect(concludeOffer(TERMS, with60).lifetime.seconds).toBe(60);
-    const with7200 = answerOffer(chooseOffer(living(7200), buildOffer(living(7200), 0x2000)), 0x3000);
+    const with7200 = answerOffer(chooseOffer(living(7200), buildOffer(living(7200), only(0x2000))), only(0x3000));
     expect(() => concludeOffer(TERMS, with7200)).toThrow(/a lifetime of 7200 s/);
     expect(concludeOffer({ ...TERMS, check: 'obey' }, with7200).lifetime.seconds).toBe(7200);
   });
@@ -224,7 +247,7 @@ describe('an answer', () => {
   test('is shortened by RESPONDER-LIFETIME, and never lengthened', () => {
     const choice = concludeOffer(TERMS, answer);
     const told = (seconds: number) =>
-      responderLifetime({ ...choice, lifetime: { seconds, bytes: 5 * 1024 * 1024, packets: 0 } }, 0x3000);
+      responderLifetime({ ...choice, lifetime: { seconds, bytes: 5 * 1024 * 1024, packets: 0 } }, only(0x3000));
     expect(told(600).notify).toBe(NOTIFY['RESPONDER-LIFETIME']);
     expect(withResponderLifetime(choice, [told(600)]).lifetime).toEqual({ seconds: 600, bytes: 5 * 1024 * 1024, packets: 0 });
     expect(withResponderLifetime(choice, [told(90_000)]).lifetime.seconds).toBe(3600);

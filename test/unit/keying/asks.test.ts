@@ -6,7 +6,8 @@ import type { SaParameters } from '../../../src/ipsec/sa.ts';
 import { Asks } from '../../../src/keying/asks.ts';
 import type { SaPair } from '../../../src/keying/sa-pair.ts';
 import { IpAddress } from '../../../src/net/address.ts';
-import { readSadb, type SadbMessage, writeSadb } from '../../../src/pfkey/message.ts';
+import { readSadb, type SadbMessage, sadbError, writeSadb } from '../../../src/pfkey/message.ts';
+import { ERRNO, IPSEC_MODE, SADB_SASTATE, SADB_SATYPE } from '../../../src/pfkey/registry.ts';
 
 const NOW = { mono: 0, wall: 0 };
 const NOTHING = { seconds: 0, bytes: 0, packets: 0 };
@@ -31,7 +32,9 @@ function pair(): SaPair {
     lifetime: { soft: NOTHING, hard: NOTHING },
     selectors: { source: [], destination: [] },
   });
-  return { agreed, parameters, pending: 0, outboundState: 'none', spiIn: 0x1001 } as unknown as SaPair;
+  const allParameters = (direction: 'inbound' | 'outbound') => [parameters(direction)];
+  const sas = [agreed];
+  return { agreed, sas, allParameters, pending: 0, outboundState: 'none', spiIn: 0x1001 } as unknown as SaPair;
 }
 
 test('a pair that goes before the messages that install it are written installs no key of zeros', () => {
@@ -72,4 +75,71 @@ test('the keys in a message are forgotten once the datapath has answered', () =>
   const update = messages.find(({ type }) => type === 'UPDATE')!;
   asks.hear({ kind: 'message', message: { ...update, keyEncrypt: undefined } }, NOW);
   expect(update.keyEncrypt?.key.reveal()[0]).toBe(0);
+});
+
+const PATH = {
+  local: { address: IpAddress.parse('192.0.2.1')!, port: 500 },
+  remote: { address: IpAddress.parse('192.0.2.2')!, port: 500 },
+  encapsulated: false,
+};
+
+/** Asks for the SPIs of a bundle; `answer` is the datapath's to each GETSPI. */
+function bundle(asker: { closed: boolean }, answer: (message: SadbMessage) => SadbMessage) {
+  const messages: SadbMessage[] = [];
+  const asks = new Asks<{ closed: boolean }, SaPair>(1, ({ message }) => messages.push(message));
+  asks.hear({ kind: 'connected' }, NOW);
+  const heard = asks.spi(asker, 'request', { protocols: ['esp', 'ipcomp', 'ah'], mode: 'tunnel', reqid: 1, path: PATH }, NOW);
+  for (let i = 0; i < messages.length; i++) {
+    const message = messages[i]!;
+    if (message.type === 'GETSPI') heard.push(...asks.hear({ kind: 'message', message: answer(message) }, NOW));
+  }
+  const shown = (type: SadbMessage['type']) =>
+    messages.filter((message) => message.type === type).map(({ satype, sa }) => [satype, sa?.spi]);
+  return { asks, heard, shown, messages };
+}
+
+const GIVEN = new Map([
+  [SADB_SATYPE.ESP, 0x1000],
+  [SADB_SATYPE.AH, 0x1000],
+  [SADB_SATYPE.IPCOMP, 0x100],
+]) as ReadonlyMap<number, number>;
+const give = (message: SadbMessage): SadbMessage => ({
+  ...message,
+  spirange: undefined,
+  sa: { spi: GIVEN.get(message.satype)!, replay: 0, state: SADB_SASTATE.LARVAL, auth: 0, encrypt: 0, flags: 0 },
+});
+
+test('the SPIs of a bundle are asked for one after the other, a CPI within its range, and only the innermost is a tunnel', () => {
+  const { asks, heard, messages } = bundle({ closed: false }, give);
+  const asked = messages.filter(({ type }) => type === 'GETSPI');
+  expect(asked.map(({ satype, sa2, spirange }) => [satype, sa2?.mode, spirange?.min, spirange?.max])).toEqual([
+    [SADB_SATYPE.ESP, IPSEC_MODE.TRANSPORT, 0x100, 0x0fffffff],
+    [SADB_SATYPE.IPCOMP, IPSEC_MODE.TUNNEL, 0x100, 0xefff],
+    [SADB_SATYPE.AH, IPSEC_MODE.TRANSPORT, 0x100, 0x0fffffff],
+  ]);
+  expect(heard).toMatchObject([{ kind: 'spi', role: 'request', spi: 0x1000 }]);
+  expect([...asks.spisWith(0x1000)]).toEqual([
+    ['esp', 0x1000],
+    ['ipcomp', 0x100],
+    ['ah', 0x1000],
+  ]);
+});
+
+test('they go back together, also where one of them is not to be had, or nobody waits any more', () => {
+  const ALL = [
+    [SADB_SATYPE.ESP, 0x1000],
+    [SADB_SATYPE.IPCOMP, 0x100],
+    [SADB_SATYPE.AH, 0x1000],
+  ];
+  const whole = bundle({ closed: false }, give);
+  whole.asks.release(0x1000, NOW);
+  expect(whole.shown('DELETE')).toEqual(ALL);
+  expect([...whole.asks.spisWith(0x1000)]).toEqual([]);
+  const refused = bundle({ closed: false }, (message) =>
+    message.satype === SADB_SATYPE.AH ? sadbError(message, ERRNO.ENOMEM) : give(message),
+  );
+  expect(refused.heard).toMatchObject([{ kind: 'spi', spi: undefined }]);
+  expect(refused.shown('DELETE')).toEqual(ALL.slice(0, 2));
+  const gone = bundle({ closed: true }, give);
+  expect([gone.heard, gone.shown('GETSPI').length, gone.shown('DELETE')]).toEqual([[], 1, ALL.slice(0, 1)]);
 });

@@ -2,7 +2,7 @@
 
 import { createCipheriv, createHash, createHmac } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { espKeys, keyedPrf } from '../../../kinkd/keys.ts';
+import { keyedPrf, kinkKeys } from '../../../kinkd/keys.ts';
 import type { EncryptionKey, PrfReading } from '../../../kinkd/krb5/enctypes.ts';
 import { cat, hex, NONE, u32be } from '../../../src/bytes/bytes.ts';
 import { Secret } from '../../../src/bytes/secret.ts';
@@ -84,7 +84,7 @@ describe.each(['mit', 'rfc3962_literal'] as const)('KEYMAT with the prf read as 
   test.each([17, 18, 19, 20] as const)('and a session key of enctype %i', (etype) => {
     for (const suite of SUITES) {
       for (const input of [{ Ni_b }, { Ni_b, Nr_b }, { Ni_b, Nr_b, g_qm_xy }]) {
-        const keys = espKeys(secret(etype), reading, input, 0x0f9c58f0, suite);
+        const keys = kinkKeys(secret(etype), reading, input)('esp', 0x0f9c58f0, suite);
         const ours = cat(keys.encr.reveal(), keys.integ?.reveal() ?? NONE);
         const { Nr_b: Nr = NONE, g_qm_xy: g = NONE } = input as { Nr_b?: Uint8Array; g_qm_xy?: Uint8Array };
         const seed = cat(g, Uint8Array.of(3), u32be(0x0f9c58f0), Ni_b, Nr);

@@ -35,7 +35,8 @@ import { showSelector } from '../../../src/ipsec/selector.ts';
 import { clientSelectors } from '../../../src/isakmp/client-ids.ts';
 import { type SaKeys, saKeys } from '../../../src/isakmp/keymat.ts';
 import { find, payloadBody } from '../../../src/isakmp/payloads.ts';
-import { chooseOffer, concludeOffer, type Terms } from '../../../src/isakmp/quick-mode.ts';
+import { chooseOffer, concludeOffer } from '../../../src/isakmp/quick-mode.ts';
+import { leadOf, type Terms } from '../../../src/isakmp/terms.ts';
 import { IpAddress } from '../../../src/net/address.ts';
 import { CAPTURES_REASON, type Capture, haveCaptures, loadCapture } from '../../support/captures.ts';
 
@@ -49,9 +50,7 @@ const PHASE_1: Phase1Terms = {
 const PHASE_2: Terms = {
   alternatives: [
     {
-      protocol: 'esp',
-      encr: [{ name: 'aes_cbc', keyBits: 128 }],
-      auth: ['hmac_sha1'],
+      sas: [{ protocol: 'esp', encr: [{ name: 'aes_cbc', keyBits: 128 }], auth: ['hmac_sha1'] }],
       lifetime: { seconds: 0, bytes: 0, packets: 0 },
     },
   ],
@@ -149,8 +148,8 @@ function replay(capture: Capture): Replayed {
   const atInitiator = concludeOffer(PHASE_2, find(q2.payloads, 'SA')!);
   const g_qm_xy = capture.childSecrets[0]!;
   const children = new Map<number, SaKeys>();
-  for (const spi of [atResponder.spi, atInitiator.spi]) {
-    children.set(spi, saKeys(keymatPrf(prf, keys.SKEYID_d), { g_qm_xy, Ni_b, Nr_b }, 'esp', spi, atResponder.suite));
+  for (const spi of [leadOf(atResponder).spi, leadOf(atInitiator).spi]) {
+    children.set(spi, saKeys(keymatPrf(prf, keys.SKEYID_d), { g_qm_xy, Ni_b, Nr_b }, 'esp', spi, leadOf(atResponder).suite));
   }
   const hosts = [IpAddress.parse('10.77.0.1')!, IpAddress.parse('10.77.0.2')!] as const;
   const { IDci, IDcr } = clientSelectors(q2.payloads, ...hosts);

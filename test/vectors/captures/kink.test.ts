@@ -1,7 +1,7 @@
 /** racoon2's KINK between two kinkd: read, checked, opened, written again, and all keys computed anew. */
 
 import { describe, expect, test } from 'vitest';
-import { espKeys } from '../../../kinkd/keys.ts';
+import { kinkKeys } from '../../../kinkd/keys.ts';
 import { type EncryptionKey, enctype } from '../../../kinkd/krb5/enctypes.ts';
 import { ladder } from '../../../kinkd/ladder.ts';
 import { openEncrypt, readMessage, sealMessage, TYPE, verifyCksum, writeMessage } from '../../../kinkd/message.ts';
@@ -87,7 +87,7 @@ describe.skipIf(!haveCaptures)(`kink-transport${CAPTURES_REASON}`, () => {
     const Ni_b = findQuick(create!.quick, 'Nonce')!.data;
     for (const { quick } of [create!, reply!]) {
       const { spi, suite } = proposalOf(quick);
-      const keys = espKeys(key(), 'rfc3962_literal', { Ni_b }, spi, suite);
+      const keys = kinkKeys(key(), 'rfc3962_literal', { Ni_b })('esp', spi, suite);
       const kernel = capture.kernelSas.get(spi)!;
       expect(hex(keys.encr.reveal())).toBe(hex(kernel.encr));
       expect(hex(keys.integ!.reveal())).toBe(hex(kernel.integ));
