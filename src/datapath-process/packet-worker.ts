@@ -3,7 +3,6 @@
  * It never returns to the event loop before it stops: messages come by `waitingMessages` after a kick of the eventfd.
  */
 
-import { setFlagsFromString } from 'node:v8';
 import { workerData } from 'node:worker_threads';
 import { SystemError } from '../errors.ts';
 import type { Instant } from '../machine.ts';
@@ -254,8 +253,6 @@ class PacketWorker {
 }
 
 async function main(start: WorkerStart): Promise<void> {
-  // The little that is collected here one thread collects in a millisecond; several would wait for each other on a busy machine.
-  setFlagsFromString('--no-parallel-scavenge');
   const problems: string[] = [];
   const tell = (message: FromWorker) => start.port.postMessage(message);
   let worker: PacketWorker;
