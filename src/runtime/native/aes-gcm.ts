@@ -46,6 +46,10 @@ const KEY_BYTES = SCHEDULE_BYTES + TABLE_BYTES;
 const KEYS = 128;
 /** Octets behind the text that a packet in work takes: padding of the last block, and the block of lengths. They are put back. */
 const BEHIND = 32;
+/** Numbers of network order as x86-64 reads them. */
+const ONE = 0x0100_0000;
+const BITS_64 = 0x4000_0000;
+const BITS_96 = 0x6000_0000;
 
 /** The routines in the node binary, where the processor can run them. */
 export function gcmRoutines({ self }: Libc): Door<GcmRoutines> {
@@ -90,7 +94,8 @@ export class AesGcmCipher implements PacketCipher {
   readonly #keys: (Key | undefined)[] = [];
   readonly #free: number[] = [];
   readonly #vacant: { readonly memory: Arena; readonly at: number }[] = [];
-  /** What lay behind the text, and the mask of the ICV. */
+  /** SPI, sequence number and IV; what lay behind the text; and the mask of the ICV. */
+  readonly #head = new Int32Array(BLOCK / 4);
   readonly #behind = new Int32Array(BEHIND / 4);
   readonly #mask = new Int32Array(BLOCK / 4);
 
@@ -120,7 +125,7 @@ export class AesGcmCipher implements PacketCipher {
     const schedule = memory.base + at;
     const table = schedule + SCHEDULE_BYTES;
     this.#expand(octets.subarray(0, want - SALT_BYTES), schedule, table);
-    const salt = new DataView(octets.buffer, octets.byteOffset, octets.length).getInt32(want - SALT_BYTES);
+    const salt = new DataView(octets.buffer, octets.byteOffset, octets.length).getInt32(want - SALT_BYTES, true);
     const handle = this.#free.pop() ?? this.#keys.length;
     this.#keys[handle] = { schedule, table, memory, at, sealing: direction === 'seal', salt, icvBytes: ENCR[encr].icv };
     return handle;
@@ -140,92 +145,104 @@ export class AesGcmCipher implements PacketCipher {
   seal(handle: number, espAt: number, textBytes: number, sequenceHigh: number): boolean {
     const key = this.#keys[handle];
     if (key === undefined || !key.sealing || !this.#fits(espAt, textBytes)) return false;
-    const { view } = this.#arena;
-    const end = espAt + BLOCK + textBytes;
-    const spi = view.getInt32(espAt);
-    const sequence = view.getInt32(espAt + 4);
-    const ivHigh = view.getInt32(espAt + 8);
-    const ivLow = view.getInt32(espAt + 12);
-    this.#saveBehind(end);
-    this.#crypt(key, espAt, textBytes, ivHigh, ivLow);
-    this.#hash(key, espAt, textBytes, spi, sequence, sequenceHigh);
-    this.#restoreBehind(end);
-    const { icvBytes } = key;
-    for (let i = 0; i < icvBytes; i += 4) view.setInt32(end + i, view.getInt32(this.#hashAt + i) ^ this.#mask[i >>> 2]!);
-    this.#writeHead(espAt, spi, sequence, ivHigh, ivLow);
+    if ((espAt & 3) !== 0) return this.#moved(handle, key, espAt, textBytes, sequenceHigh);
+    const head = espAt >>> 2;
+    const end = head + (BLOCK + textBytes) / 4;
+    this.#keep(head, end);
+    this.#crypt(key, head, textBytes);
+    this.#hash(key, head, textBytes, sequenceHigh);
+    this.#putBack(head, end);
+    const { i32 } = this.#arena;
+    const hash = this.#hashAt >>> 2;
+    for (let i = 0; i < key.icvBytes >>> 2; i++) i32[end + i] = i32[hash + i]! ^ this.#mask[i]!;
     return true;
   }
 
   open(handle: number, espAt: number, textBytes: number, sequenceHigh: number): boolean {
     const key = this.#keys[handle];
     if (key === undefined || key.sealing || !this.#fits(espAt, textBytes)) return false;
-    const { bytes, view } = this.#arena;
-    const end = espAt + BLOCK + textBytes;
-    const spi = view.getInt32(espAt);
-    const sequence = view.getInt32(espAt + 4);
-    const ivHigh = view.getInt32(espAt + 8);
-    const ivLow = view.getInt32(espAt + 12);
-    this.#saveBehind(end);
-    this.#hash(key, espAt, textBytes, spi, sequence, sequenceHigh);
-    this.#crypt(key, espAt, textBytes, ivHigh, ivLow);
-    this.#restoreBehind(end);
-    const { icvBytes } = key;
+    if ((espAt & 3) !== 0) return this.#moved(handle, key, espAt, textBytes, sequenceHigh);
+    const head = espAt >>> 2;
+    const end = head + (BLOCK + textBytes) / 4;
+    this.#keep(head, end);
+    this.#hash(key, head, textBytes, sequenceHigh);
+    this.#crypt(key, head, textBytes);
+    this.#putBack(head, end);
+    const { bytes, i32 } = this.#arena;
+    const hash = this.#hashAt >>> 2;
     let difference = 0;
-    for (let i = 0; i < icvBytes; i += 4)
-      difference |= view.getInt32(end + i) ^ view.getInt32(this.#hashAt + i) ^ this.#mask[i >>> 2]!;
-    this.#writeHead(espAt, spi, sequence, ivHigh, ivLow);
-    if (difference !== 0) bytes.fill(0, espAt + BLOCK, end);
+    for (let i = 0; i < key.icvBytes >>> 2; i++) difference |= i32[end + i]! ^ i32[hash + i]! ^ this.#mask[i]!;
+    if (difference !== 0) bytes.fill(0, espAt + BLOCK, espAt + BLOCK + textBytes);
     return difference === 0;
   }
 
-  /** No packet may reach outside the arena, whatever the caller got wrong. */
+  /** No packet may reach outside the arena, whatever the caller got wrong; ESP's text is whole words (RFC 4303 §2.4). */
   #fits(espAt: number, textBytes: number): boolean {
-    return espAt >= 0 && textBytes >= 0 && espAt + BLOCK + textBytes + BEHIND <= this.#arena.bytes.length;
+    return (
+      espAt >= 0 && textBytes >= 0 && (textBytes & 3) === 0 && espAt + BLOCK + textBytes + BEHIND <= this.#arena.bytes.length
+    );
+  }
+
+  /** A packet that does not begin at a word, which only a strange train of UDP segments gives: it is moved for the time. */
+  #moved(handle: number, key: Key, espAt: number, textBytes: number, sequenceHigh: number): boolean {
+    const { bytes } = this.#arena;
+    const to = espAt & -4;
+    const length = BLOCK + textBytes + key.icvBytes;
+    const before = bytes.slice(to, espAt);
+    bytes.copyWithin(to, espAt, espAt + length);
+    const done = key.sealing ? this.seal(handle, to, textBytes, sequenceHigh) : this.open(handle, to, textBytes, sequenceHigh);
+    bytes.copyWithin(espAt, to, to + length);
+    bytes.set(before, to);
+    return done;
   }
 
   /** Counter mode from 1 on: the mask of the ICV (SP 800-38D §7.1: the encrypted first counter), and the text behind it. */
-  #crypt({ schedule, salt }: Key, espAt: number, textBytes: number, ivHigh: number, ivLow: number): void {
-    const { base, view } = this.#arena;
-    const at = this.#counterAt;
-    view.setInt32(at, salt);
-    view.setInt32(at + 4, ivHigh);
-    view.setInt32(at + 8, ivLow);
-    view.setInt32(at + 12, 1);
-    this.#writeHead(espAt, 0, 0, 0, 0);
-    const place = base + espAt;
-    this.#routines.aesni_ctr32_encrypt_blocks(place, place, 1 + ((textBytes + BLOCK - 1) >>> 4), schedule, base + at);
-    for (let i = 0; i < BLOCK; i += 4) this.#mask[i >>> 2] = view.getInt32(espAt + i);
+  #crypt({ schedule, salt }: Key, head: number, textBytes: number): void {
+    const { base, i32 } = this.#arena;
+    const counter = this.#counterAt >>> 2;
+    i32[counter] = salt;
+    i32[counter + 1] = this.#head[2]!;
+    i32[counter + 2] = this.#head[3]!;
+    i32[counter + 3] = ONE;
+    for (let i = 0; i < BLOCK / 4; i++) i32[head + i] = 0;
+    const place = base + 4 * head;
+    const blocks = 1 + ((textBytes + BLOCK - 1) >>> 4);
+    this.#routines.aesni_ctr32_encrypt_blocks(place, place, blocks, schedule, base + this.#counterAt);
+    for (let i = 0; i < BLOCK / 4; i++) this.#mask[i] = i32[head + i]!;
   }
 
   /** GHASH over SPI and sequence number as in RFC 4106 §5, the ciphertext, and the lengths of both in bits. */
-  #hash({ table }: Key, espAt: number, textBytes: number, spi: number, sequence: number, sequenceHigh: number): void {
-    const { base } = this.#arena;
-    if (sequenceHigh < 0) this.#writeHead(espAt, spi, sequence, 0, 0);
-    else this.#writeHead(espAt, spi, sequenceHigh, sequence, 0);
-    const textAt = espAt + BLOCK;
-    this.#writeHead(textAt + textBytes, 0, 0, 0, 0);
-    const lengthsAt = textAt + ((textBytes + BLOCK - 1) & -BLOCK);
-    this.#writeHead(lengthsAt, 0, sequenceHigh < 0 ? 64 : 96, 0, 8 * textBytes);
-    this.#writeHead(this.#hashAt, 0, 0, 0, 0);
-    this.#routines.gcm_ghash_avx(base + this.#hashAt, table, base + espAt, lengthsAt + BLOCK - espAt);
+  #hash({ table }: Key, head: number, textBytes: number, sequenceHigh: number): void {
+    const { base, i32 } = this.#arena;
+    const sequence = this.#head[1]!;
+    const extended = sequenceHigh >= 0;
+    i32[head] = this.#head[0]!;
+    i32[head + 1] = extended ? swap(sequenceHigh) : sequence;
+    i32[head + 2] = extended ? sequence : 0;
+    i32[head + 3] = 0;
+    const text = head + BLOCK / 4;
+    const lengths = text + ((textBytes + BLOCK - 1) >>> 4) * (BLOCK / 4);
+    for (let word = text + textBytes / 4; word < lengths; word++) i32[word] = 0;
+    i32[lengths] = 0;
+    i32[lengths + 1] = extended ? BITS_96 : BITS_64;
+    i32[lengths + 2] = 0;
+    i32[lengths + 3] = swap(8 * textBytes);
+    const hash = this.#hashAt >>> 2;
+    for (let i = 0; i < BLOCK / 4; i++) i32[hash + i] = 0;
+    this.#routines.gcm_ghash_avx(base + this.#hashAt, table, base + 4 * head, 4 * (lengths - head) + BLOCK);
   }
 
-  #writeHead(at: number, a: number, b: number, c: number, d: number): void {
-    const { view } = this.#arena;
-    view.setInt32(at, a);
-    view.setInt32(at + 4, b);
-    view.setInt32(at + 8, c);
-    view.setInt32(at + 12, d);
+  /** The words of the packet's first block, and those behind its text. */
+  #keep(head: number, end: number): void {
+    const { i32 } = this.#arena;
+    for (let i = 0; i < BLOCK / 4; i++) this.#head[i] = i32[head + i]!;
+    for (let i = 0; i < BEHIND / 4; i++) this.#behind[i] = i32[end + i]!;
   }
 
-  #saveBehind(end: number): void {
-    const { view } = this.#arena;
-    for (let i = 0; i < BEHIND; i += 4) this.#behind[i >>> 2] = view.getInt32(end + i);
-  }
-
-  #restoreBehind(end: number): void {
-    const { view } = this.#arena;
-    for (let i = 0; i < BEHIND; i += 4) view.setInt32(end + i, this.#behind[i >>> 2]!);
+  #putBack(head: number, end: number): void {
+    const { i32 } = this.#arena;
+    for (let i = 0; i < BLOCK / 4; i++) i32[head + i] = this.#head[i]!;
+    for (let i = 0; i < BEHIND / 4; i++) i32[end + i] = this.#behind[i]!;
   }
 
   /** Memory for one key, which need not be near the packets. */
@@ -253,4 +270,9 @@ export class AesGcmCipher implements PacketCipher {
     routines.gcm_init_avx(table, base + at);
     bytes.fill(0, at, at + BLOCK);
   }
+}
+
+/** The four octets the other way round. */
+function swap(word: number): number {
+  return (word << 24) | ((word & 0xff00) << 8) | ((word >>> 8) & 0xff00) | (word >>> 24);
 }

@@ -36,9 +36,9 @@ describe.skipIf(missing !== undefined)(
       const [sealing, theirs, opening] = [gcm, node, gcm].map((cipher, i) =>
         cipher.create(suite, i === 2 ? 'open' : 'seal', new Secret(key.slice()), undefined),
       ) as [number, number, number];
-      for (let textBytes = 0; textBytes < 160; textBytes++) {
-        const high = textBytes % 3 === 0 ? -1 : 0xf000_0000 + textBytes;
-        const espAt = at + 64 + (textBytes % 5);
+      for (let textBytes = 0; textBytes < 480; textBytes += 4) {
+        const high = textBytes % 12 === 0 ? -1 : 0xf000_0000 + textBytes;
+        const espAt = at + 64 + ((textBytes / 4) % 5);
         const [from, end] = [espAt - 64, espAt + 16 + textBytes + icvBytes];
         const around = random(end + 64 - from);
         const fill = () => arena.bytes.set(around, from);
@@ -69,6 +69,7 @@ describe.skipIf(missing !== undefined)(
       expect(gcm.seal(handle, length - 16 - 64 - 32, 64, -1)).toBe(true);
       expect(gcm.seal(handle, length - 16 - 64 - 31, 64, -1)).toBe(false);
       expect(gcm.seal(handle, -1, 64, -1)).toBe(false);
+      expect(gcm.seal(handle, at, 62, -1)).toBe(false);
       expect(gcm.open(handle, at, 64, -1)).toBe(false);
       gcm.destroy(handle);
       expect(gcm.seal(handle, at, 64, -1)).toBe(false);
