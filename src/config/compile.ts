@@ -139,6 +139,7 @@ function compileInterface(
       icmpErrors: datapath.icmp_errors,
       dscp: datapath.dscp === 'copy' ? 'copy' : Number(datapath.dscp),
       decapDscp: datapath.decap_dscp,
+      spin: datapath.spin,
       dialect: datapath.dialect,
       ahPadding: datapath.ah_padding,
       backend: datapath.backend,

@@ -70,6 +70,8 @@ export interface DatapathConfig {
   readonly dscp: 'copy' | number;
   /** Whether the outer header's DSCP replaces the inner one at the end of a tunnel. */
   readonly decapDscp: boolean;
+  /** For how long the packet thread looks for packets before it sleeps. Microseconds. */
+  readonly spin: number;
   readonly dialect: 'tanuki' | 'linux-strict';
   /** How AH is padded in IPv4. */
   readonly ahPadding: 'rfc' | 'linux';

@@ -26,6 +26,7 @@ export const NOTHING: Config = {
       icmpErrors: true,
       dscp: 'copy',
       decapDscp: false,
+      spin: 0,
       dialect: 'tanuki',
       ahPadding: 'rfc',
       backend: 'embedded',

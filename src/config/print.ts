@@ -143,6 +143,7 @@ function interfaceLines(host: InterfaceConfig): Line[] {
       `icmp_errors ${onOff(datapath.icmpErrors)};`,
       `dscp ${datapath.dscp};`,
       `decap_dscp ${onOff(datapath.decapDscp)};`,
+      `spin ${datapath.spin};`,
       `dialect ${datapath.dialect};`,
       `ah_padding ${datapath.ahPadding};`,
     ]),

@@ -91,6 +91,12 @@ export const DATAPATH = {
       by: ['datapath'],
       doc: 'Whether packets that leave a tunnel take the DSCP of its outer header, for networks that mark on the way.',
     }),
+    spin: directive({
+      is: integer(0, 10_000),
+      default: '0',
+      by: ['datapath'],
+      doc: 'Microseconds for which the packet thread looks for the next packet before it sleeps: answers come sooner, for processor time.',
+    }),
     dialect: directive({
       is: choice(['tanuki', 'linux-strict']),
       default: 'tanuki',

@@ -58,6 +58,8 @@ export class PacketLoop {
   readonly #ahInbox: AhReceiver;
   readonly #sources: readonly Source[];
   readonly #encapPort: number;
+  /** Milliseconds. */
+  readonly #spin: number;
   readonly #iovecsAt: number;
   readonly #deviceIndex: number;
   readonly #headerBytes: number;
@@ -75,7 +77,7 @@ export class PacketLoop {
     tun: Tun,
     sockets: Sockets,
     sender: Sender,
-    encapPort: number,
+    { encapPort, spin }: { readonly encapPort: number; readonly spin: number },
     deviceIndex: number,
     others: readonly number[],
     events: LoopEvents,
@@ -87,6 +89,7 @@ export class PacketLoop {
     this.#sender = sender;
     this.#events = events;
     this.#encapPort = encapPort;
+    this.#spin = spin / 1000;
     this.#deviceIndex = deviceIndex;
     this.#now = { mono: memory.boottime(), wall: Date.now() };
     this.#headerBytes = tun.offloads.header ? VNET_HDR_BYTES : 0;
@@ -112,7 +115,7 @@ export class PacketLoop {
   /** Waits until packets or `others` have something, at most until `mono` milliseconds (undefined: for ever), and handles the packets. */
   turn(until: number | undefined): void {
     const milliseconds = until === undefined ? -1 : Math.max(0, Math.min(Math.ceil(until - this.#now.mono), 3_600_000));
-    this.#poll.wait(milliseconds);
+    if (this.#spin === 0 || !this.#spins(milliseconds)) this.#poll.wait(milliseconds);
     this.#now.mono = this.#memory.boottime();
     this.#now.wall = Date.now();
     for (let i = 0; i < this.#sources.length; i++) {
@@ -122,6 +125,15 @@ export class PacketLoop {
       else this.#receive(source);
     }
     if ((this.#poll.events(this.#tunIndex) & POLLIN) !== 0) this.#readDevice();
+  }
+
+  /** What comes while the thread looks for it is not kept waiting for the thread to wake. True once there is something. */
+  #spins(milliseconds: number): boolean {
+    const end = this.#memory.boottime() + (milliseconds < 0 ? this.#spin : Math.min(this.#spin, milliseconds));
+    do {
+      if (this.#poll.wait(0) > 0) return true;
+    } while (this.#memory.boottime() < end);
+    return false;
   }
 
   /** Whether the descriptor of that index among `others` has something. */

@@ -70,21 +70,11 @@ class PacketWorker {
     this.#diversion = new Diversion(libc, settings, this.#tun.name, (event) => this.#tell({ kind: 'event', event }));
     const others = [wakeFd, this.#diversion.monitorFd];
     const { deviceIndex } = this.#diversion;
-    this.#loop = new PacketLoop(
-      this.#memory,
-      engine,
-      this.#tun,
-      this.#sockets,
-      this.#sender,
-      datapath.encapPort,
-      deviceIndex,
-      others,
-      {
-        onIke: (slot, at, length) => this.#ikeArrived(slot, at, length),
-        inspects: () => this.#echoes.isWaiting,
-        onFrame: (packet) => this.#tookEcho(packet),
-      },
-    );
+    this.#loop = new PacketLoop(this.#memory, engine, this.#tun, this.#sockets, this.#sender, datapath, deviceIndex, others, {
+      onIke: (slot, at, length) => this.#ikeArrived(slot, at, length),
+      inspects: () => this.#echoes.isWaiting,
+      onFrame: (packet) => this.#tookEcho(packet),
+    });
     const [high, low] = systemRandom(2);
     this.#echoes = new Echoes((high! << 8) | low!);
   }

@@ -35,6 +35,7 @@ const DATAPATH: Checks<DatapathSettings['datapath']> = {
   icmpErrors: flag,
   dscp: (value) => value === 'copy' || (count(value) && (value as number) <= 63),
   decapDscp: flag,
+  spin: count,
   dialect: oneOf('tanuki', 'linux-strict'),
   ahPadding: oneOf('rfc', 'linux'),
   backend: oneOf('embedded', 'xfrm'),

@@ -17,19 +17,19 @@ const AES_128_GCM = suite('AES-128-GCM-16', { encryption: 'aes128_gcm_16' });
 
 const IN_UDP = { suite: AES_128_GCM, outer: 'v4' } as const;
 
-type Pair = { readonly suite: Suite; readonly inUdp: boolean };
+type Pair = { readonly suite: Suite; readonly inUdp: boolean; readonly spin: number };
 
-/** Tanuki by its suite, in UDP or (`raw`) as protocol 50. */
+const tanuki = (esp: Suite): Pair => ({ suite: esp, inUdp: true, spin: 0 });
+
+/** Tanuki by its suite, in UDP or (`raw`) as protocol 50; and with `spin`, in microseconds. */
 const TANUKI = {
-  tanuki: { suite: AES_128_GCM, inUdp: true },
-  'tanuki-raw': { suite: AES_128_GCM, inUdp: false },
-  'tanuki-aes256gcm': { suite: suite('AES-256-GCM-16', { encryption: 'aes256_gcm_16' }), inUdp: true },
-  'tanuki-chacha20': { suite: suite('ChaCha20-Poly1305', { encryption: 'chacha20_poly1305' }), inUdp: true },
-  'tanuki-cbc': {
-    suite: suite('AES-128-CBC, SHA2-256', { encryption: 'aes128_cbc', integrity: 'hmac_sha2_256' }),
-    inUdp: true,
-  },
-} as const satisfies Record<string, Pair>;
+  tanuki: tanuki(AES_128_GCM),
+  'tanuki-raw': { ...tanuki(AES_128_GCM), inUdp: false },
+  'tanuki-spin': { ...tanuki(AES_128_GCM), spin: 300 },
+  'tanuki-aes256gcm': tanuki(suite('AES-256-GCM-16', { encryption: 'aes256_gcm_16' })),
+  'tanuki-chacha20': tanuki(suite('ChaCha20-Poly1305', { encryption: 'chacha20_poly1305' })),
+  'tanuki-cbc': tanuki(suite('AES-128-CBC, SHA2-256', { encryption: 'aes128_cbc', integrity: 'hmac_sha2_256' })),
+} as const;
 
 export type PeerName = 'charon' | 'wireguard-go' | keyof typeof TANUKI;
 
@@ -111,7 +111,10 @@ async function startCharons(lab: Lab, round: number): Promise<() => Promise<void
 }
 
 async function startTanukis(lab: Lab, pair: Pair, label: string): Promise<() => Promise<void>> {
-  const side = (of: 'a' | 'b') => withEncapsulation(tanukiSide({ suite: pair.suite, outer: 'v4' }, of), pair.inUdp);
+  const side = (of: 'a' | 'b') => ({
+    ...withEncapsulation(tanukiSide({ suite: pair.suite, outer: 'v4' }, of), pair.inUdp),
+    spin: pair.spin,
+  });
   const left = await new Tanuki(lab.a, join(lab.dir, `${label}-left`)).start(side('a'));
   const right = await new Tanuki(lab.b, join(lab.dir, `${label}-right`)).start(side('b'));
   await left.initiate('net4');

@@ -159,6 +159,7 @@ export function settingsOf(node: NodeSetting): IkedSettings {
         icmpErrors: true,
         dscp: 'copy',
         decapDscp: false,
+        spin: 0,
         dialect: 'tanuki',
         ahPadding: 'rfc',
         backend: 'embedded',

@@ -427,7 +427,7 @@ describe.skipIf(missing !== undefined)(`native calls${missing === undefined ? ''
     const tun = new Tun(door, arena, TUN_FD, 'fuzz', offloads);
     const sender = new Sender(memory, engine, sockets);
     let ike = 0;
-    const loop = new PacketLoop(memory, engine, tun, sockets, sender, 4500, 9, [], {
+    const loop = new PacketLoop(memory, engine, tun, sockets, sender, { encapPort: 4500, spin: 20 }, 9, [], {
       onIke: (slot, at, length) => {
         ike++;
         watch.pair('an IKE message', arena.base + at, length);

@@ -57,6 +57,7 @@ export function settings(overrides: Partial<DatapathSettings['datapath']> = {}):
       icmpErrors: true,
       dscp: 'copy',
       decapDscp: false,
+      spin: 0,
       dialect: 'tanuki',
       ahPadding: 'rfc',
       backend: 'embedded',

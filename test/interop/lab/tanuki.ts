@@ -65,6 +65,8 @@ export type TanukiScenario = {
   readonly ike?: readonly string[];
   readonly logLevel?: 'debug' | 'info';
   readonly backend?: 'embedded' | 'xfrm';
+  /** Microseconds. */
+  readonly spin?: number;
   /** The policy file as it is, for what the words below do not say. */
   readonly text?: string;
   readonly remotes: readonly TanukiRemote[];
@@ -144,8 +146,9 @@ export function policyFile(dir: string, scenario: TanukiScenario): string {
     '};',
   ];
   const ike = scenario.ike === undefined ? 'MY_IP' : `{ ${scenario.ike.map((address) => `${address};`).join(' ')} }`;
+  const datapath = [...line('backend', scenario.backend), ...line('spin', scenario.spin)].join(' ');
   return [
-    `interface { ike ${ike};${scenario.backend === undefined ? '' : ` datapath { backend ${scenario.backend}; };`} };`,
+    `interface { ike ${ike};${datapath === '' ? '' : ` datapath { ${datapath} };`} };`,
     `logging { level ${scenario.logLevel ?? 'debug'}; };`,
     ...scenario.remotes.flatMap(remote),
     ...scenario.policies.flatMap(policy),

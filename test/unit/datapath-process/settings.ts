@@ -21,6 +21,7 @@ export function datapathSettings(
       icmpErrors: true,
       dscp: 'copy',
       decapDscp: false,
+      spin: 0,
       dialect: 'tanuki',
       ahPadding: 'rfc',
       backend: 'embedded',
