@@ -88,6 +88,7 @@ function snapshotOf(engine: Datapath, control: ControlPlane, cipher: string): Om
     })),
     sas: sas.map((sa) => ({
       spi: sa.spi,
+      protocol: sa.protocol,
       direction: sa.direction === 'inbound' ? 'inbound' : 'outbound',
       state: sa.state,
       mode: sa.mode === 'tunnel' ? 'tunnel' : 'transport',

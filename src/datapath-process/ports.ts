@@ -23,6 +23,7 @@ export interface CaptureAnswer {
 export interface DatapathSaStatus {
   /** Hexadecimal, eight digits. */
   readonly spi: string;
+  readonly protocol: string;
   readonly direction: 'inbound' | 'outbound';
   readonly state: string;
   readonly mode: 'transport' | 'tunnel';

@@ -23,6 +23,7 @@ export function statusOf({ sas, policies, kernel, gone, acquired }: XfrmVerbs): 
       const info = infos.get(nameOf(parameters));
       return {
         spi: spi.toString(16).padStart(8, '0'),
+        protocol: parameters.protocol,
         direction: direction ?? 'outbound',
         state: info === undefined ? 'dead' : state,
         mode,

@@ -1,5 +1,6 @@
 /** Quick Mode's negotiation, once for IKEv1 (RFC 2409 §5.5) and KINK (RFC 4430 §4.2.6): offer, choice, answer, and what the offerer makes of it. */
 
+import { equal } from '../bytes/bytes.ts';
 import { Fault, PeerError, WireError } from '../errors.ts';
 import { BUNDLE, type SaProtocol, type Spis } from '../ipsec/sa.ts';
 import { decode, encode } from '../wire/codec.ts';
@@ -17,7 +18,7 @@ import {
 import { lifeOf, shorter } from './lifetimes.ts';
 import type { Payload, PayloadOf } from './payloads.ts';
 import { choose } from './protection-suite.ts';
-import type { Proposal, SecurityAssociation } from './sa-payload.ts';
+import { type Proposal, SecurityAssociation } from './sa-payload.ts';
 import { type Alternative, type Choice, combinations, leadOf, type Terms } from './terms.ts';
 
 /** As many offers are told of in an explanation. */
@@ -89,13 +90,15 @@ export function answerOffer({ proposals }: Choice, spis: Spis): PayloadOf<'SA'> 
 
 /**
  * What the offerer makes of the answer, which must be one number of the offer with one transform of each of its proposals; its lifetimes may differ as
- * `terms.check` allows. Throws PeerError where it is anything else.
+ * `terms.check` allows. charon says a bundle with IPComp, and then the same SA once more without: that repeats what was chosen. Throws PeerError where
+ * it is anything else.
  */
 export function concludeOffer<A extends Alternative>(terms: Terms<A>, answer: SecurityAssociation): Choice<A> {
   checkDomain(answer);
   const { proposals } = answer;
   const [suite, ...more] = suitesOf(answer);
-  if (suite === undefined || more.length > 0 || suite.some(({ transforms }) => transforms.length !== 1)) {
+  const repeats = more.every((other) => other.every((proposal) => suite?.some((one) => sameProposal(one, proposal))));
+  if (suite === undefined || !repeats || suite.some(({ transforms }) => transforms.length !== 1)) {
     const transforms = proposals.reduce((sum, { transforms }) => sum + transforms.length, 0);
     throw new PeerError(
       'BAD-PROPOSAL-SYNTAX',
@@ -106,6 +109,15 @@ export function concludeOffer<A extends Alternative>(terms: Terms<A>, answer: Se
   const choice = choose(terms, suite, 'initiator', (why) => refused.push(why));
   if (choice === undefined) throw noProposal('the peer answered', refused, terms);
   return choice;
+}
+
+/** Whether two proposals of one transform each are about the same SA. */
+function sameProposal(a: Proposal, b: Proposal): boolean {
+  const [one, other] = [
+    encode(SecurityAssociation, saPayload([a])),
+    encode(SecurityAssociation, saPayload([{ ...b, number: a.number }])),
+  ];
+  return a.transforms.length === 1 && equal(one, other);
 }
 
 /** The first transform of each proposal of the first number: what a peer that takes an offer as it is chooses (RFC 4430 §3.2). */

@@ -11,6 +11,8 @@ export type CharonChild = {
   readonly esp: string;
   /** Of AH, instead of ESP. */
   readonly ah?: string;
+  /** Compressed before that. */
+  readonly ipcomp?: boolean;
   readonly mode?: 'tunnel' | 'transport';
   readonly localTs?: readonly string[];
   readonly remoteTs?: readonly string[];
@@ -128,6 +130,7 @@ swanctl { load = random openssl pem pkcs1 pkcs8 x509 pubkey constraints }
 export function swanctlConf(connections: readonly CharonConnection[]): string {
   const child = (c: CharonChild) => `      ${c.name} {
         ${c.ah === undefined ? `esp_proposals = ${c.esp}` : `ah_proposals = ${c.ah}`}
+        ipcomp = ${c.ipcomp ? 'yes' : 'no'}
         mode = ${c.mode ?? 'tunnel'}
         local_ts = ${(c.localTs ?? ['dynamic']).join(',')}
         remote_ts = ${(c.remoteTs ?? ['dynamic']).join(',')}

@@ -54,6 +54,8 @@ export type TanukiPolicy = {
   readonly integrity?: string;
   /** AH with `integrity` instead of ESP. */
   readonly ah?: boolean;
+  /** Compressed before that. Not with IKEv2. */
+  readonly ipcomp?: boolean;
   readonly esn?: boolean;
   readonly initiate?: 'demand' | 'start';
   readonly lifeSeconds?: number;
@@ -138,12 +140,13 @@ export function policyFile(dir: string, scenario: TanukiScenario): string {
     ...line('ipsec_sa_lifetime_time', p.lifeSeconds, ' sec'),
     ...line('ipsec_sa_lifetime_packets', p.lifePackets),
     ...flag('ext_sequence', p.esn),
-    ...line('sa_index', `"${p.name}"`),
+    ...line('sa_index', p.ipcomp ? `{ "${p.name}"; "${p.name}-comp"; }` : `"${p.name}"`),
     '};',
     `sa "${p.name}" {`,
     ...line('sa_protocol', p.ah ? 'ah' : 'esp'),
     ...(p.ah ? line('ah_auth_alg', p.integrity) : [...line('esp_enc_alg', p.encryption), ...line('esp_auth_alg', p.integrity)]),
     '};',
+    ...(p.ipcomp ? [`sa "${p.name}-comp" { sa_protocol ipcomp; ipcomp_alg deflate; };`] : []),
   ];
   const ike = scenario.ike === undefined ? 'MY_IP' : `{ ${scenario.ike.map((address) => `${address};`).join(' ')} }`;
   const datapath = [...line('backend', scenario.backend), ...line('spin', scenario.spin)].join(' ');

@@ -1,4 +1,4 @@
-"""A MiB of TCP there and back: `tcp-echo.py serve HOST` sends back what one client sent, `tcp-echo.py send FROM HOST` says whether it came back intact."""
+"""A MiB of TCP there and back: `tcp-echo.py serve HOST` sends back what one client sent, `tcp-echo.py send FROM HOST [text]` says whether it came back intact."""
 
 import os
 import socket
@@ -30,8 +30,9 @@ def serve(host):
             connection.sendall(receive(connection))
 
 
-def send(source, host):
-    data = os.urandom(OCTETS)
+def send(source, host, kind="random"):
+    # What can be compressed is no repetition that a lost segment could hide in.
+    data = os.urandom(OCTETS // 2).hex().encode() if kind == "text" else os.urandom(OCTETS)
     deadline = time.monotonic() + SECONDS
     while True:
         try:

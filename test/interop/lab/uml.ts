@@ -94,7 +94,7 @@ export class UmlGuest {
 }
 
 const MODULE_NAMES =
-  'esp4 esp6 ah4 ah6 xfrm_user af_key tun dummy gcm ccm ctr cbc chacha20poly1305 sha256 sha512 cmac xcbc seqiv echainiv authenc authencesn'.split(
+  'esp4 esp6 ah4 ah6 ipcomp ipcomp6 deflate xfrm_user af_key tun dummy gcm ccm ctr cbc chacha20poly1305 sha256 sha512 cmac xcbc seqiv echainiv authenc authencesn'.split(
     ' ',
   );
 

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { hex, u32be } from '../../../src/bytes/bytes.ts';
+import { hex, NONE, u32be } from '../../../src/bytes/bytes.ts';
 import { PeerError } from '../../../src/errors.ts';
 import type { Spis } from '../../../src/ipsec/sa.ts';
+import type { Attribute } from '../../../src/isakmp/attributes.ts';
 import { NOTIFY } from '../../../src/isakmp/doi.ts';
 import { saKeys } from '../../../src/isakmp/keymat.ts';
 import {
@@ -10,11 +11,18 @@ import {
   canOffer,
   chooseOffer,
   concludeOffer,
+  firstOf,
+  isFirst,
   responderLifetime,
   withResponderLifetime,
 } from '../../../src/isakmp/quick-mode.ts';
-import type { SecurityAssociation } from '../../../src/isakmp/sa-payload.ts';
+import {
+  type Proposal,
+  type SecurityAssociation,
+  SecurityAssociation as SecurityAssociationCodec,
+} from '../../../src/isakmp/sa-payload.ts';
 import { type Alternative, type AlternativeSa, leadOf, type Terms } from '../../../src/isakmp/terms.ts';
+import { encode } from '../../../src/wire/codec.ts';
 
 const lifetime = { seconds: 3600, bytes: 0, packets: 0 };
 const SA: AlternativeSa = {
@@ -215,6 +223,180 @@ describe.each([
     const terms = { ...TERMS, group: ours, check };
     if (accepted) expect(chooseOffer(terms, offer).group).toBe(theirs);
     else expect(refusal(terms, offer).message).toContain('is wanted');
+  });
+});
+
+describe('a bundle (RFC 2408 §4.2)', () => {
+  const ah: AlternativeSa = { protocol: 'ah', encr: [], auth: ['hmac_sha2_256', 'hmac_sha1'] };
+  const ipcomp: AlternativeSa = { protocol: 'ipcomp', encr: [], auth: [] };
+  const esp: AlternativeSa = { ...SA, encr: [{ name: 'aes_cbc', keyBits: 128 }], auth: ['hmac_sha1'] };
+  const bundle: Terms = { ...TERMS, alternatives: [{ sas: [esp, ah, ipcomp], lifetime }] };
+  const compressed: Terms = { ...TERMS, alternatives: [{ sas: [esp, ipcomp], lifetime }] };
+  const spis = (esp: number, ah: number, cpi: number): Spis =>
+    new Map([
+      ['esp', esp],
+      ['ah', ah],
+      ['ipcomp', cpi],
+    ]);
+  const ours = spis(0x1111_1111, 0x2222_2222, 0x3333);
+  const offer = buildOffer(bundle, ours);
+  const [ofAh, ofEsp, ofIpcomp] = offer.proposals as [Proposal, Proposal, Proposal];
+  const withProposals = (...proposals: readonly Proposal[]): SecurityAssociation => ({ ...offer, proposals });
+  const attribute = (type: number, value: number) => ({ type, basic: true, value: Uint8Array.of(value >> 8, value & 255) });
+  const changed = (proposal: Proposal, change: (attributes: readonly Attribute[]) => readonly Attribute[]): Proposal => ({
+    ...proposal,
+    transforms: proposal.transforms.map((transform) => ({ ...transform, attributes: change(transform.attributes) })),
+  });
+
+  test('is one number with a proposal for each protocol, octet by octet', () => {
+    const octets = [
+      '00000001 00000001', // the IPsec DOI, SIT_IDENTITY_ONLY
+      '02000028 01030401 11111111', // another proposal follows; 40 octets; number 1, ESP, SPI of 4, one transform
+      '0000001c 010c0000 80010001 80020e10 80040001 80050002 80060080', // AES-CBC, 3600 s, tunnel, HMAC-SHA1, 128 bits
+      '0000001e 01040201 3333', // the last; 30 octets; number 1, IPCOMP, CPI of 2, one transform
+      '00000014 01020000 80010001 80020e10 80040001', // DEFLATE, 3600 s, tunnel
+    ];
+    expect(hex(encode(SecurityAssociationCodec, buildOffer(compressed, ours)))).toBe(octets.join('').replaceAll(' ', ''));
+  });
+
+  test('has AH around ESP in transport mode, IPComp and ESP in that of the policy', () => {
+    const modes = offer.proposals.map(({ number, protocol, spi, transforms }) => [
+      number,
+      protocol,
+      hex(spi),
+      ...transforms.map(({ id, attributes }) => [id, attributes.find(({ type }) => type === 4)?.value[1]]),
+    ]);
+    expect(modes).toEqual([
+      [1, 2, '22222222', [5, 2], [3, 2]],
+      [1, 3, '11111111', [12, 1]],
+      [1, 4, '3333', [2, 1]],
+    ]);
+  });
+
+  test('is chosen whole, the first that fits of each protocol, and answered with an SPI for each', () => {
+    const sha1 = { ...bundle, alternatives: [{ sas: [ipcomp, { ...ah, auth: ['hmac_sha1' as const] }, esp], lifetime }] };
+    const choice = chooseOffer(sha1, offer);
+    expect(choice.sas.map(({ protocol, suite, spi }) => [protocol, suite.integ, spi])).toEqual([
+      ['ipcomp', 'none', 0x3333],
+      ['esp', 'hmac_sha1', 0x1111_1111],
+      ['ah', 'hmac_sha1', 0x2222_2222],
+    ]);
+    expect(leadOf(choice).protocol).toBe('esp');
+    const answer = answerOffer(choice, spis(0x4444, 0x5555, 0x6666));
+    expect(
+      answer.proposals.map(({ number, spi, transforms }) => [number, hex(spi), transforms.map((one) => one.number)]),
+    ).toEqual([
+      [1, '00005555', [2]],
+      [1, '00004444', [1]],
+      [1, '6666', [1]],
+    ]);
+    const concluded = concludeOffer(bundle, answer);
+    expect(concluded.sas.map(({ protocol, spi }) => [protocol, spi])).toEqual([
+      ['ipcomp', 0x6666],
+      ['esp', 0x4444],
+      ['ah', 0x5555],
+    ]);
+    expect([isFirst(choice, offer), isFirst(chooseOffer(bundle, offer), offer)]).toEqual([false, true]);
+    expect(firstOf(offer).proposals.map(({ transforms }) => transforms.length)).toEqual([1, 1, 1]);
+  });
+
+  test('may come in any order, with other numbers between, and a CPI in four octets', () => {
+    const other = { ...ofEsp, number: 7 };
+    const wide = { ...ofIpcomp, spi: Uint8Array.of(0xff, 0xff, 0x33, 0x33) };
+    const choice = chooseOffer(bundle, withProposals(wide, other, ofAh, ofEsp));
+    expect(choice.sas.map(({ spi }) => spi)).toEqual([0x3333, 0x1111_1111, 0x2222_2222]);
+    expect(answerOffer(choice, ours).proposals.map(({ spi }) => spi.length)).toEqual([2, 4, 4]);
+  });
+
+  test('the SAs around IPComp may say either mode, IPComp must say tunnel for one (RFC 3173 §4.1)', () => {
+    const mode = (proposal: Proposal, value: number | undefined) =>
+      changed(proposal, (attributes) => [
+        ...attributes.filter(({ type }) => type !== 4),
+        ...(value === undefined ? [] : [attribute(4, value)]),
+      ]);
+    const one =
+      (...proposals: readonly Proposal[]) =>
+      () =>
+        chooseOffer(compressed, withProposals(...proposals));
+    expect(one(mode(ofEsp, 2), ofIpcomp)().mode).toBe('tunnel');
+    expect(one(mode(ofEsp, undefined), ofIpcomp)().mode).toBe('tunnel');
+    expect(one(ofEsp, mode(ofIpcomp, undefined))).toThrow(/none of the transforms of IPCOMP beside it fits/);
+    expect(one(ofEsp, mode(ofIpcomp, 2))).toThrow(PeerError);
+    // AH in a tunnel of its own around a tunnel of ESP would be two tunnels.
+    expect(() => chooseOffer(bundle, withProposals(mode(ofAh, 1), ofEsp, ofIpcomp))).toThrow(/none of the transforms of AH/);
+    const hosts: Terms = { ...compressed, mode: 'transport' };
+    expect(chooseOffer(hosts, withProposals(mode(ofEsp, 2), mode(ofIpcomp, undefined))).mode).toBe('transport');
+  });
+
+  test('what means nothing to IPComp is ignored in it, what belongs to all must be one', () => {
+    const odd = changed(ofIpcomp, (attributes) => [...attributes, attribute(5, 7), attribute(6, 128), attribute(3, 14)]);
+    expect(chooseOffer(bundle, withProposals(ofAh, ofEsp, odd)).group).toBeUndefined();
+    const grouped = changed(ofAh, (attributes) => [...attributes, attribute(3, 14)]);
+    expect(() => chooseOffer({ ...bundle, check: 'obey' }, withProposals(grouped, ofEsp, ofIpcomp))).toThrow(PeerError);
+    const pfs = buildOffer({ ...bundle, group: 'modp2048' }, ours);
+    expect(chooseOffer({ ...bundle, group: 'modp2048' }, pfs).group).toBe('modp2048');
+    expect(pfs.proposals.map(({ transforms }) => transforms[0]!.attributes.some(({ type }) => type === 3))).toEqual([
+      true,
+      true,
+      false,
+    ]);
+  });
+
+  test('lives as long as the one that lives shortest', () => {
+    const life = (proposal: Proposal, seconds: number) =>
+      changed(proposal, (attributes) => attributes.map((one) => (one.type === 2 ? attribute(2, seconds) : one)));
+    const seconds = (a: number, e: number, c: number) =>
+      chooseOffer(bundle, withProposals(life(ofAh, a), life(ofEsp, e), life(ofIpcomp, c))).lifetime.seconds;
+    expect([seconds(600, 3600, 3600), seconds(3600, 700, 3600), seconds(3600, 3600, 800)]).toEqual([600, 700, 800]);
+    const unsaid = changed(ofIpcomp, (attributes) => attributes.filter(({ type }) => type > 2));
+    expect(chooseOffer(bundle, withProposals(ofAh, ofEsp, unsaid)).lifetime.seconds).toBe(3600);
+  });
+
+  test.each<[string, readonly Proposal[], RegExp]>([
+    ['one of them away', [ofAh, ofEsp], /AH and ESP belong together/],
+    ['ESP twice', [ofEsp, { ...ofEsp, spi: u32be(0x9999) }], /ESP: twice under one number/],
+    ['IPComp alone', [ofIpcomp], /IPCOMP: by itself it protects nothing/],
+    ['a protocol that nobody knows', [ofAh, ofEsp, { ...ofIpcomp, protocol: 5 }], /protocol 5: it is not supported/],
+    ['ISAKMP among them', [{ ...ofAh, protocol: 1 }, ofEsp], /ISAKMP: it is not supported/],
+    ['different numbers', [ofAh, { ...ofEsp, number: 2 }, { ...ofIpcomp, number: 3 }], /the peer offered ah /],
+    ['an AH without SPI', [{ ...ofAh, spi: NONE }, ofEsp, ofIpcomp], /AH: an SPI of 0 octets, expected 4/],
+    ['a CPI of three octets', [ofAh, ofEsp, { ...ofIpcomp, spi: new Uint8Array(3) }], /IPCOMP: an SPI of 3 octets, expected 2/],
+    ['a CPI that is not negotiated', [ofAh, ofEsp, { ...ofIpcomp, spi: Uint8Array.of(0, 2) }], /SPI 2 is reserved \(RFC 3173/],
+    ['an AH that has no transform', [{ ...ofAh, transforms: [] }, ofEsp, ofIpcomp], /AH: no transform/],
+    ['LZS', [ofAh, ofEsp, { ...ofIpcomp, transforms: [{ ...ofIpcomp.transforms[0]!, id: 3 }] }], /of IPCOMP beside it fits/],
+    [
+      'AH whose transform and authentication algorithm differ',
+      [changed(ofAh, (some) => some.map((one) => (one.type === 5 ? attribute(5, 1) : one))), ofEsp, ofIpcomp],
+      /of AH beside it fits/,
+    ],
+    [
+      'AH without an authentication algorithm',
+      [changed(ofAh, (some) => some.filter(({ type }) => type !== 5)), ofEsp, ofIpcomp],
+      /of AH beside it fits/,
+    ],
+  ])('is refused with %s', (_what, proposals, explanation) => {
+    expect(refusal(bundle, withProposals(...proposals)).message).toMatch(explanation);
+  });
+
+  test('alone, AH says why its transform will not do', () => {
+    const alone: Terms = { ...TERMS, alternatives: [{ sas: [ah], lifetime }] };
+    const [proposal] = buildOffer(alone, ours).proposals;
+    const with5 = changed(proposal!, (some) => some.map((one) => (one.type === 5 ? attribute(5, 1) : one)));
+    expect(refusal(alone, withProposals(with5)).message).toContain('AH transform 5 needs its own authentication algorithm');
+    expect(refusal(alone, withProposals({ ...with5, transforms: [{ ...with5.transforms[0]!, id: 99 }] })).message).toContain(
+      'AH transform 99 is unknown',
+    );
+  });
+
+  test('in an answer may be said once more without IPComp, as charon does, and nothing else', () => {
+    const answer = answerOffer(chooseOffer(compressed, buildOffer(compressed, ours)), spis(0x4444, 0, 0x6666)).proposals;
+    const again = { ...answer[0]!, number: 2 };
+    expect(concludeOffer(compressed, withProposals(...answer, again)).sas).toHaveLength(2);
+    for (const wrong of [
+      { ...again, spi: u32be(0x7777) },
+      { ...answer[1]!, number: 2, spi: Uint8Array.of(9, 9) },
+    ])
+      expect(() => concludeOffer(compressed, withProposals(...answer, wrong))).toThrow(/3 proposals with 3 transforms/);
   });
 });
 
