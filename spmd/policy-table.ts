@@ -110,7 +110,7 @@ function policiesOf(
   }
   let templates: readonly Template[] = [];
   if (policy.action === 'protect') {
-    const endpoints = policy.mode === 'tunnel' ? endpointsOf(policy, config, local) : undefined;
+    const endpoints = policy.mode !== 'transport' ? endpointsOf(policy, config, local) : undefined;
     if (typeof endpoints === 'string') return { policies: [], reason: endpoints };
     templates = templatesOf(selector, endpoints);
     if (templates.length === 0)
@@ -152,7 +152,7 @@ export function templatesOf(
     const tunnel = i === 0 && endpoints !== undefined;
     return {
       protocol,
-      mode: tunnel ? 'tunnel' : 'transport',
+      mode: tunnel ? policy.mode : 'transport',
       level: policy.level === 'use' ? 'use' : 'unique',
       reqid,
       endpoints: !tunnel

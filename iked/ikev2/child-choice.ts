@@ -10,6 +10,7 @@ import { type ChildPolicy, protocolOf } from '../../src/keying/child-policy.ts';
 import { showSpi } from '../../src/keying/sa-pair.ts';
 import { perceived } from '../natt.ts';
 import type { Peer } from '../peers.ts';
+import { modeSaid, saysTransport } from './child-mode.ts';
 import { type ChildSa, childProposals, ipsecOf, type PerfectForwardSecrecy, spiBytes, spiOf } from './child-sa.ts';
 import type { IkeSa } from './ike-sa.ts';
 import { proposalsText } from './ladder.ts';
@@ -41,12 +42,12 @@ export function chooseChild(
   const policies = peer.children.map((policy) => ({ policy, TSi: policy.peer, TSr: policy.local }));
   const same = policies.filter(({ policy }) => policy.name === like?.policy.name);
   const grant = (pair: SelectorPair) => narrowTo(pair, same.length > 0 ? same : policies) ?? narrowTo(pair, policies);
-  const transport = findNotify(payloads, 'USE_TRANSPORT_MODE') !== undefined;
+  const transport = saysTransport(payloads);
   const seen = { TSi: perceived(sa, 'there', offered.TSi), TSr: perceived(sa, 'here', offered.TSr) };
   const narrowed = (transport ? grant(seen) : undefined) ?? grant(offered);
   if (narrowed === undefined) throw unacceptable(sa, peer, offered);
   const { policy } = narrowed.policy;
-  const mode = chooseMode(peer, policy, transport);
+  const mode = chooseMode(peer, policy, modeSaid(payloads, policy));
   if (protocolOf(policy.policy) === 'ah' && sa.nat !== 'none') {
     throw new PeerError(
       'NO_PROPOSAL_CHOSEN',
@@ -91,12 +92,12 @@ function unacceptable(sa: IkeSa, peer: Peer, { TSi, TSr }: SelectorPair): PeerEr
 }
 
 /** `selector_check`: the peer's wish must be the policy's (`exact`), or is followed (`obey`). */
-function chooseMode(peer: Peer, policy: ChildPolicy, transport: boolean): Mode {
-  const wished: Mode = transport ? 'transport' : 'tunnel';
-  if (policy.policy.mode === wished || peer.ikev2.selectorCheck === 'obey') return wished;
+function chooseMode(peer: Peer, policy: ChildPolicy, wished: Mode): Mode {
+  const { mode } = policy.policy;
+  if (mode === wished || (mode !== 'beet' && peer.ikev2.selectorCheck === 'obey')) return wished;
   throw new PeerError(
     'NO_PROPOSAL_CHOSEN',
-    `the peer wants ${wished} mode; policy ${policy.policy.name} says ${policy.policy.mode}: correct ipsec_mode on one side, or set selector_check obey`,
+    `the peer wants ${wished} mode; policy ${policy.policy.name} says ${mode}: correct ipsec_mode on one side${mode === 'beet' ? '' : ', or set selector_check obey'}`,
   );
 }
 

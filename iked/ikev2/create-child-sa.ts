@@ -15,6 +15,7 @@ import { showSpi } from '../../src/keying/sa-pair.ts';
 import type { Demand } from '../host.ts';
 import { perceived } from '../natt.ts';
 import { type ChildChoice, checkRoom, chooseChild, paddedAs } from './child-choice.ts';
+import { modePayloads, modeSaid } from './child-mode.ts';
 import {
   type ChildAgreement,
   ChildSa,
@@ -51,8 +52,8 @@ export interface ChildOffer extends SelectorPair {
   readonly policy: ChildPolicy;
   readonly proposals: readonly Proposal[];
   readonly ipsecs: readonly IpsecConfig[];
-  readonly transport: boolean;
-  /** [N(USE_TRANSPORT_MODE)], SA, TSi, TSr. */
+  readonly mode: Mode;
+  /** [N(USE_TRANSPORT_MODE)] or [N(USE_BEET_MODE)], SA, TSi, TSr. */
   readonly payloads: readonly Payload[];
 }
 
@@ -92,24 +93,24 @@ export function offerChild(
   }: { readonly group?: KeName | undefined; readonly demand?: Demand | undefined; readonly like?: ChildSa | undefined },
 ): ChildOffer {
   const { proposals, ipsecs } = childProposals(policy, sa.peer!.ikev2, spiBytes(spi), pfs, group);
-  const transport = (like?.agreed.mode ?? policy.policy.mode) === 'transport';
+  const mode = like?.agreed.mode ?? policy.policy.mode;
   const { TSi, TSr } =
     like === undefined
-      ? proposedSelectors(policySelectors(sa, policy, transport), demand ?? { policy })
+      ? proposedSelectors(policySelectors(sa, policy, mode), demand ?? { policy })
       : { TSi: like.agreed.local, TSr: like.agreed.peer };
   const payloads: Payload[] = [
-    ...(transport ? [notify('USE_TRANSPORT_MODE')] : []),
+    ...modePayloads(mode),
     { type: 'SA', proposals },
     { type: 'TSi', selectors: TSi },
     { type: 'TSr', selectors: TSr },
   ];
-  return { policy, proposals, ipsecs, transport, TSi, TSr, payloads };
+  return { policy, proposals, ipsecs, mode, TSi, TSr, payloads };
 }
 
 /** A transport-mode SA is for the two hosts that negotiate it: of several addresses only theirs are proposed (§2.9, §1.3.1). */
-function policySelectors({ path }: IkeSa, { local, peer }: ChildPolicy, transport: boolean): SelectorPair {
+function policySelectors({ path }: IkeSa, { local, peer }: ChildPolicy, mode: Mode): SelectorPair {
   const policy = { TSi: local, TSr: peer };
-  return (transport && betweenHosts(policy, path.local.address, path.remote.address)) || policy;
+  return (mode === 'transport' && betweenHosts(policy, path.local.address, path.remote.address)) || policy;
 }
 
 /** HDR, SK {[N(REKEY_SA)], [N(USE_TRANSPORT_MODE)], SA, Ni, [KEi], TSi, TSr}. */
@@ -257,7 +258,7 @@ export function makeChild(
   });
   install(child, holdMs);
   const payloads: Payload[] = [
-    ...(mode === 'transport' ? [notify('USE_TRANSPORT_MODE')] : []),
+    ...modePayloads(mode),
     ...(additional ? [notify('ADDITIONAL_TS_POSSIBLE')] : []),
     { type: 'SA', proposals: [{ ...proposal, spi: spiBytes(spi) }] },
     { type: 'TSi', selectors: TSi },
@@ -314,11 +315,11 @@ export function readChild(
   const proposal = chosenOf(offer.proposals, SA.proposals);
   if (spiOf(proposal.spi) < 256)
     throw new PeerError('INVALID_SYNTAX', `the peer chose SPI ${showSpi(spiOf(proposal.spi))}, which is reserved`);
-  const transport = findNotify(payloads, 'USE_TRANSPORT_MODE') !== undefined;
+  const said = modeSaid(payloads, offer.policy);
   const answer = { TSi: find(payloads, 'TSi')!.selectors, TSr: find(payloads, 'TSr')!.selectors };
   const seen = { TSi: perceived(sa, 'here', answer.TSi), TSr: perceived(sa, 'there', answer.TSr) };
-  const { TSi, TSr } = checkNarrowed(offer, transport ? seen : answer);
-  const mode = answeredMode(sa, offer, transport);
+  const { TSi, TSr } = checkNarrowed(offer, said === 'transport' ? seen : answer);
+  const mode = answeredMode(sa, offer, said);
   const keys = childKeys(sa.prf, sa.keys.SK_d, childSuiteOf(proposal), Ni, Nr, g_ir?.reveal());
   const child = enter(sa, {
     policy: offer.policy,
@@ -367,20 +368,21 @@ function askSinglePair(sa: IkeSa, demand: Demand): boolean {
   return true;
 }
 
-function answeredMode(sa: IkeSa, offer: ChildOffer, transport: boolean): Mode {
-  if (transport && !offer.transport)
+function answeredMode(sa: IkeSa, { mode, policy }: ChildOffer, said: Mode): Mode {
+  if (said === 'transport' && mode !== 'transport')
     throw new PeerError('INVALID_SYNTAX', 'the peer answered USE_TRANSPORT_MODE, which we had not sent');
-  if (offer.transport && !transport && sa.peer!.ikev2.selectorCheck === 'exact') {
+  if (mode !== said && (mode === 'beet' || sa.peer!.ikev2.selectorCheck === 'exact')) {
+    const obey = mode === 'beet' ? '' : ', or set selector_check obey';
     throw new PeerError(
       'NO_PROPOSAL_CHOSEN',
-      `the peer grants tunnel mode where policy ${offer.policy.policy.name} says transport: correct ipsec_mode on one side, or set selector_check obey`,
+      `the peer grants ${said} mode where policy ${policy.policy.name} says ${mode}: correct ipsec_mode on one side${obey}`,
     );
   }
-  return transport ? 'transport' : 'tunnel';
+  return said;
 }
 
-function whatWeSent({ proposals, TSi, TSr, transport }: ChildOffer): string {
-  return `${proposalsText(proposals)} for ${TSi.map(showSelector).join(', ')} to ${TSr.map(showSelector).join(', ')} in ${transport ? 'transport' : 'tunnel'} mode`;
+function whatWeSent({ proposals, TSi, TSr, mode }: ChildOffer): string {
+  return `${proposalsText(proposals)} for ${TSi.map(showSelector).join(', ')} to ${TSr.map(showSelector).join(', ')} in ${mode} mode`;
 }
 
 export function concludeChild(sa: IkeSa, sent: ChildSent, { payloads }: Message): void {

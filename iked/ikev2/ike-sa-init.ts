@@ -12,6 +12,7 @@ import { type Path, showEndpoint } from '../../src/net/address.ts';
 import type { Demand, Host } from '../host.ts';
 import { detectNat, type EndpointHash, floated, NAT_TEXT, natDetectionPair } from '../natt.ts';
 import type { Peer } from '../peers.ts';
+import { vendorIds } from './child-mode.ts';
 import { encrTransform } from './child-sa.ts';
 import { IkeSa, type InitSent } from './ike-sa.ts';
 import { type IkeSuite, ikeKeys, ikeSuiteOf, skeyseed } from './keys.ts';
@@ -91,6 +92,7 @@ function request(sa: IkeSa, init: InitSent): void {
     { type: 'KE', group: KE[init.share.group].ikev2, data: init.share.publicValue },
     { type: 'Nonce', data: init.Ni },
     ...natPayloads(sa, ikev2, NO_SPI),
+    ...vendorIds(sa.peer!.children),
   ]);
 }
 
@@ -307,6 +309,7 @@ function respond(host: Host, message: Message, bytes: Uint8Array, path: Path): v
     { type: 'KE', group: KE[suite.ke].ikev2, data: share.publicValue },
     { type: 'Nonce', data: Nr },
     ...(sa.natTraversal ? natPayloads(sa, peer.ikev2, SPIr) : []),
+    ...vendorIds(candidates.flatMap(({ children }) => children)),
   ]);
   share.wipe();
   sa.state = { name: 'awaiting-ike-auth', facts: { Ni, Nr, request: bytes, response } };

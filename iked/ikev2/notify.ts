@@ -336,6 +336,13 @@ export const NOTIFY = {
     means: 'it knows IKE_INTERMEDIATE',
     causes: [],
   },
+  USE_BEET_MODE: {
+    number: 40961,
+    data: 'none',
+    rfc: 'private, strongSwan',
+    means: 'it wants BEET mode',
+    causes: [],
+  },
 } as const satisfies Record<string, NotifyRow>;
 
 export type NotifyName = keyof typeof NOTIFY;

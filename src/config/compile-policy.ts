@@ -143,7 +143,7 @@ export class PolicyCompiler {
         'write ipsec_level require;',
       );
     }
-    const tunnel = values.ipsec_mode === 'tunnel';
+    const tunnel = values.ipsec_mode !== 'transport';
     if (!tunnel) {
       for (const word of ['my_sa_ipaddr', 'peers_sa_ipaddr'] as const) {
         if (own(word))
@@ -186,6 +186,7 @@ export class PolicyCompiler {
         ipsec,
       };
     }
+    if (values.ipsec_mode === 'beet') this.checkBeet(name, at('ipsec_mode'), peer, ipsec, peersSaAddress);
     if (peer !== undefined) {
       const alternatives = ipsec.flatMap((one) => {
         const extSequenceAt = this.extSequences.get(one);
@@ -203,6 +204,33 @@ export class PolicyCompiler {
       peersSaAddress,
       ipsec,
     };
+  }
+
+  /** What there is of BEET mode: one SA of ESP, between ends that are known, negotiated by a notify of IKEv2. */
+  private checkBeet(
+    name: string,
+    at: Span,
+    peer: RemoteConfig | undefined,
+    ipsec: readonly IpsecConfig[],
+    end: AddressSpec | undefined,
+  ): void {
+    const { report } = this;
+    const other = peer?.acceptableKmp.find((kmp) => kmp !== 'ikev2');
+    if (other !== undefined)
+      report.error(
+        at,
+        `${other} has no BEET mode, and the remote ${quoted(peer!.name)} accepts it`,
+        'write acceptable_kmp ikev2;',
+      );
+    const mixed = ipsec.find(({ sas }) => sas.length !== 1 || sas[0]!.protocol !== 'esp');
+    if (mixed !== undefined)
+      report.error(
+        at,
+        `BEET mode is for ESP alone, and the policy ${quoted(name)} offers ${quoted(mixed.name)}`,
+        'offer one SA of ESP',
+      );
+    if (end?.kind === 'macro' && end.macro.startsWith('IP_'))
+      report.error(at, 'a tunnel in BEET mode has two ends that are known', 'write peers_sa_ipaddr ADDRESS;');
   }
 
   private readonly writtenLists = (sa: SaConfig) => this.lists.get(sa) ?? { encr: false, auth: false };

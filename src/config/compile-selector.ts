@@ -101,6 +101,19 @@ function compileSelector(
   if (policySection === undefined || source === undefined || destination === undefined || values.direction === undefined)
     return [];
   const policy: PolicyConfig = policies.policy(policySection);
+  if (policy.action === 'protect' && policy.mode === 'beet') {
+    for (const [word, spec] of [
+      ['src', source],
+      ['dst', destination],
+    ] as const) {
+      if (!isOneAddress(spec))
+        report.error(
+          at(word),
+          `the policy ${quoted(policy.name)} is in BEET mode, which is between one inner address at each end`,
+          'write a numeric address without a prefix length',
+        );
+    }
+  }
   const outbound: SelectorConfig = {
     name,
     order: values.order,
@@ -114,6 +127,11 @@ function compileSelector(
     policy,
   };
   return values.direction === 'both' ? [outbound, { ...mirrored(outbound), name: `${name}.in` }] : [outbound];
+}
+
+function isOneAddress(spec: AddressSpec): boolean {
+  if (spec.kind !== 'literal') return false;
+  return spec.prefixLength === (spec.address.includes(':') ? 128 : 32);
 }
 
 /** The same traffic the other way: addresses and ports change places; a message type becomes that of its answer (RFC 4877 §6.1). */

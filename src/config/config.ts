@@ -4,6 +4,7 @@
  */
 
 import type { EncrName, IntegName, KeName, PrfName } from '../crypto/transforms.ts';
+import type { Mode } from '../ipsec/sa.ts';
 
 /** Milliseconds or octets, where `infinite` is a word of its own (decisions: `infinite`, `0` and "not set" differ). */
 export type Limit = number | 'infinite';
@@ -278,7 +279,7 @@ export interface PolicyConfig {
   readonly install: boolean;
   /** Name of a remote; undefined only where the action is not protect. */
   readonly remote: string | undefined;
-  readonly mode: 'transport' | 'tunnel';
+  readonly mode: Mode;
   readonly mySaAddress: AddressSpec | undefined;
   readonly peersSaAddress: AddressSpec | undefined;
   readonly level: 'unique' | 'require' | 'use';

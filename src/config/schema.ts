@@ -86,10 +86,10 @@ export const POLICY = {
       doc: 'Alternatives, best first; without it, ESP with the defaults of `ipsec` and `sa`.',
     }),
     ipsec_mode: directive({
-      is: choice(['transport', 'tunnel']),
+      is: choice(['transport', 'tunnel', 'beet']),
       default: 'tunnel',
       by: ['spmd', 'iked'],
-      doc: 'Mode of the SAs.',
+      doc: 'Mode of the SAs. `beet` (IKEv2 and ESP only) is a tunnel between one address at each end that leaves the inner header out.',
     }),
     my_sa_ipaddr: directive({
       is: address(TUNNEL_END),

@@ -91,7 +91,7 @@ function snapshotOf(engine: Datapath, control: ControlPlane, cipher: string): Om
       protocol: sa.protocol,
       direction: sa.direction === 'inbound' ? 'inbound' : 'outbound',
       state: sa.state,
-      mode: sa.mode === 'tunnel' ? 'tunnel' : 'transport',
+      mode: sa.mode,
       source: sa.source,
       destination: sa.destination,
       reqid: sa.reqid,

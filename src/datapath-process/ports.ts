@@ -1,6 +1,7 @@
 /** What the datapath's process is told and tells: plain JSON over its control.sock. */
 
 import type { Explanation } from '../datapath/explain.ts';
+import type { Mode } from '../ipsec/sa.ts';
 import type { CapturedPacket } from '../net/pcapng.ts';
 
 /** The verb `configure`, sent by spmd before it puts the policies, and again when they change. */
@@ -26,7 +27,7 @@ export interface DatapathSaStatus {
   readonly protocol: string;
   readonly direction: 'inbound' | 'outbound';
   readonly state: string;
-  readonly mode: 'transport' | 'tunnel';
+  readonly mode: Mode;
   readonly source: string;
   readonly destination: string;
   readonly reqid: number;

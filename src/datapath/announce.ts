@@ -1,10 +1,10 @@
 /** The engine's state and effects as PF_KEY messages: answers about SAs and policies, ACQUIRE, EXPIRE, new mappings (RFC 2367 §3.1). */
 
 import { never } from '../errors.ts';
-import { hostAddress, saToSadb, satypeOf, toSadbLifetime } from '../pfkey/convert.ts';
+import { hostAddress, modeNumber, saToSadb, satypeOf, toSadbLifetime } from '../pfkey/convert.ts';
 import { policyToSadb } from '../pfkey/convert-policy.ts';
 import { type SadbLifetime, type SadbMessage, type SadbSa, sadb } from '../pfkey/message.ts';
-import { IPSEC_DIR, IPSEC_MODE, IPSEC_POLICY, SADB_SASTATE, type SadbType } from '../pfkey/registry.ts';
+import { IPSEC_DIR, IPSEC_POLICY, SADB_SASTATE, type SadbType } from '../pfkey/registry.ts';
 import type { Effect } from './effects.ts';
 import type { Larval, Sa } from './sa.ts';
 import type { SpdEntry } from './spd.ts';
@@ -37,7 +37,7 @@ export function larvalMessage(type: SadbType, larval: Larval, state: number = SA
     lifetimeCurrent: { allocations: 0, bytes: 0, addtime: epoch(larval.born.wall), usetime: 0 },
     source: hostAddress(larval.source),
     destination: hostAddress(larval.destination),
-    sa2: { mode: larval.mode === 'tunnel' ? IPSEC_MODE.TUNNEL : IPSEC_MODE.TRANSPORT, sequence: 0, reqid: larval.reqid },
+    sa2: { mode: modeNumber(larval.mode), sequence: 0, reqid: larval.reqid },
   });
 }
 

@@ -8,6 +8,7 @@ import { Checksum } from '../net/checksum.ts';
 import { HOLD_MS } from '../pfkey/rules.ts';
 import { Acquires } from './acquire.ts';
 import { Ah, type AhAlignment } from './ah.ts';
+import { Beet } from './beet.ts';
 import { type InboundDecision, isUsable, type OutboundDecision } from './decisions.ts';
 import { Drops } from './drops.ts';
 import { Early } from './early.ts';
@@ -60,6 +61,7 @@ export class Core {
   readonly ah: Ah;
   readonly ipcomp: Ipcomp;
   readonly ipHeaders: IpHeaders;
+  readonly beet: Beet;
   readonly mss: Mss;
   /** Bits of the traffic class that packets keep when they leave a tunnel (`keptClass`). */
   readonly keptClass: number;
@@ -89,6 +91,7 @@ export class Core {
     this.ah = new Ah(options.arena, options.cipher, this.sad, this.esp.opened, options.ahAlignment);
     this.ipcomp = new Ipcomp(options.arena, options.compressor);
     this.ipHeaders = new IpHeaders(options.arena, this.checksum);
+    this.beet = new Beet(options.arena, this.ipHeaders);
     this.fragments = {
       inbound: new Fragments(options.arena, this.checksum, this.drops),
       outbound: new Fragments(options.arena, this.checksum, this.drops),

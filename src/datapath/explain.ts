@@ -106,7 +106,7 @@ export function explainInbound(core: Core, bytes: Uint8Array, through: readonly 
     if (!holds(through.at(-1)!.parameters.selectors, packet)) told.step('the selectors of the SA do not hold it');
     const entry = admits(core.spd, through, packet);
     const [sa, ...others] = through;
-    const isAlone = others.length === 0 && sa!.tunnel && sa!.parameters.protocol === 'esp';
+    const isAlone = others.length === 0 && sa!.parameters.mode !== 'transport' && sa!.parameters.protocol === 'esp';
     if (entry === undefined && packet.fragment && isAlone && couldAdmit(core.spd, sa!, packet)) {
       const { inbound } = core.fragments;
       return explainFragment(told, inbound, sa!.serial, bytes, (whole) => explainInbound(core, whole, through));
@@ -160,9 +160,9 @@ export function trace(core: Core, bytes: Uint8Array, direction: Explanation['dir
 
 /** In transport mode the packet has the SA's own ends. */
 function couldCarry(sa: Sa, packet: IpPacket): boolean {
-  const { source, destination } = sa.parameters;
+  const { source, destination, mode } = sa.parameters;
   if (sa.direction === 'outbound' || !holds(sa.parameters.selectors, packet)) return false;
-  return sa.tunnel || (source.equals(packet.sourceAddress()) && destination.equals(packet.destinationAddress()));
+  return mode !== 'transport' || (source.equals(packet.sourceAddress()) && destination.equals(packet.destinationAddress()));
 }
 
 /** RFC 4301 §5.1 step 3c: there is no SA. */
@@ -191,7 +191,7 @@ function explainWait(core: Core, told: Telling, entry: SpdEntry, spent: Readonly
 
 function refusalOfEsp(core: Core, sa: Sa, bytes: Uint8Array, packet: IpPacket): number {
   const nextHeader = packet.family === 4 ? packet.protocol : bytes[packet.at + IPV6.nextHeader]!;
-  if (!sa.tunnel && !isForTransport(packet, nextHeader)) return DROP.notForTransport;
+  if (!sa.tunnel && sa.inner === undefined && !isForTransport(packet, nextHeader)) return DROP.notForTransport;
   return core.sad.canRun(sa) ? DROP.none : DROP.cipherFailed;
 }
 

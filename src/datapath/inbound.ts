@@ -1,5 +1,6 @@
 /** Inbound processing (RFC 4301 §5.2, RFC 4303 §3.4): SA, window, ICV, decapsulation, and the check that the SA may carry what it carried. */
 
+import type { Ends } from '../ipsec/policy.ts';
 import type { Instant } from '../machine.ts';
 import { IpAddress } from '../net/address.ts';
 import { IPV4, IPV6, IpPacket } from '../net/ip-packet.ts';
@@ -180,7 +181,8 @@ export class Inbound {
   /** What its SA and policy do not admit as it is: a fragment, whose ports they ask for; or a packet for another SA. */
   #admitLater(sa: Sa, slot: number, now: Instant): number {
     const inner = this.#inner;
-    if (inner.fragment && sa.tunnel && couldAdmit(this.#core.spd, sa, inner)) return this.#gather(sa, slot, now);
+    if (inner.fragment && sa.parameters.mode !== 'transport' && couldAdmit(this.#core.spd, sa, inner))
+      return this.#gather(sa, slot, now);
     return this.#bundles.goOn(sa, inner, slot, now);
   }
 
@@ -232,6 +234,7 @@ export class Inbound {
 
   /** Transport mode, RFC 4303 §3.4.4: an IP header in front of the payload again, in fresh memory. */
   #rebuild(sa: Sa, nextHeader: number): number {
+    if (sa.inner !== undefined) return this.#restore(sa.inner, nextHeader);
     const { arena, outputs, esp, ipHeaders } = this.#core;
     const { source, destination } = sa.parameters;
     const headerBytes = source.family === 4 ? IPV4.bytes : IPV6.bytes;
@@ -245,6 +248,17 @@ export class Inbound {
     if (!this.#inner.read(at, length)) return DROP.badInner;
     outputs.at = at + length;
     if (sa.encapsulated) this.#repairChecksum();
+    return DROP.none;
+  }
+
+  /** BEET mode: the same with the SA's inner addresses, and options that came behind a pseudo header. */
+  #restore(ends: Ends, nextHeader: number): number {
+    const { outputs, esp, beet } = this.#core;
+    const at = (outputs.at + VNET_HDR_BYTES + 7) & ~7;
+    const length = beet.restore(esp.opened, ends, nextHeader, this.#trafficClass, at, outputs.end);
+    if (length < 0) return -length;
+    if (!this.#inner.read(at, length)) return DROP.badInner;
+    outputs.at = at + length;
     return DROP.none;
   }
 

@@ -279,10 +279,14 @@ export class Outbound {
     return this.#seal(sa, packet.bytes, nextHeader, packet.bytes, slot, now);
   }
 
-  /** RFC 4303 §3.1.1. Only what the kernel's own IP header can stand in for; destination options travel inside ESP. */
+  /**
+   * RFC 4303 §3.1.1. Only what the kernel's own IP header can stand in for; destination options travel inside ESP. BEET mode is the same without options: the
+   * addresses of the outer header are no matter to what is inside.
+   */
   #transport(sa: Sa, slots: Slots, slot: number, now: Instant): number {
     const core = this.#core;
     const packet = this.#packet;
+    if (packet.extended && sa.inner !== undefined) return this.#leaveOut(sa, slots, slot, now);
     const nextHeader = packet.family === 4 ? packet.protocol : core.arena[packet.at + IPV6.nextHeader]!;
     if (!isForTransport(packet, nextHeader)) return DROP.notForTransport;
     const headerBytes = packet.family === 4 ? packet.headerBytes : IPV6.bytes;
@@ -291,6 +295,26 @@ export class Outbound {
     if (sa.longestSegment !== NO_LIMIT) core.mss.clamp(packet, sa.longestSegment);
     core.arena.copyWithin(core.esp.payloadAt(sa, core.outputs.at), packet.at + headerBytes, packet.at + packet.bytes);
     return this.#seal(sa, packet.bytes - headerBytes, nextHeader, packet.bytes, slot, now);
+  }
+
+  /** BEET mode, where the packet has options or extension headers: they go inside, and only the IP header itself is left out. */
+  #leaveOut(sa: Sa, slots: Slots, slot: number, now: Instant): number {
+    const { arena, beet, esp, mss, outputs } = this.#core;
+    const packet = this.#packet;
+    if (packet.fragment) return DROP.notForTransport;
+    const isWhole = slots.gsoType[slot] === GSO.none;
+    if (isWhole && !this.#finishChecksum(slots, slot)) return DROP.badFrame;
+    if (isWhole && sa.longestSegment !== NO_LIMIT) mss.clamp(packet, sa.longestSegment);
+    const segments = isWhole ? 1 : this.#segmenter.segments;
+    for (let i = 0; i < segments; i++) {
+      const at = esp.payloadAt(sa, outputs.at);
+      const bytes = isWhole ? packet.bytes : this.#segmenter.cut(i, at, true);
+      if (isWhole) arena.copyWithin(at, packet.at, packet.at + bytes);
+      const payloadBytes = beet.leaveOut(at, bytes);
+      const reason = this.#seal(sa, payloadBytes, beet.nextHeader, bytes, slot, now);
+      if (reason !== DROP.none) return reason;
+    }
+    return DROP.none;
   }
 
   #sealSegments(sa: Sa, nextHeader: number, slot: number, now: Instant): number {

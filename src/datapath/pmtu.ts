@@ -6,6 +6,7 @@
 import type { SaParameters } from '../ipsec/sa.ts';
 import type { Instant } from '../machine.ts';
 import { IPV4, IPV6 } from '../net/ip-packet.ts';
+import { PSEUDO_HEADER_MOST } from './beet.ts';
 import { Deadlines } from './deadlines.ts';
 import { NO_LIMIT, type Sa } from './sa.ts';
 import { OUTER, type OuterHeaderPolicy, outerHeaderOf } from './tunnel.ts';
@@ -106,13 +107,14 @@ export class PathMtus {
 
 /**
  * The longest IP packet that the SA carries in one piece on a path of `mtu` octets: in tunnel mode all of it is inside, in transport mode its header
- * stays outside.
+ * stays outside, in BEET mode it is left out.
  */
-export function longestInner({ parameters, tunnel, ivBytes, icvBytes, align }: Sa, mtu: number): number {
+export function longestInner({ parameters, tunnel, inner, ivBytes, icvBytes, align }: Sa, mtu: number): number {
   const outer = parameters.source.family === 4 ? IPV4.bytes : IPV6.bytes;
   const udp = parameters.encapsulation === undefined ? 0 : UDP_HEADER;
   const text = mtu - outer - udp - ESP_HEADER - ivBytes - icvBytes;
   const payload = text - (text % align) - ESP_TRAILER;
+  if (inner !== undefined) return payload + (inner.source.family === 6 ? IPV6.bytes : IPV4.bytes - PSEUDO_HEADER_MOST);
   return tunnel ? payload : payload + outer;
 }
 

@@ -2,7 +2,8 @@
 
 import { isCbc } from '../crypto/primitives.ts';
 import { ENCR, INTEG } from '../crypto/transforms.ts';
-import type { Ends } from '../ipsec/policy.ts';
+import { Fault } from '../errors.ts';
+import { type Ends, innerEnds } from '../ipsec/policy.ts';
 import type { Mode, SaParameters, SaProtocol, Spi } from '../ipsec/sa.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { Instant } from '../machine.ts';
@@ -29,6 +30,8 @@ export class Sa {
   /** Outbound: its packets wait until it is let go (`Sad.hold`). */
   onHold = false;
   readonly tunnel: boolean;
+  /** BEET mode: the inner addresses. */
+  readonly inner: Ends | undefined;
   readonly extended: boolean;
   readonly encapsulated: boolean;
   readonly ivBytes: number;
@@ -89,6 +92,8 @@ export class Sa {
     this.path = path;
     this.born = born;
     this.tunnel = parameters.mode === 'tunnel';
+    this.inner = parameters.mode === 'beet' ? innerEnds(parameters.selectors) : undefined;
+    if (parameters.mode === 'beet' && this.inner === undefined) throw new Fault('an SA in BEET mode without inner addresses');
     this.extended = extendedSequence;
     this.encapsulated = parameters.encapsulation !== undefined;
     const { primitive, iv, icv, block } = ENCR[suite.encr];
@@ -114,7 +119,7 @@ export class Sa {
   /** It has moved: packets between its `former` ends are taken for a time, but not in transport mode, where they would get other addresses. */
   rememberEnds(former: Ends, until: number): void {
     this.#former = { source: former.source, destination: former.destination };
-    if (this.tunnel) this.#formerUntil = until;
+    if (this.parameters.mode !== 'transport') this.#formerUntil = until;
   }
 
   /** It takes the place of `other`, also for packets to and daemons that know the former ends of that. */

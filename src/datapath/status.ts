@@ -2,6 +2,7 @@
 
 import { suiteText } from '../crypto/transforms.ts';
 import { showPolicySelector } from '../ipsec/policy.ts';
+import type { Mode } from '../ipsec/sa.ts';
 import { showSelector } from '../ipsec/selector.ts';
 import { showEndpoint } from '../net/address.ts';
 import { larvalOf } from './acquire.ts';
@@ -13,7 +14,7 @@ import type { SpdEntry } from './spd.ts';
 export interface SaStatus {
   readonly spi: string;
   readonly protocol: string;
-  readonly mode: string;
+  readonly mode: Mode;
   /** `mature`, `dying`, or `on hold`. */
   readonly state: string;
   /** Of an SA that was not used yet: what the policies say. */

@@ -25,12 +25,12 @@ export interface OuterHeaderPolicy {
   readonly dscp: 'copy' | number;
 }
 
-/** The outer word of an SA's packet is `inner & mask | bits`. Transport mode keeps the packet's own header; IPv6 has no other than DF. */
+/** The outer word of an SA's packet is `inner & mask | bits`. Transport and BEET mode keep the packet's own class; IPv6 has no other than DF. */
 export function outerHeaderOf(
   { df, dscp }: OuterHeaderPolicy,
   { mode, source }: Pick<SaParameters, 'mode' | 'source'>,
 ): { mask: number; bits: number } {
-  const ownClass = mode === 'transport' || dscp === 'copy';
+  const ownClass = mode !== 'tunnel' || dscp === 'copy';
   const mask = (ownClass ? OUTER.trafficClass : ECN) | (df === 'copy' ? OUTER.dontFragment : 0);
   const bits = (ownClass ? 0 : dscp << 2) | (df === 'set' || source.family === 6 ? OUTER.dontFragment : 0);
   return { mask, bits };

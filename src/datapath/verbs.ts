@@ -316,6 +316,8 @@ export class EngineVerbs implements Verbs {
     const policy = spdToPolicy(message);
     if (policy.templates.length > MOST_TEMPLATES)
       throw refusal(`a policy asks for ${MOST_TEMPLATES} SAs at most, not ${policy.templates.length}`);
+    if (policy.templates.length > 1 && policy.templates.some(({ mode }) => mode === 'beet'))
+      throw refusal('BEET mode is for one SA of ESP alone: no other goes inside of it or around it');
     if (!this.#strict && isAroundAh(policy))
       throw refusal(
         'ESP in transport mode cannot go around AH, which covers the header before it: name ESP first (RFC 2401 §4.3)',

@@ -2,7 +2,8 @@
 
 import { type Endpoint, type IpAddress, sameEndpoint } from '../net/address.ts';
 import { type Prefix, samePrefix, showPrefix } from '../net/prefix.ts';
-import type { Mode, SaProtocol } from './sa.ts';
+import type { Mode, SaParameters, SaProtocol } from './sa.ts';
+import { onlyHost } from './selector.ts';
 
 /**
  * Which packets an entry is about, as PF_KEY can say it. Protocol 0 is any, port 0 is any; for ICMP the source port is the type and
@@ -54,7 +55,7 @@ export interface Ends {
   readonly destination: IpAddress;
 }
 
-/** One SA that a packet must go through. Tunnel mode has both endpoints. */
+/** One SA that a packet must go through. All modes but transport have both endpoints. */
 export interface Template {
   readonly protocol: SaProtocol;
   readonly mode: Mode;
@@ -77,6 +78,12 @@ export function hasEnds(template: Template, source: IpAddress, destination: IpAd
 /** The ends that its SAs must have: any in transport mode, where they are the packet's, and where a reqid tells them. */
 export function endsOf({ mode, endpoints, level, reqid }: Template): Ends | undefined {
   return mode === 'transport' || (level === 'unique' && reqid !== 0) ? undefined : endpoints;
+}
+
+/** The inner addresses of an SA in BEET mode: one at each end, of one family; undefined where its selectors have others. */
+export function innerEnds({ source, destination }: SaParameters['selectors']): Ends | undefined {
+  const [from, to] = [onlyHost(source), onlyHost(destination)];
+  return from !== undefined && to !== undefined && from.family === to.family ? { source: from, destination: to } : undefined;
 }
 
 /**

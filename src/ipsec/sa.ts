@@ -9,7 +9,8 @@ import type { TrafficSelector } from './selector.ts';
 /** Security Parameters Index, 1 to 2^32 - 1; 0 to 255 are reserved (RFC 4303 §2.1). */
 export type Spi = number;
 export type SaProtocol = 'esp' | 'ah' | 'ipcomp';
-export type Mode = 'transport' | 'tunnel';
+/** BEET (draft-nikander-esp-beet-mode): a tunnel between two inner addresses that the SA fixes, so that no packet carries them. */
+export type Mode = 'transport' | 'tunnel' | 'beet';
 export type Direction = 'inbound' | 'outbound';
 
 /** Destination, protocol and SPI: what names an SA on the wire. */

@@ -42,6 +42,14 @@ export function sameSelector(a: TrafficSelector, b: TrafficSelector): boolean {
   );
 }
 
+/** The only address in all of them, where there is one. */
+export function onlyHost(selectors: readonly TrafficSelector[]): IpAddress | undefined {
+  const [first] = selectors;
+  return first !== undefined && selectors.every(({ start, end }) => start.equals(first.start) && end.equals(first.start))
+    ? first.start
+    : undefined;
+}
+
 /** Whether all that `inner` selects is selected by `outer`. */
 export function isSubset(inner: TrafficSelector, outer: TrafficSelector): boolean {
   return (

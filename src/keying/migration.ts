@@ -6,7 +6,7 @@
 
 import type { AddressSpec } from '../config/config.ts';
 import type { Mode, SaParameters } from '../ipsec/sa.ts';
-import type { TrafficSelector } from '../ipsec/selector.ts';
+import { onlyHost } from '../ipsec/selector.ts';
 import type { IpAddress, Path } from '../net/address.ts';
 import { type Migrate, type Movement, readMigrate } from '../pfkey/convert-migrate.ts';
 import { directionOf } from '../pfkey/convert-policy.ts';
@@ -209,7 +209,8 @@ export class Migrations {
       for (const child of this.#host.policies.all) {
         if (reqid === 0 || child.reqid !== reqid) continue;
         const known = this.#of(child)?.km;
-        if (tunnel !== undefined && child.policy.mode === 'tunnel' && isElsewhere(child, tunnel)) this.#note(child, { tunnel });
+        if (tunnel !== undefined && child.policy.mode !== 'transport' && isElsewhere(child, tunnel))
+          this.#note(child, { tunnel });
         if (km === undefined || (known !== undefined && sameEnds(known, km))) continue;
         this.#note(child, { km });
         this.#host.moveKeyManagement(child, known ?? saidEnds(child) ?? km, km);
@@ -268,13 +269,6 @@ function isElsewhere({ policy }: ChildPolicy, { local, remote }: PairEnds): bool
 
 function keyManagementFor({ kmAddress, policy }: SadbMessage, pair: SaPair): boolean {
   return kmAddress !== undefined && policy?.requests.some(({ reqid }) => reqid !== 0 && reqid === pair.policy.reqid) === true;
-}
-
-function onlyHost(selectors: readonly TrafficSelector[]): IpAddress | undefined {
-  const [first] = selectors;
-  return first !== undefined && selectors.every(({ start, end }) => start.equals(first.start) && end.equals(first.start))
-    ? first.start
-    : undefined;
 }
 
 function show({ local, remote }: PairEnds): string {

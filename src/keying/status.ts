@@ -1,5 +1,6 @@
 /** What `status` shows of a key daemon: plain JSON. Times in milliseconds; `undefined` members are absent. */
 
+import type { Mode } from '../ipsec/sa.ts';
 import { showSelector } from '../ipsec/selector.ts';
 import type { ChildPolicy } from './child-policy.ts';
 import type { KeyHost } from './host.ts';
@@ -34,7 +35,7 @@ export interface ChildSaStatus {
   readonly policy: string;
   readonly state: string;
   readonly protocol: 'esp' | 'ah';
-  readonly mode: 'transport' | 'tunnel';
+  readonly mode: Mode;
   /** Hexadecimal, eight digits. */
   readonly spiIn: string;
   readonly spiOut: string;

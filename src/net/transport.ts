@@ -13,6 +13,7 @@ export const PROTOCOL = {
   ah: 51,
   icmpv6: 58,
   ipcomp: 108,
+  beet: 94,
   none: 59,
   destinationOptions: 60,
   dccp: 33,

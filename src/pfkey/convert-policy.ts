@@ -12,7 +12,7 @@ import type {
 } from '../ipsec/policy.ts';
 import type { Mode, SaProtocol } from '../ipsec/sa.ts';
 import type { Endpoint, IpAddress } from '../net/address.ts';
-import { fromSadbLifetime, modeOf, protocolOf, refusal, toSadbLifetime } from './convert.ts';
+import { fromSadbLifetime, modeNumber, modeOf, protocolOf, refusal, toSadbLifetime } from './convert.ts';
 import { type SadbAddress, type SadbIpsecRequest, type SadbLifetime, type SadbMessage, sadb } from './message.ts';
 import {
   IPPROTO,
@@ -157,7 +157,7 @@ export function policyAddresses(selector: PolicySelector): { source: SadbAddress
 function requestOf({ protocol, mode, level, reqid, endpoints }: Template): SadbIpsecRequest {
   return {
     protocol: PROTOCOL_NUMBER[protocol],
-    mode: mode === 'tunnel' ? IPSEC_MODE.TUNNEL : IPSEC_MODE.TRANSPORT,
+    mode: modeNumber(mode),
     level: LEVEL[level],
     reqid,
     addresses:
@@ -172,7 +172,7 @@ export function protocolOfRequest({ protocol, mode }: SadbIpsecRequest): { reado
   const saProtocol =
     protocol === IPPROTO.ESP ? 'esp' : protocol === IPPROTO.AH ? 'ah' : protocol === IPPROTO.IPCOMP ? 'ipcomp' : undefined;
   if (saProtocol === undefined) throw refusal(`the protocol of a request is ${protocol}, not 50, 51 or 108`);
-  if (mode === IPSEC_MODE.ANY) throw refusal('the mode of a request is 1 (transport) or 2 (tunnel), not 0');
+  if (mode === IPSEC_MODE.ANY) throw refusal('the mode of a request is 1 (transport), 2 (tunnel) or 3 (BEET), not 0');
   return { protocol: saProtocol, mode: modeOf(mode) };
 }
 
@@ -182,14 +182,14 @@ function templateOf(request: SadbIpsecRequest): Template {
   const levels: readonly PolicyLevel[] = ['default', 'use', 'require', 'unique'];
   const templateLevel = levels[level];
   if (templateLevel === undefined) throw refusal(`the level of a request is ${level}, not 0 to 3`);
-  if (mode === 'tunnel' && addresses === undefined) throw refusal('a tunnel mode request needs both endpoints');
+  if (mode !== 'transport' && addresses === undefined) throw refusal(`a ${mode} mode request needs both endpoints`);
   return {
     protocol,
     mode,
     level: templateLevel,
     reqid,
     endpoints:
-      mode === 'tunnel' && addresses !== undefined
+      mode !== 'transport' && addresses !== undefined
         ? { source: addresses.source.address, destination: addresses.destination.address }
         : undefined,
   };

@@ -5,6 +5,7 @@ import { Secret } from '../bytes/secret.ts';
 import type { EspSuite } from '../crypto/packet-cipher.ts';
 import { ENCR, type EncrRow, encrBySadb, INTEG, integBySadb } from '../crypto/transforms.ts';
 import { type Lifetime, UNLIMITED } from '../ipsec/lifetime.ts';
+import { innerEnds } from '../ipsec/policy.ts';
 import type { Mode, SaId, SaParameters, SaProtocol } from '../ipsec/sa.ts';
 import { selectorOf, type TrafficSelector } from '../ipsec/selector.ts';
 import type { IpAddress } from '../net/address.ts';
@@ -21,6 +22,11 @@ import {
 import { ERRNO, IPSEC_MODE, SADB_SAFLAGS, SADB_SASTATE, SADB_SATYPE, type SadbType, UDP_ENCAP } from './registry.ts';
 
 const SATYPE: Readonly<Record<SaProtocol, number>> = { ah: SADB_SATYPE.AH, esp: SADB_SATYPE.ESP, ipcomp: SADB_SATYPE.IPCOMP };
+const MODE: Readonly<Record<Mode, number>> = {
+  transport: IPSEC_MODE.TRANSPORT,
+  tunnel: IPSEC_MODE.TUNNEL,
+  beet: IPSEC_MODE.BEET,
+};
 /** SADB_AALG_NULL: integrity is absent on purpose. */
 const AALG_NULL = 251;
 /** SADB_X_CALG_DEFLATE, RFC 2394. */
@@ -154,10 +160,13 @@ export function addToSa(message: SadbMessage, keys = true): SaParameters {
   if (keys && suite.integ !== 'none' && keyAuth?.key.length !== INTEG[suite.integ].keyBytes) {
     throw refusal(`${suite.integ} takes a key of ${INTEG[suite.integ].keyBytes} octets, not ${keyAuth?.key.length ?? 0}`);
   }
+  const mode = modeOf(sa2?.mode ?? IPSEC_MODE.ANY);
+  const selectors = message.saSelectors ?? { source: proxySelectors(message.proxy), destination: [] };
+  if (mode === 'beet') checkBeet(protocol, selectors);
   return {
     spi: sa.spi,
     protocol,
-    mode: modeOf(sa2?.mode ?? IPSEC_MODE.ANY),
+    mode,
     source: source.address,
     destination: destination.address,
     suite,
@@ -169,8 +178,15 @@ export function addToSa(message: SadbMessage, keys = true): SaParameters {
     reqid: sa2?.reqid ?? 0,
     encapsulation: encapsulationOf(message, source.address, destination.address),
     lifetime: { hard: fromSadbLifetime(message.lifetimeHard), soft: fromSadbLifetime(message.lifetimeSoft) },
-    selectors: message.saSelectors ?? { source: proxySelectors(message.proxy), destination: [] },
+    selectors,
   };
+}
+
+/** The addresses that no packet of the SA carries must follow from the SA. */
+function checkBeet(protocol: SaProtocol, selectors: SaParameters['selectors']): void {
+  if (protocol !== 'esp') throw refusal(`BEET mode is for ESP, not for ${protocol}`);
+  if (innerEnds(selectors) === undefined)
+    throw refusal("the SA's selectors fix one inner address at each end, of one family, in BEET mode");
 }
 
 export function toSadbLifetime({ seconds, bytes, packets }: Lifetime): SadbLifetime {
@@ -192,14 +208,15 @@ export function refusal(message: string, errno: number = ERRNO.EINVAL): SadbErro
 }
 
 export function modeNumber(mode: Mode): number {
-  return mode === 'tunnel' ? IPSEC_MODE.TUNNEL : IPSEC_MODE.TRANSPORT;
+  return MODE[mode];
 }
 
 /** "Any" is transport, as Linux has it. */
 export function modeOf(mode: number): Mode {
   if (mode === IPSEC_MODE.TUNNEL) return 'tunnel';
+  if (mode === IPSEC_MODE.BEET) return 'beet';
   if (mode === IPSEC_MODE.TRANSPORT || mode === IPSEC_MODE.ANY) return 'transport';
-  throw refusal(`the mode is ${mode}, not 1 (transport) or 2 (tunnel)`);
+  throw refusal(`the mode is ${mode}, not 1 (transport), 2 (tunnel) or 3 (BEET)`);
 }
 
 function espSuite(sa: SadbSa, keyLength: number, keys: boolean): EspSuite {

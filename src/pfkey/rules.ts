@@ -146,8 +146,8 @@ function checkPolicy(message: SadbMessage, dialect: Dialect): Refusal | undefine
     return { errno: ERRNO.ELOOP, reason: `a policy has at most ${MAX_REQUESTS} requests, not ${requests.length}` };
   return firstOf(requests, (request) => {
     const bad = checkRequestForm(request, dialect);
-    if (bad !== undefined || request.mode !== IPSEC_MODE.TUNNEL) return bad;
-    return request.addresses === undefined ? invalid('a tunnel mode request needs both endpoints') : checkEnds(request);
+    if (bad !== undefined || request.mode === IPSEC_MODE.TRANSPORT) return bad;
+    return request.addresses === undefined ? invalid('a tunnel or BEET mode request needs both endpoints') : checkEnds(request);
   });
 }
 
@@ -162,8 +162,10 @@ function firstOf<T>(values: readonly T[], check: (value: T) => Refusal | undefin
 function checkRequestForm({ protocol, mode }: SadbIpsecRequest, dialect: Dialect = 'tanuki'): Refusal | undefined {
   const known: readonly number[] = dialect === 'linux-strict' ? LINUX_REQUESTS : SA_REQUESTS;
   if (!known.includes(protocol)) return invalid(`the protocol of a request is ${protocol}, not 50, 51 or 108`);
+  if (mode === IPSEC_MODE.BEET && dialect === 'tanuki')
+    return protocol === IPPROTO.ESP ? undefined : invalid(`BEET mode is for ESP (50), not for protocol ${protocol}`);
   if (mode !== IPSEC_MODE.TRANSPORT && mode !== IPSEC_MODE.TUNNEL)
-    return invalid(`the mode of a request is ${mode}, not 1 (transport) or 2 (tunnel)`);
+    return invalid(`the mode of a request is ${mode}, not 1 (transport), 2 (tunnel) or 3 (BEET)`);
   return undefined;
 }
 

@@ -246,6 +246,34 @@ describe('traffic selectors', () => {
   });
 });
 
+describe("BEET mode, by strongSwan's private notify", () => {
+  const beet = (local: string, peer: string) => ({ children: [{ local, peer, policy: { mode: 'beet' as const } }] });
+  test('both want it: each names the vendor whose notify it is, and a rekey keeps it', () => {
+    const { a, b, net } = pair({ a: beet('10.1.0.1', '10.2.0.2'), b: beet('10.2.0.2', '10.1.0.1') }).established();
+    for (const message of [0, 1]) expect(a.ladder()[message]).toMatch(/IKE_SA_INIT.*, V[ ,]/);
+    for (const message of [2, 3]) expect(a.ladder()[message]).toContain('N(USE_BEET_MODE)');
+    a.command({ verb: 'rekey', name: 'lan', what: 'child' });
+    net.run(10_000);
+    expect(a.status().ikeSas[0]?.children.map(({ mode }) => mode)).toEqual(['beet']);
+    expect(disagreements(a, b)).toEqual([]);
+  });
+
+  test('one does not: refused by either, whatever selector_check says', () => {
+    const tunnel = { children: [{ local: '10.2.0.2', peer: '10.1.0.1' }], ikev2: { selectorCheck: 'obey' as const } };
+    const granted = pair({ a: { ...beet('10.1.0.1', '10.2.0.2'), ikev2: tunnel.ikev2 }, b: tunnel }).established();
+    expect(granted.a.named('child-sa-failed').concat(granted.a.named('message-refused')).join()).toMatch(
+      /the peer grants tunnel mode where policy lan-policy says beet/,
+    );
+    expect(granted.a.children()).toEqual([]);
+    const asked = pair({
+      a: { children: [{ local: '10.2.0.2', peer: '10.1.0.1' }] },
+      b: { ...beet('10.1.0.1', '10.2.0.2'), ikev2: tunnel.ikev2 },
+    }).established();
+    expect(asked.b.named('child-sa-failed')[0]).toMatch(/the peer wants tunnel mode; policy lan-policy says beet/);
+    expect(asked.a.children()).toEqual([]);
+  });
+});
+
 describe('transport mode (§1.3.1)', () => {
   const transport = (local: string, peer: string) => ({ children: [{ local, peer, policy: { mode: 'transport' as const } }] });
   test('both want it', () => {

@@ -46,6 +46,17 @@ const ROWS = SUITES.flatMap((suite, i) =>
   ),
 );
 
+const BEET = (['v4', 'v6'] as const).flatMap((inner) =>
+  (['v4', 'v6'] as const).flatMap((outer) =>
+    [false, true].map((encapsulated) => ({
+      inner,
+      outer,
+      encapsulated,
+      title: `IP${inner} in IP${outer}${encapsulated ? ', in UDP' : ''}`,
+    })),
+  ),
+);
+
 describe.skipIf(missing !== undefined)(`ESP with the guest kernel${why}`, () => {
   let peer: KernelPeer;
   beforeAll(async () => {
@@ -66,6 +77,14 @@ describe.skipIf(missing !== undefined)(`ESP with the guest kernel${why}`, () => 
       'chacha20_poly1305_iiv',
       'aes_ccm_8_iiv',
     ]);
+  });
+
+  test.each(BEET)('BEET mode, $title', async ({ inner, outer, encapsulated }) => {
+    await peer.clear();
+    const security = { protocol: 'esp', suite: SUITES[0]!, extendedSequence: false } as const;
+    await peer.install(peer.pairOf('beet', outer, inner, security, encapsulated));
+    expect(await peer.passes('beet', outer, inner)).toEqual([true, true]);
+    if (inner === 'v4') expect(await peer.passesWithOptions()).toBe(true);
   });
 
   test.each(ROWS)('$title', async ({ suite, mode, family, encapsulated, esn }) => {

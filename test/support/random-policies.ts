@@ -78,7 +78,7 @@ export class World {
 
   templates(reqids: number, family: Family): Template[] {
     const first = this.template(reqids, this.chance(4) ? 'ah' : 'esp', family);
-    if (!this.chance(5)) return [first];
+    if (first.mode === 'beet' || !this.chance(5)) return [first];
     // AH over ESP (RFC 4301 §4.4.1), or a tunnel in transport mode between its ends.
     const second = this.template(reqids, first.protocol === 'esp' ? 'ah' : 'esp', family);
     if (first.protocol === 'ah') return [{ ...second, mode: 'transport' }, first];
@@ -86,7 +86,7 @@ export class World {
   }
 
   template(reqids: number, protocol: Template['protocol'], family: Family): Template {
-    const mode = this.chance(3) ? 'transport' : 'tunnel';
+    const mode = this.chance(3) ? 'transport' : protocol === 'esp' && this.chance(4) ? 'beet' : 'tunnel';
     const source = this.host(family);
     const destination = this.host(family);
     return {
@@ -94,7 +94,7 @@ export class World {
       mode,
       level: this.one(['use', 'require', 'require', 'unique', 'unique'] as const),
       reqid: this.chance(6) ? 0 : 1 + this.number(reqids),
-      endpoints: mode === 'tunnel' && this.chance(2) ? { source, destination } : undefined,
+      endpoints: mode !== 'transport' && this.chance(2) ? { source, destination } : undefined,
     };
   }
 
@@ -126,6 +126,14 @@ export class World {
       const endPort = startPort === 0 ? 65535 : isTyped ? startPort + 255 : startPort + this.number(3);
       return [{ protocol: selected, startPort, endPort, start, end }];
     };
+    const host = (prefix: Prefix): TrafficSelector[] => {
+      const inner = this.#hostIn(prefix);
+      return [{ protocol: 0, startPort: 0, endPort: 65535, start: inner, end: inner }];
+    };
+    const selectors =
+      mode === 'beet'
+        ? { source: host(selector.source), destination: host(selector.destination) }
+        : { source: narrow(), destination: narrow() };
     return saOf({
       spi,
       protocol,
@@ -137,7 +145,7 @@ export class World {
       reqid: reqid === 0 ? 1 + this.number(reqids) : reqid,
       source: endpoints?.source ?? this.#hostIn(selector.source),
       destination: endpoints?.destination ?? this.#hostIn(selector.destination),
-      selectors: { source: narrow(), destination: narrow() },
+      selectors,
     });
   }
 

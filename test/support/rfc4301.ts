@@ -12,7 +12,7 @@ export interface Range {
 
 export interface Wanted {
   readonly protocol: 'esp' | 'ah';
-  readonly mode: 'tunnel' | 'transport';
+  readonly mode: 'tunnel' | 'transport' | 'beet';
   readonly optional: boolean;
   /** 0: any SA. */
   readonly reqid: number;
@@ -48,7 +48,7 @@ export interface SadRule {
   readonly spi: number;
   readonly direction: 'out' | 'in';
   readonly protocol: 'esp' | 'ah';
-  readonly mode: 'tunnel' | 'transport';
+  readonly mode: 'tunnel' | 'transport' | 'beet';
   readonly reqid: number;
   readonly version: 4 | 6;
   readonly source: bigint;
@@ -197,7 +197,7 @@ export class Rfc4301 {
       if (sa !== undefined) chosen.push(sa);
       else if (!wanted.optional) isMissing = true;
     }
-    // Which SA carries the whole its ports may say; and transport mode is for whole packets (RFC 4303 §3.3.4).
+    // Which SA carries the whole its ports may say; and transport and BEET mode are for whole packets (RFC 4303 §3.3.4).
     if (packet.isFragment && (isMissing || chosen[0]?.mode !== 'tunnel')) return kept(packet, []);
     if (isMissing) return { fate: 'needs SA', rule: name, spis: [] };
     if (chosen.length === 0) return { fate: 'clear', rule: name, spis: [] };
@@ -238,7 +238,7 @@ export class Rfc4301 {
         if (rule.direction === direction && asksFor(rule, [...sas].reverse()) && selects(rule, packet))
           return { fate: 'delivered', rule: rule.name, spis };
     const [sa, ...others] = sas;
-    const isAlone = others.length === 0 && sa!.mode === 'tunnel' && sa!.protocol === 'esp';
+    const isAlone = others.length === 0 && sa!.mode !== 'transport' && sa!.protocol === 'esp';
     const mayBe = (rule: SpdRule) => rule.direction !== 'out' && asksFor(rule, sas) && mayHold(rule, packet);
     if (packet.isFragment && isAlone && mayFitSa(sa!, packet) && this.#rules.some(mayBe)) return kept(packet, spis);
     return { fate: 'dropped', why: 'policyMismatch', rule: undefined, spis };
@@ -257,7 +257,7 @@ export class Rfc4301 {
         return sa.mode === 'tunnel' || (sa.source === tunnel.source && sa.destination === tunnel.destination);
       if (!fitsSa(sa, packet)) return false;
       return (
-        sa.mode === 'tunnel' ||
+        sa.mode !== 'transport' ||
         (sa.version === packet.version && sa.source === packet.source && sa.destination === packet.destination)
       );
     });
@@ -357,11 +357,12 @@ function asksFor(rule: SpdRule, sas: readonly SadRule[]): boolean {
 
 /**
  * RFC 4303 §3.1.1, RFC 4302 §3.1.1: transport mode is for whole packets. docs/packet.md: ESP alone in transport mode carries no IPv4 options and, of
- * IPv6's extension headers, only destination options. AH and bundles carry all that is in order but a fragment header.
+ * IPv6's extension headers, only destination options. BEET mode carries all of them. AH and bundles carry all that is in order but a fragment header.
  */
 function isCarriable(sas: readonly SadRule[], rule: SpdRule, packet: Read): boolean {
   if (sas[0]!.mode === 'tunnel') return true;
   if (packet.isFragment) return false;
+  if (sas[0]!.mode === 'beet') return true;
   const isEspAlone = rule.wanted.length === 1 && sas[0]!.protocol === 'esp';
   if (isEspAlone) return !packet.hasOptions && (packet.headers[0] ?? 60) === 60;
   return !packet.headers.includes(44);

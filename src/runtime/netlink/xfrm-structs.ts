@@ -35,7 +35,7 @@ export const SIZE = {
 
 export const AF: Record<Family, number> = { 4: 2, 6: 10 };
 export const PROTOCOL: Record<SaProtocol, number> = { esp: 50, ah: 51, ipcomp: 108 };
-export const MODE: Record<Mode, number> = { transport: 0, tunnel: 1 };
+export const MODE: Record<Mode, number> = { transport: 0, tunnel: 1, beet: 4 };
 export const DIRECTION: Record<PolicyDirection, number> = { inbound: 0, outbound: 1, forward: 2 };
 /** XFRM_INF: no limit. */
 const INFINITE = 0xffff_ffff_ffff_ffffn;
@@ -144,8 +144,9 @@ export class Struct {
   /** Modes that we do not ask for are none of ours. */
   mode(at: number): Mode {
     const number = this.u8(at);
-    if (number > 1) throw new WireError(`the mode is ${number}, not 0 or 1`, at, 'xfrm');
-    return number === MODE.tunnel ? 'tunnel' : 'transport';
+    const found = (Object.keys(MODE) as Mode[]).find((name) => MODE[name] === number);
+    if (found === undefined) throw new WireError(`the mode is ${number}, not 0, 1 or 4`, at, 'xfrm');
+    return found;
   }
 
   /**

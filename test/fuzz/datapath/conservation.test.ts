@@ -12,6 +12,7 @@ import { DROP, dropName } from '../../../src/datapath/drops.ts';
 import type { Sa } from '../../../src/datapath/sa.ts';
 import { FRAME_FLAG, GSO, INPUT, OUTPUT } from '../../../src/datapath/slots.ts';
 import type { SaParameters } from '../../../src/ipsec/sa.ts';
+import { selectorOf as trafficSelectorOf } from '../../../src/ipsec/selector.ts';
 import { COUNT, MemoryBound } from '../../support/fuzz.ts';
 import { type Numbers, numbers } from '../../support/mutate.ts';
 import { sumCipher } from '../../support/sum-cipher.ts';
@@ -40,7 +41,7 @@ const EDGES = [0, 1, 4, 6, 0x40, 0x45, 0x60, 0x7f, 0x80, 0xfe, 0xff] as const;
 const NULL_SHA = { encr: 'null_enc', keyBits: 0, integ: 'hmac_sha1' } as const;
 
 /** Where packets go, and what becomes of them; the same in both families. */
-const NETS = { tunnel: 2, bundle: 3, discard: 4, bypass: 5, wanting: 6, nowhere: 7, ports: 8 } as const;
+const NETS = { tunnel: 2, bundle: 3, discard: 4, bypass: 5, wanting: 6, nowhere: 7, ports: 8, beet: 9 } as const;
 const inner = (family: 4 | 6, net: number) =>
   family === 4 ? { source: '10.1.0.1', destination: `10.${net}.0.2` } : { source: 'fd00:1::1', destination: `fd00:${net}::2` };
 const HOSTS = {
@@ -87,6 +88,14 @@ class Subject {
     const transport = esp({ spi: spi + 1, reqid: family * 10 + 1, mode: 'transport' });
     const inside = esp({ spi: spi + 2, reqid: family * 10 + 2 });
     const around = ah({ spi: spi + 3, reqid: family * 10 + 3, mode: 'transport' });
+    const ends = inner(family, NETS.beet);
+    const host = (text: string) => [trafficSelectorOf({ address: ip(text), length: family === 4 ? 32 : 128 })];
+    const beet = esp({
+      spi: spi + 4,
+      reqid: family * 10 + 4,
+      mode: 'beet',
+      selectors: { source: host(ends.source), destination: host(ends.destination) },
+    });
     const request = ({ protocol, mode, reqid }: SaParameters) => templateOf({ protocol, mode, reqid });
     const bits = family === 4 ? 16 : 32;
     const to = (net: number) => ({ address: ip(inner(family, net).destination), length: bits });
@@ -98,6 +107,7 @@ class Subject {
         );
       add(NETS.tunnel, { templates: [request(tunnel)] });
       add(NETS.bundle, { templates: [request(inside), request(around)] });
+      add(NETS.beet, { templates: [request(beet)] });
       add(NETS.discard, { action: 'discard' });
       add(NETS.bypass, { action: 'bypass' });
       const ports = { protocol: 17, destinationPort: 53, destination: to(NETS.ports) };
@@ -109,7 +119,7 @@ class Subject {
         NOW,
       );
     }
-    for (const sa of [tunnel, transport, inside, around]) {
+    for (const sa of [tunnel, transport, inside, around, beet]) {
       this.node.engine.addSa(copyOf(sa), NOW, 'outbound');
       this.node.engine.addSa(copyOf({ ...sa, spi: sa.spi + 0x100 }), NOW, 'inbound');
       const sealer = this.peer.engine.addSa(copyOf({ ...sa, spi: sa.spi + 0x100 }), NOW, 'outbound');
@@ -211,7 +221,7 @@ class Subject {
     outputs.clear();
     const ipAt = (outputs.at + 15) & ~15;
     const isAh = protocol === 'ah';
-    const nextHeader = [4, 41, source.family === 4 ? 4 : 41, 17, 6, 50, 59, random(256)][random(8)]!;
+    const nextHeader = [4, 41, source.family === 4 ? 4 : 41, 17, 6, 50, 59, 94, random(256)][random(9)]!;
     const bodyAt = isAh ? ipAt + headerBytes + ah.headerBytes(sa, source.family) : esp.payloadAt(sa, ipAt + headerBytes);
     const bodyBytes = this.#lay(arena, bodyAt, 2000);
     const whole = isAh ? bodyAt + bodyBytes - ipAt : headerBytes + esp.sealedBytes(sa, bodyBytes);
@@ -292,12 +302,12 @@ function seedsOf(family: 4 | 6): Uint8Array[] {
   const ported = udpPacket(new Uint8Array(72), { ...inner(family, NETS.ports), destinationPort: 53 });
   const fragment = udpPacket(new Uint8Array(40), inner(family, NETS.tunnel));
   if (family === 4) fragment.set([0x20, 0x00], 6);
-  const rich = family === 4 ? withOptions(hosts) : withHeaders(hosts);
+  const rich = [hosts, udpPacket(new Uint8Array(40), inner(family, NETS.beet))].map(family === 4 ? withOptions : withHeaders);
   return [
     ...nets,
     hosts,
     hosts,
-    rich,
+    ...rich,
     family === 4 ? fragment : withHeaders(fragment),
     tcpPacket(1, new Uint8Array(1300), HOSTS[family]),
     ...halves(ported),

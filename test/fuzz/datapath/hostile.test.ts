@@ -1,7 +1,20 @@
 import { expect, test } from 'vitest';
 import { INPUT } from '../../../src/datapath/slots.ts';
+import { selectorOf } from '../../../src/ipsec/selector.ts';
 import { COUNT, LIMIT, MemoryBound } from '../../support/fuzz.ts';
-import { at, NOW, type Node, pair, rawIpv4, saOf, seeded, tcpPacket, udpPacket, type Wire } from '../../unit/datapath/pair.ts';
+import {
+  at,
+  ip,
+  NOW,
+  type Node,
+  pair,
+  rawIpv4,
+  saOf,
+  seeded,
+  tcpPacket,
+  udpPacket,
+  type Wire,
+} from '../../unit/datapath/pair.ts';
 
 /** Flips, cuts, inserts and repeats octets. */
 function mutate(bytes: Uint8Array, number: (below: number) => number): Uint8Array {
@@ -26,6 +39,9 @@ function numbers(seed: number): (below: number) => number {
   };
 }
 
+const host = (text: string) => [selectorOf({ address: ip(text), length: 32 })];
+const BEET = saOf({ mode: 'beet', selectors: { source: host('10.1.0.1'), destination: host('10.2.0.2') } });
+
 /** Every packet either comes out or is counted under a name, and nothing is thrown. */
 function expectAccounted(node: Node, before: number): void {
   const dropped = node.engine.drops.total - before;
@@ -40,13 +56,14 @@ test(`${COUNT} mutated ESP packets give named drops, move no window and tell not
     [saOf(), INPUT.rawWithHeader],
     [saOf({ suite: { encr: 'aes_cbc', keyBits: 128, integ: 'hmac_sha2_256' }, mode: 'transport' }), INPUT.udp],
     [saOf({ extendedSequence: true }), INPUT.raw],
+    [BEET, INPUT.rawWithHeader],
   ] as const) {
     const { a, b } = pair(sa);
     const inner = sa.mode === 'transport' ? { source: '192.0.2.1', destination: '192.0.2.2' } : {};
     const [wire] = a.protect([udpPacket(new Uint8Array(60), inner)]) as [Wire];
     const valid = kind === INPUT.rawWithHeader ? rawIpv4(wire.bytes, sa) : wire.bytes;
     const [receiver] = [...b.engine.core.sad.all];
-    for (let i = 0; i < COUNT / 3; i++) {
+    for (let i = 0; i < COUNT / 4; i++) {
       memory.mutant();
       const bytes = mutate(valid, number);
       const before = b.engine.drops.total;
@@ -65,26 +82,28 @@ test(`${COUNT} mutated ESP packets give named drops, move no window and tell not
 test(`${COUNT} mutated inner packets, properly sealed, give named drops`, LIMIT, () => {
   const memory = new MemoryBound();
   const number = numbers(12);
-  const { a, b } = pair();
-  // An entry of its own for everything: what the sender's engine refuses to protect never reaches the receiver.
-  const seeds = [
-    tcpPacket(1, new Uint8Array(30)),
-    udpPacket(new Uint8Array(30), { source: 'fd00:1::1', destination: 'fd00:2::2' }),
-    hopByHop(),
-  ];
-  const { esp, sad, outputs } = a.engine.core;
-  const [sender] = [...sad.all];
-  for (let i = 0; i < COUNT; i++) {
-    memory.mutant();
-    const inner = mutate(seeds[i % seeds.length]!, number);
-    outputs.clear();
-    a.arena.set(inner, esp.payloadAt(sender!, outputs.at));
-    const length = esp.seal(sender!, outputs.at, inner.length, [4, 41, 59, 6, number(256)][number(5)]!);
-    const bytes = a.arena.slice(outputs.at, outputs.at + length);
-    const before = b.engine.drops.total;
-    const frames = b.unprotect([{ bytes, path: 0, trafficClass: number(4) }], INPUT.udp, undefined, NOW);
-    expectAccounted(b, before);
-    if (b.engine.drops.total === before) expect(frames).toHaveLength(1);
+  for (const parameters of [saOf(), BEET]) {
+    const { a, b } = pair(parameters);
+    // An entry of its own for everything: what the sender's engine refuses to protect never reaches the receiver.
+    const seeds = [
+      tcpPacket(1, new Uint8Array(30)),
+      udpPacket(new Uint8Array(30), { source: 'fd00:1::1', destination: 'fd00:2::2' }),
+      hopByHop(),
+    ];
+    const { esp, sad, outputs } = a.engine.core;
+    const [sender] = [...sad.all];
+    for (let i = 0; i < COUNT / 2; i++) {
+      memory.mutant();
+      const inner = mutate(seeds[i % seeds.length]!, number);
+      outputs.clear();
+      a.arena.set(inner, esp.payloadAt(sender!, outputs.at));
+      const length = esp.seal(sender!, outputs.at, inner.length, [4, 41, 59, 6, 94, number(256)][number(6)]!);
+      const bytes = a.arena.slice(outputs.at, outputs.at + length);
+      const before = b.engine.drops.total;
+      const frames = b.unprotect([{ bytes, path: 0, trafficClass: number(4) }], INPUT.udp, undefined, NOW);
+      expectAccounted(b, before);
+      if (b.engine.drops.total === before) expect(frames).toHaveLength(1);
+    }
   }
   memory.end();
 });

@@ -6,7 +6,8 @@ import { Secret } from '../../../src/bytes/secret.ts';
 import { encrKeymatBytes, INTEG } from '../../../src/crypto/transforms.ts';
 import type { DatapathSettings, DatapathStatus, PingResult } from '../../../src/datapath-process/ports.ts';
 import type { Policy, Template } from '../../../src/ipsec/policy.ts';
-import type { SaParameters } from '../../../src/ipsec/sa.ts';
+import type { Mode, SaParameters } from '../../../src/ipsec/sa.ts';
+import { selectorOf, type TrafficSelector } from '../../../src/ipsec/selector.ts';
 import { IpAddress } from '../../../src/net/address.ts';
 import { parsePrefix } from '../../../src/net/prefix.ts';
 import { saToAdd, saToGetspi, saToUpdate } from '../../../src/pfkey/convert.ts';
@@ -21,7 +22,7 @@ const CLI = fileURLToPath(new URL('../../../dist/src/datapath-process/cli.js', i
 
 /** One protected pair of prefixes between two hosts, seen from nowhere: `left` and `right` are the same for both. */
 export type StaticPair = {
-  readonly mode: 'tunnel' | 'transport';
+  readonly mode: Mode;
   readonly encapsulated: boolean;
   readonly outer: { readonly left: string; readonly right: string };
   readonly inner: { readonly left: string; readonly right: string };
@@ -175,7 +176,7 @@ export class DatapathNode {
 
 type Side = 'left' | 'right';
 
-export function saOf({ mode, encapsulated, outer, spi, security = ESP }: StaticPair, from: Side, to: Side): SaParameters {
+export function saOf({ mode, encapsulated, outer, inner, spi, security = ESP }: StaticPair, from: Side, to: Side): SaParameters {
   const source = IpAddress.parse(outer[from])!;
   const destination = IpAddress.parse(outer[to])!;
   const number = from === 'left' ? spi : spi + 1;
@@ -193,15 +194,19 @@ export function saOf({ mode, encapsulated, outer, spi, security = ESP }: StaticP
     reqid: spi,
     encapsulation: encapsulated ? { source: end(source), destination: end(destination) } : undefined,
     lifetime: { soft: { seconds: 0, bytes: 0, packets: 0 }, hard: { seconds: 0, bytes: 0, packets: 0 } },
-    selectors: { source: [], destination: [] },
+    selectors: mode === 'beet' ? { source: only(inner[from]), destination: only(inner[to]) } : { source: [], destination: [] },
   };
+}
+
+function only(prefix: string): TrafficSelector[] {
+  return [selectorOf(parsePrefix(prefix)!)];
 }
 
 function policyOf(pairs: readonly StaticPair[], from: Side, to: Side, direction: 'inbound' | 'outbound'): Policy {
   const { inner, protocol = 0, port = 0 } = pairs[0]!;
   const templates = pairs.map(({ mode, outer, spi, security = ESP }): Template => {
     const endpoints =
-      mode === 'tunnel' ? { source: IpAddress.parse(outer[from])!, destination: IpAddress.parse(outer[to])! } : undefined;
+      mode !== 'transport' ? { source: IpAddress.parse(outer[from])!, destination: IpAddress.parse(outer[to])! } : undefined;
     return { protocol: security.protocol, mode, level: 'unique', reqid: spi, endpoints };
   });
   return {

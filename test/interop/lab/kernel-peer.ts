@@ -2,8 +2,10 @@
 import { join } from 'node:path';
 import { ENCR, type EncrName, INTEG, type IntegName } from '../../../src/crypto/transforms.ts';
 import type { DatapathSettings } from '../../../src/datapath-process/ports.ts';
+import type { Mode } from '../../../src/ipsec/sa.ts';
 import { DatapathNode, ENCAP_PORT, type StaticPair, saOf, settings } from './datapath.ts';
 import { Lab } from './namespaces.ts';
+import { waitUntil } from './process.ts';
 import { ping } from './traffic.ts';
 import { UmlGuest } from './uml.ts';
 
@@ -41,10 +43,13 @@ export const KERNEL_ENCR: Partial<Record<EncrName, string>> = {
 
 const hex = (key: Uint8Array) => (key.length === 0 ? '""' : `0x${Buffer.from(key).toString('hex')}`);
 
+const bitsOf = (version: Version) => (version === 'v4' ? 32 : 128);
+
 /** A state as iproute2 takes it; AH's flag `align4` is what RFC 4302 §2.6 asks for and what is not the kernel's default. */
 export function xfrmState(pair: StaticPair, from: Side, to: Side, flags = ''): string {
   const sa = saOf(pair, from, to);
   const { spi, mode, source, destination, suite, integKey, encrKey, protocol, extendedSequence } = sa;
+  const sel = mode === 'beet' ? `sel src ${pair.inner[from]} dst ${pair.inner[to]}` : '';
   const { encr, integ } = suite;
   const cipher = `'${KERNEL_ENCR[encr]}' ${hex(encrKey.reveal())}`;
   const mac =
@@ -54,7 +59,7 @@ export function xfrmState(pair: StaticPair, from: Side, to: Side, flags = ''): s
   const flag = `${words.length > 0 ? `flag ${words.join(' ')}` : ''} replay-window ${extendedSequence ? 64 : 32}`;
   const nowhere = source.family === 4 ? '0.0.0.0' : '::';
   const encap = sa.encapsulation === undefined ? '' : `encap espinudp ${ENCAP_PORT} ${ENCAP_PORT} ${nowhere}`;
-  return `ip xfrm state add src ${source} dst ${destination} proto ${protocol} spi ${spi} reqid ${pair.spi} mode ${mode} ${flag} ${algorithm} ${encap}`;
+  return `ip xfrm state add src ${source} dst ${destination} proto ${protocol} spi ${spi} reqid ${pair.spi} mode ${mode} ${flag} ${algorithm} ${encap} ${sel}`;
 }
 
 /** Policies for a packet that goes through all the pairs, innermost first. */
@@ -129,15 +134,9 @@ PYTHON
   }
 
   /** A pair of SAs that nobody else has. */
-  pairOf(
-    mode: 'tunnel' | 'transport',
-    outer: Version,
-    inner: Version,
-    security: StaticPair['security'],
-    encapsulated = false,
-  ): StaticPair {
+  pairOf(mode: Mode, outer: Version, inner: Version, security: StaticPair['security'], encapsulated = false): StaticPair {
     const [left, right] = [this.lab.a.addresses, this.lab.b.addresses];
-    const bits = outer === 'v4' ? 32 : 128;
+    const bits = bitsOf(outer);
     this.#spi += 2;
     return {
       mode,
@@ -146,7 +145,9 @@ PYTHON
       inner:
         mode === 'tunnel'
           ? { left: left.net[inner], right: right.net[inner] }
-          : { left: `${left.outer[outer]}/${bits}`, right: `${right.outer[outer]}/${bits}` },
+          : mode === 'beet'
+            ? { left: `${left.inner[inner]}/${bitsOf(inner)}`, right: `${right.inner[inner]}/${bitsOf(inner)}` }
+            : { left: `${left.outer[outer]}/${bits}`, right: `${right.outer[outer]}/${bits}` },
       spi: this.#spi,
       ...(security === undefined ? {} : { security }),
     };
@@ -168,12 +169,36 @@ PYTHON
     );
   }
 
+  /** The same between the inner IPv4 addresses with options (a route to be recorded, RFC 791 §3.1) that come back. */
+  async passesWithOptions(): Promise<boolean> {
+    const { lab } = this;
+    const program = lab.a.spawn([
+      'ping',
+      '-n',
+      '-R',
+      '-c',
+      '3',
+      '-i',
+      '0.2',
+      '-I',
+      lab.a.addresses.inner.v4,
+      lab.b.addresses.inner.v4,
+    ]);
+    await waitUntil(
+      () => program.finished,
+      15,
+      () => `pings with options; so far ${program.stdout}${program.stderr}`,
+    );
+    const route = program.stdout.split('RR:')[1] ?? '';
+    return / 3 received/.test(program.stdout) && route.includes(lab.b.addresses.inner.v4);
+  }
+
   /** Pings, small and large, through what is installed; whether each SA carried them. */
-  async passes(mode: 'tunnel' | 'transport', outer: Version, inner: Version): Promise<boolean[]> {
+  async passes(mode: Mode, outer: Version, inner: Version): Promise<boolean[]> {
     const { lab, guest, engine } = this;
-    const to = mode === 'tunnel' ? lab.b.addresses.inner[inner] : lab.b.addresses.outer[outer];
-    const from = mode === 'tunnel' ? { from: lab.a.addresses.inner[inner] } : {};
-    if (mode === 'tunnel')
+    const to = mode !== 'transport' ? lab.b.addresses.inner[inner] : lab.b.addresses.outer[outer];
+    const from = mode !== 'transport' ? { from: lab.a.addresses.inner[inner] } : {};
+    if (mode !== 'transport')
       await guest.must(
         `ip ${inner === 'v6' ? '-6' : ''} route replace ${lab.a.addresses.net[inner]} dev vec0 src ${lab.b.addresses.inner[inner]} proto 99`,
       );

@@ -28,6 +28,8 @@ interface Seen {
 
 let policies: Policy[];
 let tally: Map<string, number>;
+/** Packets that an SA in BEET mode carried. */
+let throughBeet = 0;
 beforeAll(() => {
   tally = new Map();
 });
@@ -85,8 +87,9 @@ class Scene {
     const { source, destination, protocol, mode } = sa.parameters;
     const ends = { source: `${source}`, destination: `${destination}` };
     const headerBytes = source.family === 4 ? 20 : 40;
-    const nextHeader = mode === 'transport' ? inner[inner[0]! >> 4 === 4 ? 9 : 6]! : inner[0]! >> 4 === 6 ? 41 : 4;
-    const payload = mode === 'transport' ? inner.slice(headerBytes) : inner;
+    const is4 = inner[0]! >> 4 === 4;
+    const nextHeader = mode === 'tunnel' ? (is4 ? 4 : 41) : inner[is4 ? 9 : 6]!;
+    const payload = mode === 'tunnel' ? inner : inner.slice(is4 ? 20 : 40);
     outputs.clear();
     if (protocol === 'esp') {
       arena.set(payload, esp.payloadAt(sealer, outputs.at));
@@ -164,20 +167,20 @@ function inbound(scene: Scene, world: World): void {
   else compare(inner, told, read, seen);
 }
 
-/** The policy of one of the SAs; in transport mode only what it says of the SA's own ends. */
+/** The policy of one of the SAs; in transport and BEET mode only what it says of the ends that its packets have. */
 function aimAt(world: World, among: Scene['outbound']): Policy {
   if (among.length === 0) return world.one(policies);
   const { sa, policy } = world.one(among);
   if (sa.tunnel) return policy;
-  const { source, destination } = sa.parameters;
+  const { source, destination } = sa.inner ?? sa.parameters;
   const length = source.family === 4 ? 32 : 128;
   const selector = { ...policy.selector, source: { address: source, length }, destination: { address: destination, length } };
   return { ...policy, selector };
 }
 
-/** What a transport SA delivers: its own ends, whatever the packet's payload. */
+/** What an SA in transport or BEET mode delivers: its own ends, whatever the packet's payload. */
 function rebuilt(sa: Sa, packet: Uint8Array): Uint8Array {
-  const { source, destination } = sa.parameters;
+  const { source, destination } = sa.inner ?? sa.parameters;
   const read = readPacket(packet);
   const whole = read !== undefined && !read.isFragment && !read.hasOptions && read.headers.length === 0;
   const payload = whole ? packet.slice(packet[0]! >> 4 === 4 ? 20 : 40) : u16be(7);
@@ -210,6 +213,7 @@ function compare(packet: Uint8Array, told: Explanation, read: Reading, seen: See
     process.stdout.write(`${inspect({ packet: hex(packet), told, read, seen, policies }, { depth: 6 })}\n`);
     expect(foretold).toEqual(engine);
   }
+  if (isThrough && told.sas.some(({ mode }) => mode === 'beet')) throughBeet++;
   const name = `${told.direction} ${seen.drop ?? seen.fate}`;
   tally.set(name, (tally.get(name) ?? 0) + 1);
 }
@@ -230,6 +234,7 @@ test(`${SETS * PACKETS} random packets against ${SETS} random policy sets fare a
     }
   }
   process.stdout.write(`${[...tally].map(([name, count]) => `${name}: ${count}`).join('; ')}\n`);
+  expect(throughBeet).toBeGreaterThanOrEqual(20);
   // Each fate was there often enough to mean something.
   for (const name of [
     'outbound protected',

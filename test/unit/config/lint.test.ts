@@ -24,7 +24,7 @@ test('all twelve mistakes are found where they are', () => {
       '(write direction both; and leave the other selector out)',
     '47:7 error: `/33` is no prefix length (a number from 0 to 32)',
     '50:16 error: there is no policy `brunch` (did you mean `branch`?)',
-    '56:14 error: `tunel` is none of transport, tunnel (did you mean `tunnel`?)',
+    '56:14 error: `tunel` is none of transport, tunnel, beet (did you mean `tunnel`?)',
     '60:8 warning: there is a policy `branch` already, at /t.conf:53:8; that one counts (give this one another name)',
   ]);
 });

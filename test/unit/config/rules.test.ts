@@ -315,6 +315,30 @@ describe('selectors and policies', () => {
     });
   });
 
+  test('BEET mode is for ESP and IKEv2 alone, between two addresses', () => {
+    const beet = (more: string, src = '10.1.0.1', policy = 'remote_index r; ipsec_mode beet;') =>
+      run(
+        `remote r { ${more} ikev2 { ${REST.ikev2} }; }; policy p { ${policy} };
+        selector s { direction both; src ${src}; dst 10.2.0.2; policy_index p; };`,
+      );
+    const { config, errors, warnings } = beet('');
+    expect([errors, warnings]).toEqual([[], []]);
+    expect(config!.selectors[0]!.policy).toMatchObject({ mode: 'beet', peersSaAddress: { address: '192.0.2.1' } });
+    expect(beet('', '10.1.0.0/16').errors.join()).toContain('between one inner address at each end');
+    expect(beet('', 'MY_IP').errors.join()).toContain('between one inner address at each end');
+    expect(
+      beet('acceptable_kmp { ikev2; ikev1; }; ikev1 { peers_ipaddr 192.0.2.1; pre_shared_key "k"; };').errors.join(),
+    ).toContain('ikev1 has no BEET mode');
+    const ah = run(
+      `remote r { ikev2 { ${REST.ikev2} }; }; policy p { remote_index r; ipsec_mode beet; ipsec_index i; }; ipsec i { sa_index a; };
+      sa a { sa_protocol ah; }; selector s { direction both; src 10.1.0.1; dst 10.2.0.2; policy_index p; };`,
+    );
+    expect(ah.errors.join()).toContain('BEET mode is for ESP alone');
+    expect(beet('', '10.1.0.1', 'remote_index r; ipsec_mode beet; peers_sa_ipaddr IP_RW;').errors.join()).toContain(
+      'two ends that are known',
+    );
+  });
+
   test('AH is offered alone; with ESP it is not in IKEv2, and what is left without an alternative is dropped, never passed', () => {
     const alone = 'ipsec i { sa_index a; }; sa a { sa_protocol ah; ah_auth_alg { hmac_sha1; hmac_sha2_384; }; };';
     expect(policy('remote_index r; ipsec_index i;', alone)).toMatchObject({
