@@ -2,15 +2,15 @@
 
 import { describe, expect, test } from 'vitest';
 import { EXCHANGE, readMessage } from '../../../iked/ikev1/message.ts';
-import { equal, u32be } from '../../../src/bytes/bytes.ts';
+import { equal, u16be, u32be } from '../../../src/bytes/bytes.ts';
 import { writeChain } from '../../../src/isakmp/chain.ts';
 import { PROTOCOL } from '../../../src/isakmp/doi.ts';
 import { majorVersion } from '../../../src/isakmp/header.ts';
 import type { Payload } from '../../../src/isakmp/payloads.ts';
 import { COUNT, LIMIT, MemoryBound } from '../../support/fuzz.ts';
-import { type IkeNode, type PairOptions, pair } from '../../support/ike-pair.ts';
+import { type IkeNode, LAN_A, LAN_B, type PairOptions, pair } from '../../support/ike-pair.ts';
 import { mutate, type Numbers, numbers } from '../../support/mutate.ts';
-import { deletionOf, networkId, notifyOf, Stranger } from './stranger.ts';
+import { BUNDLE_SAS, bundleOffer, deletionOf, networkId, notifyOf, Stranger } from './stranger.ts';
 
 /** Mutants of each state: all of them in the long run, an eighth in `npm test`, which there are eight states of. */
 const EACH = COUNT >= 100_000 ? COUNT : COUNT / 4;
@@ -18,6 +18,12 @@ const EACH = COUNT >= 100_000 ? COUNT : COUNT / 4;
 const MANY = Math.max(1000, Math.floor(COUNT / 3));
 /** Half-open SAs that the tests' configuration allows, and the two that are established. */
 const MOST_SAS = 102;
+
+/** What a and b want of each other, with one SA or with all that can be bound together. */
+const BUNDLES = {
+  a: [{ local: LAN_A, peer: LAN_B, sas: BUNDLE_SAS }],
+  b: [{ local: LAN_B, peer: LAN_A, sas: BUNDLE_SAS }],
+};
 
 function v1Pair(more: PairOptions = {}) {
   const ikev1 = { dpdDelay: 20_000, negotiationLimit: 30_000 };
@@ -102,8 +108,8 @@ function faced(n: number, before: Scene | undefined): { node: IkeNode; stranger:
 }
 
 /** Somebody in the place of the node that another one calls. */
-function called(n: number): { node: IkeNode; stranger: Stranger; message1: Uint8Array } {
-  const { a: node, net } = v1Pair({ seed: n });
+function called(n: number, a: PairOptions['a'] = {}): { node: IkeNode; stranger: Stranger; message1: Uint8Array } {
+  const { a: node, net } = v1Pair({ seed: n, a });
   net.lose(() => true);
   node.initiate();
   net.run(100);
@@ -191,8 +197,8 @@ function elsewhere(stranger: Stranger, random: Numbers): Uint8Array {
 }
 
 /** Both sides of everything that two nodes say: Main Mode twice, Quick Mode twice, DPD, DELETE. */
-function conversation() {
-  const made = v1Pair();
+function conversation(bundle: boolean) {
+  const made = v1Pair(bundle ? { a: { children: BUNDLES.a }, b: { children: BUNDLES.b } } : {});
   const { a, b, net } = made.established();
   net.run(60_000);
   for (const what of ['child', 'ike'] as const) {
@@ -203,9 +209,12 @@ function conversation() {
   return made;
 }
 
-describe.each(['a', 'b'] as const)('node %s of two that are established', (which) => {
+describe.each([
+  ['a', false],
+  ['b', true],
+] as const)('node %s of two that are established (a bundle: %s)', (which, bundle) => {
   test(`mutants of every message of a conversation (${EACH})`, LIMIT, () => {
-    const { a, b, net } = conversation();
+    const { a, b, net } = conversation(bundle);
     const [node, other] = which === 'a' ? [a, b] : [b, a];
     const recorded = net.flights.filter(({ from }) => from === other).map(({ path, bytes }) => ({ path, bytes }));
     expect(recorded.length).toBeGreaterThan(8);
@@ -248,7 +257,7 @@ test(`awaiting message 2 of Quick Mode: answers with a right HASH and a mutated 
   let installed = 0;
   for (let i = 0; i < EACH; i++) {
     if (node === undefined || asked === undefined || stranger.sa?.state.name !== 'established') {
-      const met = called(i);
+      const met = called(i, random(2) === 0 ? {} : { children: BUNDLES.a });
       node = met.node;
       stranger = met.stranger;
       asked = stranger.admit(met.message1).at(-1)!;
@@ -260,7 +269,7 @@ test(`awaiting message 2 of Quick Mode: answers with a right HASH and a mutated 
     });
     stranger.send(exact ? message2 : mutate(message2, random));
     expect(stranger.faults).toEqual([]);
-    expect(node.datapath.larval.size).toBeLessThanOrEqual(2);
+    expect(node.datapath.larval.size).toBeLessThanOrEqual(6);
     const { quickModes } = stranger.sa!;
     if (![...quickModes.values()].some(({ step }) => step.name === 'awaiting-message-2')) {
       if (stranger.sa!.children.length > 0) installed++;
@@ -281,7 +290,12 @@ test(`${MANY} mutants of everything that an authenticated peer may say`, LIMIT, 
   for (let i = 0; i < MANY; i++) {
     memory.mutant();
     if (node === undefined || i % 500 === 0) {
-      node = v1Pair({ seed: 1 + i, b: { ikev1: { groups: ['ecp256', 'modp2048'], proposalCheck: 'obey' } } }).b;
+      const children = [
+        { local: LAN_B, peer: LAN_A },
+        { name: 'bundle', local: '10.4.0.0/24', peer: '10.3.0.0/24', sas: BUNDLE_SAS },
+      ];
+      const ikev1 = { groups: ['ecp256', 'modp2048'] as const, proposalCheck: 'obey' as const };
+      node = v1Pair({ seed: 1 + i, b: { children, ikev1 } }).b;
       node.net.lose(() => true);
       stranger = undefined;
     }
@@ -299,8 +313,8 @@ test(`${MANY} mutants of everything that an authenticated peer may say`, LIMIT, 
     expect(stranger.faults).toEqual([]);
     expect(node.machine.table.size).toBeLessThanOrEqual(MOST_SAS);
     expect(node.datapath.larval.size).toBeLessThanOrEqual(16);
-    // Twice the limit of children: a rekey finds room for the new beside each old one.
-    expect(node.datapath.sas.size).toBeLessThanOrEqual(201);
+    // Twice the limit of children: a rekey finds room for the new beside each old one; three times, since they may be bundles.
+    expect(node.datapath.sas.size).toBeLessThanOrEqual(603);
     const { sa } = stranger;
     if (sa !== undefined) expect(sa.quickModes.size).toBeLessThanOrEqual(256);
     forget(node, stranger);
@@ -312,7 +326,8 @@ test(`${MANY} mutants of everything that an authenticated peer may say`, LIMIT, 
 
 /** A sealed message whose text is mutated under a right HASH, mostly; now and then the sealed octets are, or a repetition comes. */
 function say(stranger: Stranger, random: Numbers, i: number): void {
-  const [exchange, payloads] = sayings(stranger, i)[random(9)]!;
+  const all = sayings(stranger, i);
+  const [exchange, payloads] = all[random(all.length)]!;
   const { first, octets } = writeChain(payloads);
   const type = random(20) === 0 ? random(256) : first;
   const message = stranger.hashedOctets(exchange, type, random(4) === 0 ? octets : mutate(octets, random));
@@ -330,15 +345,23 @@ function sayings(stranger: Stranger, i: number): [number, Payload[]][] {
   const { cookies } = stranger;
   const quick = stranger.quickMode1(0x6000_0000 + i);
   const withKe = stranger.quickMode1(0x6100_0000 + i, [{ type: 'KE', data: stranger.share.publicValue }]);
+  const nonce = quick.find(({ type }) => type === 'Nonce')!;
+  const bundle = [bundleOffer(0x6200_0000 + 2 * i), nonce, networkId('10.3.0.0'), networkId('10.4.0.0')];
   return [
     [EXCHANGE['Quick Mode'], quick],
     [EXCHANGE['Quick Mode'], withKe],
+    [EXCHANGE['Quick Mode'], bundle],
+    [EXCHANGE['Quick Mode'], [bundleOffer(0x6300_0000 + 2 * i), ...quick.slice(1)]],
     [EXCHANGE['Quick Mode'], [...quick, notifyOf('RESPONDER-LIFETIME', cookies, u32be(0x80018001))]],
     [EXCHANGE['Quick Mode'], [...quick.filter(({ type }) => type !== 'ID'), networkId('10.9.0.0'), networkId('10.2.0.0')]],
     [EXCHANGE.Informational, [notifyOf('R-U-THERE', cookies, u32be(i))]],
     [EXCHANGE.Informational, [notifyOf('R-U-THERE-ACK', cookies, u32be(i)), notifyOf('NO-PROPOSAL-CHOSEN', u32be(7))]],
     [EXCHANGE.Informational, [deletionOf(PROTOCOL.ESP, u32be(0x5151_0001), u32be(7))]],
     [EXCHANGE.Informational, i % 16 === 0 ? [deletionOf(PROTOCOL.ISAKMP, cookies)] : [deletionOf(PROTOCOL.AH, u32be(9))]],
+    [
+      EXCHANGE.Informational,
+      [deletionOf(PROTOCOL.AH, u32be(0x6200_0001 + 2 * (i - 1))), deletionOf(PROTOCOL.IPCOMP, u16be(0x100))],
+    ],
     [EXCHANGE.Informational, [notifyOf('INITIAL-CONTACT', cookies)]],
   ].map(([exchange, payloads]) => [exchange, payloads] as [number, Payload[]]);
 }

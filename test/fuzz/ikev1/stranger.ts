@@ -73,6 +73,26 @@ export function espOffer(spi: number, group?: KeName): PayloadOf<'SA'> {
   return buildOffer({ ...PHASE_2, group }, new Map([['esp', spi]]));
 }
 
+/** SAs of a bundle, as a node's configuration and an offer have them. */
+export const BUNDLE_SAS = [
+  { protocol: 'esp', encr: [{ name: 'aes_gcm_16', keyBits: 128 }], auth: [] },
+  { protocol: 'ah', encr: [], auth: ['hmac_sha2_256'] },
+  { protocol: 'ipcomp', encr: [], auth: [] },
+] as const;
+
+/** AH around ESP around IPComp, under one number (RFC 2408 §4.2). */
+export function bundleOffer(spi: number): PayloadOf<'SA'> {
+  const alternatives = [{ ...PHASE_2.alternatives[0]!, sas: BUNDLE_SAS }];
+  return buildOffer(
+    { ...PHASE_2, alternatives },
+    new Map([
+      ['esp', spi],
+      ['ah', spi + 1],
+      ['ipcomp', 0x100 + (spi & 0x7fff)],
+    ]),
+  );
+}
+
 export function networkId(network: string): PayloadOf<'ID'> {
   return idOf(selectorOf({ address: IpAddress.parse(network)!, length: 24 }));
 }
@@ -344,14 +364,15 @@ export class Stranger {
     const payloads = opened.payloads.slice(1).map((payload): Payload => {
       if (payload.type === 'Nonce') return { type: 'Nonce', data: this.nonce };
       if (payload.type !== 'SA') return payload;
-      const [proposal] = payload.proposals;
+      // All of the first number, with an SPI of its size each.
+      const chosen = payload.proposals.filter(({ number }) => number === payload.proposals[0]!.number);
       const spi = Uint8Array.of(0x52, 0x52, header.messageId & 255, 1);
       return {
         type: 'SA',
         doi: payload.doi,
         situation: payload.situation,
         unread: NONE,
-        proposals: [{ ...proposal!, spi, transforms: proposal!.transforms.slice(0, 1) }],
+        proposals: chosen.map((one) => ({ ...one, spi: spi.slice(0, one.spi.length), transforms: one.transforms.slice(0, 1) })),
       };
     });
     const { first, octets } = change(payloads);

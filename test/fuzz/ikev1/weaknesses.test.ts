@@ -8,17 +8,19 @@ import { CURVE, modpPrime, toOctets } from '../../../src/crypto/groups.ts';
 import type { KeName } from '../../../src/crypto/transforms.ts';
 import { ID_TYPE, notifyName, PROTOCOL } from '../../../src/isakmp/doi.ts';
 import type { Payload, PayloadOf } from '../../../src/isakmp/payloads.ts';
-import type { Transform } from '../../../src/isakmp/sa-payload.ts';
-import { type IkeNode, pair } from '../../support/ike-pair.ts';
-import { deletionOf, espOffer, networkId, notifyOf, phase1Offer, Stranger } from './stranger.ts';
+import type { Proposal, Transform } from '../../../src/isakmp/sa-payload.ts';
+import type { ChildSetting } from '../../support/ike-config.ts';
+import { type IkeNode, LAN_A, LAN_B, pair } from '../../support/ike-pair.ts';
+import { BUNDLE_SAS, bundleOffer, deletionOf, espOffer, networkId, notifyOf, phase1Offer, Stranger } from './stranger.ts';
 
 let seed = 0;
 
-/** A node that listens, and a stranger in front of it. */
-function meeting(group: KeName = 'ecp256') {
+/** A node that listens, and a stranger in front of it. `sas`: what the node wants, where that is not one SA of ESP. */
+function meeting(group: KeName = 'ecp256', sas?: ChildSetting['sas']) {
   const ikev1 = { groups: [group], negotiationLimit: 600_000, proposalCheck: 'obey' } as const;
   const kmp = ['ikev1'] as const;
-  const { b: node, net } = pair({ a: { kmp, ikev1 }, b: { kmp, ikev1 } });
+  const children = [{ local: LAN_B, peer: LAN_A, ...(sas !== undefined && { sas }) }];
+  const { b: node, net } = pair({ a: { kmp, ikev1 }, b: { kmp, ikev1, children } });
   net.lose(() => true);
   return { node, net, stranger: new Stranger(node, ++seed, 'initiator', group) };
 }
@@ -38,8 +40,8 @@ function agreed() {
 }
 
 /** After Main Mode. */
-function proven(group?: KeName) {
-  const met = meeting(group);
+function proven(group?: KeName, sas?: ChildSetting['sas']) {
+  const met = meeting(group, sas);
   expect(met.stranger.open()).toBe(true);
   met.stranger.outputs.length = 0;
   return met;
@@ -378,6 +380,54 @@ describe('SA payloads that play games', () => {
     expectNoPair(node, stranger);
     expect(stranger.asked).toEqual([]);
     expect(stranger.createChild()).toBe(true);
+  });
+});
+
+describe('several protocols under one number (RFC 2408 §4.2), which are taken together or not at all', () => {
+  const SA = bundleOffer(0x5151_0001);
+  const [ofAh, ofEsp, ofIpcomp] = SA.proposals as [Proposal, Proposal, Proposal];
+  const replaced = (proposal: Proposal, attribute: number, value: number): Proposal => ({
+    ...proposal,
+    transforms: proposal.transforms.map((one) => ({
+      ...one,
+      attributes: one.attributes.map((a) => (a.type === attribute ? basic(attribute, value) : a)),
+    })),
+  });
+  const CROWD = Array.from({ length: 200 }, (_, i) => ({ ...ofEsp, spi: u32be(0x6000 + i) }));
+  test.each<[string, readonly Proposal[]]>([
+    ['one of them is missing', [ofAh, ofEsp]],
+    ['one of them is alone', [ofAh]],
+    ['ESP twice', [ofAh, ofEsp, ofIpcomp, { ...ofEsp, spi: u32be(0x5151_0009) }]],
+    ['ESP two hundred times', CROWD],
+    ['three numbers', [ofAh, { ...ofEsp, number: 2 }, { ...ofIpcomp, number: 3 }]],
+    ['numbers that cross', [ofAh, { ...ofIpcomp, number: 2 }, ofEsp, { ...ofAh, number: 2 }]],
+    ['no SPI of AH', [{ ...ofAh, spi: NONE }, ofEsp, ofIpcomp]],
+    ['no CPI', [ofAh, ofEsp, { ...ofIpcomp, spi: NONE }]],
+    ['a CPI of 255 octets', [ofAh, ofEsp, { ...ofIpcomp, spi: new Uint8Array(255) }]],
+    ['the CPI that stands for DEFLATE by itself', [ofAh, ofEsp, { ...ofIpcomp, spi: Uint8Array.of(0, 2) }]],
+    ['a protocol that nobody knows', [ofAh, ofEsp, ofIpcomp, { ...ofIpcomp, protocol: 9 }]],
+    ['phase 1 among them', [ofAh, ofEsp, { ...ofIpcomp, protocol: PROTOCOL.ISAKMP }]],
+    ['AH whose transform and authentication algorithm differ', [replaced(ofAh, 5, 1), ofEsp, ofIpcomp]],
+    ['AH in UDP', [replaced(ofAh, 4, 4), ofEsp, ofIpcomp]],
+    ['LZS', [ofAh, ofEsp, { ...ofIpcomp, transforms: ofIpcomp.transforms.map((one) => ({ ...one, id: 3 })) }]],
+  ])('%s', (_name, proposals) => {
+    const { node, stranger } = proven('ecp256', BUNDLE_SAS);
+    quick(stranger, [{ ...SA, proposals }, ...stranger.quickMode1().slice(1)]);
+    expectNoPair(node, stranger);
+    expect(stranger.asked).toEqual([]);
+    const honest = stranger.hashed(EXCHANGE['Quick Mode'], [SA, ...stranger.quickMode1().slice(1)]);
+    const [answer] = stranger.send(honest);
+    stranger.send(stranger.message3(honest, answer!));
+    expect(node.children()).toEqual(['installed']);
+    expect([...node.datapath.sas.values()].map(({ protocol }) => protocol)).toEqual(['ipcomp', 'esp', 'ah']);
+    // A DELETE of any of them is one of all, once.
+    stranger.inform(
+      deletionOf(PROTOCOL.IPCOMP, ofIpcomp.spi),
+      deletionOf(PROTOCOL.AH, ofAh.spi),
+      deletionOf(PROTOCOL.ESP, u32be(1)),
+    );
+    expect(node.children()).toEqual([]);
+    expect([node.datapath.sas.size, node.datapath.outbound.size, stranger.faults]).toEqual([0, 0, []]);
   });
 });
 

@@ -8,12 +8,13 @@ import { find, type Payload } from '../../../kinkd/payloads.ts';
 import { hex, utf8 } from '../../../src/bytes/bytes.ts';
 import type { Path } from '../../../src/net/address.ts';
 import { COUNT, LIMIT, MemoryBound } from '../../support/fuzz.ts';
-import { type KinkNode, kinkPair } from '../../support/kink-pair.ts';
+import type { ChildSetting } from '../../support/ike-config.ts';
+import { CBC, type KinkNode, kinkPair } from '../../support/kink-pair.ts';
 import { mutate, type Numbers, numbers } from '../../support/mutate.ts';
 import { seededRandom } from '../../support/random.ts';
 
-/** Mutants of each state: all of them in the long run, a tenth in `npm test`, since there are many states. */
-const EACH = COUNT >= 100_000 ? COUNT : COUNT / 10;
+/** Mutants of each state and kind: half of them in the long run, a twentieth in `npm test`, since there are many states. */
+const EACH = COUNT >= 100_000 ? COUNT / 2 : COUNT / 20;
 
 /** States of the node that is fuzzed, and the messages that belong in them. */
 const STATES = [
@@ -26,12 +27,25 @@ const STATES = [
   'awaiting REPLY to STATUS',
 ] as const;
 
-function nodeIn(state: (typeof STATES)[number]): {
+/** SAs of a pair: one, or all that Quick Mode can bind together (RFC 2408 §4.2). */
+const KINDS = {
+  'one SA': CBC,
+  'a bundle': [...CBC, { protocol: 'ah', encr: [], auth: ['hmac_sha2_256'] }, { protocol: 'ipcomp', encr: [], auth: [] }],
+} as const satisfies Record<string, ChildSetting['sas']>;
+
+function nodeIn(
+  state: (typeof STATES)[number],
+  kind: keyof typeof KINDS,
+): {
   node: KinkNode;
   other: KinkNode;
   corpus: { path: Path; bytes: Uint8Array }[];
 } {
-  const { a, b, net } = kinkPair({ b: { kink: { responderNonce: 'always' } } });
+  const child = (local: string, peer: string) => [{ local, peer, policy: { mode: 'transport' as const }, sas: KINDS[kind] }];
+  const { a, b, net } = kinkPair({
+    a: { children: child('192.0.2.1', '192.0.2.2') },
+    b: { children: child('192.0.2.2', '192.0.2.1'), kink: { responderNonce: 'always' } },
+  });
   const seen = () => net.flights.filter(({ from }) => from !== node);
   let node = b;
   if (state === 'idle') {
@@ -109,10 +123,12 @@ function fingerprint(node: KinkNode): string {
   ]);
 }
 
-describe.each(STATES)('a node that is %s', (state) => {
+const SCENES = STATES.flatMap((state) => (['one SA', 'a bundle'] as const).map((kind) => [state, kind] as const));
+
+describe.each(SCENES)('a node that is %s, with %s', (state, kind) => {
   test(`mutants that prove nothing (${EACH})`, LIMIT, () => {
     const random = numbers(11);
-    const { node, corpus } = nodeIn(state);
+    const { node, corpus } = nodeIn(state, kind);
     const before = fingerprint(node);
     let replies = 0;
     const memory = new MemoryBound(EACH);
@@ -131,7 +147,7 @@ describe.each(STATES)('a node that is %s', (state) => {
 
   test(`authentic messages with a mutated inside (${EACH / 5})`, LIMIT, () => {
     const random = numbers(12);
-    const { node, other, corpus } = nodeIn(state);
+    const { node, other, corpus } = nodeIn(state, kind);
     for (let i = 0; i < EACH / 5; i++) {
       const { path, bytes } = corpus[i % corpus.length]!;
       node.hear(path, insane(bytes, other, node, random, i));
