@@ -148,7 +148,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
 
   wakeAt(): number | undefined {
     const sas = this.table.all().map((sa) => sa.wakeAt());
-    return earliest(...sas, this.asks.wakeAt(), this.wanted.wakeAt(), this.#acquires.wakeAt());
+    return earliest(...sas, this.asks.wakeAt(), this.wanted.wakeAt(), this.#acquires.wakeAt(), this.#life.idleness.wakeAt());
   }
 
   #take(input: IkedInput): void {
@@ -188,6 +188,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
     this.#acquires.passTime(this.now);
     for (const sa of this.table.all()) this.guard(sa, () => passTime(sa));
     this.wanted.passTime();
+    this.#life.idleness.passTime();
   }
 
   #drive(sa: KeySa): void {
@@ -241,6 +242,9 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
         case 'counted':
           this.guard(one.sa, () => trafficCounted(one.sa, one.child, one.packets));
           break;
+        case 'carried':
+          this.guard(saOf(one.child), () => this.#life.idleness.counted(one.child, one.packets));
+          break;
         case 'acquire':
           this.#acquires.asked(one.message);
           break;
@@ -286,12 +290,16 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
     rekeyChild(child);
   }
 
-  hardExpired(child: KeyChild): void {
+  hardExpired(child: KeyChild, why: string): void {
     if (child.state === 'deleting') return;
-    child.renounce('it reached the end of its lifetime');
+    child.renounce(why);
     child.announced = false;
     deleteChildren(saOf(child), [child]);
-    if (!child.superseded) this.childGone(child, 'its lifetime ended', true);
+    if (!child.superseded) this.childGone(child, why, true);
+  }
+
+  askCarried(child: KeyChild): void {
+    this.heard(this.asks.countCarried(child, this.now));
   }
 
   pathOfPair(sa: KeySa, policy: ChildPolicy, mode: Mode): Path {

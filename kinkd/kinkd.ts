@@ -145,7 +145,13 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
 
   wakeAt(): number | undefined {
     const associations = this.associations.map((association) => association.wakeAt());
-    return earliest(...associations, this.asks.wakeAt(), this.wanted.wakeAt(), this.#acquires.wakeAt());
+    return earliest(
+      ...associations,
+      this.asks.wakeAt(),
+      this.wanted.wakeAt(),
+      this.#acquires.wakeAt(),
+      this.#life.idleness.wakeAt(),
+    );
   }
 
   #take(input: KinkdInput): void {
@@ -192,6 +198,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
     for (const association of this.associations) this.guard(association, () => this.#passTime(association, mono));
     this.#tickets.passTime();
     this.wanted.passTime();
+    this.#life.idleness.passTime();
   }
 
   #passTime(association: Association, mono: number): void {
@@ -255,6 +262,9 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
           break;
         case 'counted':
           this.#counted(one.sa, one.child, one.packets);
+          break;
+        case 'carried':
+          this.guard(one.child.association, () => this.#life.idleness.counted(one.child, one.packets));
           break;
         case 'acquire':
           this.#acquires.asked(one.message);
@@ -332,9 +342,13 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
     if (pair.agreed.initiator) this.guard(pair.association, () => void rekey(pair));
   }
 
-  hardExpired(pair: KinkPair): void {
+  hardExpired(pair: KinkPair, why: string): void {
     if (pair.state === 'deleting') return;
-    this.guard(pair.association, () => startDelete(pair.association, [pair], 'it reached the end of its lifetime'));
+    this.guard(pair.association, () => startDelete(pair.association, [pair], why));
+  }
+
+  askCarried(pair: KinkPair): void {
+    this.#heard(this.asks.countCarried(pair, this.now));
   }
 
   askTicket(transaction: Transaction, fresh: boolean): void {

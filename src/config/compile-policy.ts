@@ -186,6 +186,13 @@ export class PolicyCompiler {
         ipsec,
       };
     }
+    const fleeting = ipsec.find(({ lifetimeIdle }) => lifetimeIdle !== 'infinite');
+    if (values.initiate === 'start' && fleeting !== undefined)
+      report.warning(
+        at('initiate'),
+        `\`ipsec_sa_lifetime_idle\` of ${quoted(fleeting.name)} has no effect where an SA is to be there always`,
+        'write initiate demand;',
+      );
     if (values.ipsec_mode === 'beet') this.checkBeet(name, at('ipsec_mode'), peer, ipsec, peersSaAddress);
     if (peer !== undefined) {
       const alternatives = ipsec.flatMap((one) => {
@@ -259,6 +266,13 @@ export class PolicyCompiler {
     const { values, at } = settle(IPSEC, section?.at ?? place, section?.block, this.sections.default?.entries.ipsec?.value);
     if (values.replay_window === 0)
       report.warning(at('replay_window'), 'without a window, packets that an attacker repeats are accepted', 'leave it out');
+    const { ipsec_sa_lifetime_idle: idle, ipsec_sa_lifetime_time: life } = values;
+    if (idle !== 'infinite' && life !== 'infinite' && idle >= life)
+      report.warning(
+        at('ipsec_sa_lifetime_idle'),
+        'it has no effect: the SA is rekeyed before, and a rekey begins to count anew',
+        'make it shorter than ipsec_sa_lifetime_time',
+      );
     const sas: SaConfig[] = [];
     const protocols = new Set<string>();
     for (const { value: saName, at: where } of values.sa_index ?? [{ value: BUILT_IN, at: place }]) {
@@ -288,6 +302,7 @@ export class PolicyCompiler {
       lifetimeTime: values.ipsec_sa_lifetime_time,
       lifetimeBytes: values.ipsec_sa_lifetime_byte,
       lifetimePackets: values.ipsec_sa_lifetime_packets,
+      lifetimeIdle: values.ipsec_sa_lifetime_idle,
       extendedSequence: values.ext_sequence,
       replayWindow: values.replay_window,
       tfcPadding: values.tfc_padding,
@@ -404,6 +419,7 @@ function unresolved(name: string): IpsecConfig {
     lifetimeTime: 'infinite',
     lifetimeBytes: 'infinite',
     lifetimePackets: 'infinite',
+    lifetimeIdle: 'infinite',
     extendedSequence: false,
     replayWindow: 0,
     tfcPadding: 0,

@@ -294,6 +294,8 @@ export interface IpsecConfig {
   readonly lifetimeTime: Limit;
   readonly lifetimeBytes: Limit;
   readonly lifetimePackets: Limit;
+  /** Milliseconds without traffic. */
+  readonly lifetimeIdle: Limit;
   readonly extendedSequence: boolean;
   readonly replayWindow: number;
   /** 0: none. */

@@ -284,6 +284,7 @@ function ipsecSection(ipsec: IpsecConfig): Line {
     `ipsec_sa_lifetime_time ${time(ipsec.lifetimeTime)};`,
     `ipsec_sa_lifetime_byte ${ipsec.lifetimeBytes};`,
     `ipsec_sa_lifetime_packets ${ipsec.lifetimePackets};`,
+    `ipsec_sa_lifetime_idle ${time(ipsec.lifetimeIdle)};`,
     `ext_sequence ${onOff(ipsec.extendedSequence)};`,
     `replay_window ${ipsec.replayWindow};`,
     `tfc_padding ${ipsec.tfcPadding};`,

@@ -138,6 +138,12 @@ export const IPSEC = {
       by: ['iked', 'datapath'],
       doc: 'Packets before a child SA dies.',
     }),
+    ipsec_sa_lifetime_idle: directive({
+      is: timeLimit('infinite'),
+      default: 'infinite',
+      by: ['iked'],
+      doc: 'Time without a packet either way after which a child SA ends (an eighth more at most, or a second); the next packet asks for another. A rekey begins to count anew.',
+    }),
     ext_sequence: directive({
       is: boolean,
       default: 'off',

@@ -47,6 +47,7 @@ type Purpose<S extends Asker, P extends SaPair> =
   /** `sent` holds the keys until the datapath has them. */
   | { readonly for: 'install'; readonly child: P; readonly direction: 'inbound' | 'outbound'; readonly sent: SaParameters }
   | { readonly for: 'life'; readonly sa: S; readonly child: P }
+  | { readonly for: 'idle'; readonly child: P }
   | { readonly for: 'nothing' };
 
 /** What the datapath says, in the terms of the machine. */
@@ -56,6 +57,8 @@ export type Heard<S extends Asker, P extends SaPair> =
   | { readonly kind: 'refused'; readonly child: P; readonly why: string }
   /** Packets that an inbound SA has authenticated so far; undefined: it is not there. */
   | { readonly kind: 'counted'; readonly sa: S; readonly child: P; readonly packets: number | undefined }
+  /** Packets that one of the two directions has carried; undefined: its SA is not there. */
+  | { readonly kind: 'carried'; readonly child: P; readonly packets: number | undefined }
   | { readonly kind: 'acquire'; readonly message: SadbMessage }
   | { readonly kind: 'expire'; readonly message: SadbMessage }
   /** ESP of the peer's, authenticated, came from another address or port: its NAT has made a new mapping. */
@@ -214,6 +217,14 @@ export class Asks<S extends Asker, P extends SaPair> {
     return installed.flatMap((sa) => this.remove(sa, 0, now));
   }
 
+  /** GET of a child's SAs, one in each direction, for what they carried. */
+  countCarried(child: P, now: Instant): Heard<S, P>[] {
+    return (['inbound', 'outbound'] as const).flatMap((direction) => {
+      const { spi, protocol, source, destination } = child.parameters(direction);
+      return this.#ask(saIdTo('GET', { spi, protocol, destination }, source), { for: 'idle', child }, now);
+    });
+  }
+
   /** GET of a child's inbound SA, for its counters. */
   countInbound(sa: S, child: P, now: Instant): Heard<S, P>[] {
     const { path } = child;
@@ -296,10 +307,12 @@ export class Asks<S extends Asker, P extends SaPair> {
           return [{ kind: 'refused', child, why: `the datapath refused the ${direction} SA: ${errnoName(errno)}` }];
         return child.pending === 0 ? [{ kind: 'installed', child }] : [];
       }
+      case 'idle':
       case 'life': {
         reply?.keyEncrypt?.key.wipe();
         reply?.keyAuth?.key.wipe();
         const packets = errno === 0 ? reply?.lifetimeCurrent?.allocations : undefined;
+        if (purpose.for === 'idle') return [{ kind: 'carried', child: purpose.child, packets }];
         return [{ kind: 'counted', sa: purpose.sa, child: purpose.child, packets }];
       }
       default:

@@ -6,12 +6,13 @@ import { SADB_SASTATE } from '../pfkey/registry.ts';
 import type { Adoption } from './adoption.ts';
 import { dumpedSa } from './asks.ts';
 import type { ChildPolicy } from './child-policy.ts';
+import { Idleness, type IdlenessHost } from './idleness.ts';
 import type { Migrations, MovingHost } from './migration.ts';
 import type { SaPair } from './sa-pair.ts';
 import type { Wanted } from './wanted.ts';
 
 /** What a protocol makes of it. */
-export interface LifeHost<P extends SaPair> extends MovingHost {
+export interface LifeHost<P extends SaPair> extends MovingHost, Pick<IdlenessHost<P>, 'askCarried'> {
   readonly adoption: Adoption;
   readonly migrations: Migrations;
   readonly wanted: Wanted;
@@ -22,14 +23,17 @@ export interface LifeHost<P extends SaPair> extends MovingHost {
   renegotiate(pair: P): void;
   /** It nears its end and is in use. */
   softExpired(pair: P): void;
-  hardExpired(pair: P): void;
+  /** It is over, though the peer may not know. */
+  hardExpired(pair: P, why: string): void;
 }
 
 export class PairLife<P extends SaPair> {
+  readonly idleness: Idleness<P>;
   readonly #host: LifeHost<P>;
 
   constructor(host: LifeHost<P>) {
     this.#host = host;
+    this.idleness = new Idleness(host);
   }
 
   /** What the datapath has and what we think it has: strangers are adopted, what is missing is negotiated anew. */
@@ -76,7 +80,7 @@ export class PairLife<P extends SaPair> {
       return;
     }
     if (lifetimeHard === undefined) return this.#softExpired(pair, lifetimeCurrent);
-    if (pair.state !== 'gone') this.#host.hardExpired(pair);
+    if (pair.state !== 'gone') this.#host.hardExpired(pair, 'it reached the end of its lifetime');
   }
 
   /** By the name of either SA. */

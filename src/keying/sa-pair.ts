@@ -53,7 +53,7 @@ export interface Agreement {
   readonly policy: ChildPolicy;
   readonly mode: Mode;
   /** Lifetimes and window: of the `ipsec` section that was agreed on, shortened where the peer wants them shorter. */
-  readonly ipsec: Pick<IpsecConfig, 'lifetimeTime' | 'lifetimeBytes' | 'lifetimePackets' | 'replayWindow'> &
+  readonly ipsec: Pick<IpsecConfig, 'lifetimeTime' | 'lifetimeBytes' | 'lifetimePackets' | 'lifetimeIdle' | 'replayWindow'> &
     Partial<Pick<IpsecConfig, 'tfcPadding'>>;
   readonly spiIn: number;
   readonly spiOut: number;
@@ -84,6 +84,8 @@ export abstract class SaPair<A extends Agreement = Agreement> {
   readonly algorithms: PairSuite;
   readonly since: number;
   readonly lifetime: { readonly soft: Lifetime; readonly hard: Lifetime };
+  /** How long it may carry nothing, in milliseconds; 0: for ever. */
+  readonly idleMs: number;
   /** All SAs that a packet goes through, innermost first. */
   readonly sas: readonly BundledSa[];
   /** Its outer addresses; they change when an end of the tunnel moves (MIGRATE). */
@@ -111,7 +113,8 @@ export abstract class SaPair<A extends Agreement = Agreement> {
     this.path = path;
     this.encapsulated = encapsulated;
     this.since = since;
-    const { lifetimeTime, lifetimeBytes, lifetimePackets } = agreed.ipsec;
+    const { lifetimeTime, lifetimeBytes, lifetimePackets, lifetimeIdle } = agreed.ipsec;
+    this.idleMs = finite(lifetimeIdle);
     const hard = { seconds: finite(lifetimeTime) / 1000, bytes: finite(lifetimeBytes), packets: finite(lifetimePackets) };
     this.lifetime = { hard, soft: softOf(hard, chance) };
     const { spiIn, spiOut, inbound, outbound, others = [] } = agreed;

@@ -43,6 +43,7 @@ export function ipsecOf({ lifetime, alternative }: PolicyChoice): Agreement['ips
     lifetimeTime: limit(lifetime.seconds * 1000),
     lifetimeBytes: limit(lifetime.bytes),
     lifetimePackets: limit(lifetime.packets),
+    lifetimeIdle: alternative.ipsec.lifetimeIdle,
     replayWindow: alternative.ipsec.replayWindow,
   };
 }

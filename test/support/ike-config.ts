@@ -99,6 +99,7 @@ export const IPSEC: IpsecConfig = {
   lifetimeTime: 'infinite',
   lifetimeBytes: 'infinite',
   lifetimePackets: 'infinite',
+  lifetimeIdle: 'infinite',
   extendedSequence: false,
   replayWindow: 64,
   tfcPadding: 0,

@@ -178,6 +178,7 @@ export function randomPolicy(seed: number): string {
       `ipsec ${name} {\n`,
       maybe(`ipsec_sa_lifetime_time ${dice.pick(TIMES)};`),
       maybe(`ipsec_sa_lifetime_byte ${dice.pick(['infinite', '0', '10 GB', '4096', '1 B'])};`),
+      maybe(`ipsec_sa_lifetime_idle ${dice.pick(TIMES)};`),
       maybe(`ipsec_sa_lifetime_packets ${dice.pick(['infinite', '1000000', '5 packets'])};`),
       maybe(`ext_sequence ${flag()};`),
       maybe(`replay_window ${dice.below(65537)};`),

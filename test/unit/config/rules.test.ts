@@ -315,6 +315,15 @@ describe('selectors and policies', () => {
     });
   });
 
+  test('an idle lifetime is for SAs on demand, and shorter than their life', () => {
+    const idle = (words: string, more = '') =>
+      run(file({ policy: `remote_index r; ipsec_index i; ${more}`, more: `ipsec i { ${words} };` }));
+    const { config, warnings } = idle('ipsec_sa_lifetime_idle 10 min;');
+    expect([config!.selectors[0]!.policy.ipsec[0]!.lifetimeIdle, warnings]).toEqual([600_000, []]);
+    expect(idle('ipsec_sa_lifetime_idle 1 hour;').warnings.join()).toContain('the SA is rekeyed before');
+    expect(idle('ipsec_sa_lifetime_idle 1 min;', 'initiate start;').warnings.join()).toContain('is to be there always');
+  });
+
   test('BEET mode is for ESP and IKEv2 alone, between two addresses', () => {
     const beet = (more: string, src = '10.1.0.1', policy = 'remote_index r; ipsec_mode beet;') =>
       run(
