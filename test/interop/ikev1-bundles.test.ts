@@ -7,9 +7,11 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { CharonConnection } from './lab/charon.ts';
 import { Lab, namespacesMissing } from './lab/namespaces.ts';
+import { Pluto, plutoMissing } from './lab/pluto.ts';
 import { must, waitUntil } from './lab/process.ts';
 import { closeAll } from './lab/proofs.ts';
 import { skipNote } from './lab/skip.ts';
+import { SUITES_V1, tanukiSide } from './lab/suites.ts';
 import { Tanuki, type TanukiPolicy, type TanukiRemote, tanukiMissing } from './lab/tanuki.ts';
 import { ping } from './lab/traffic.ts';
 import { UmlCharon, UmlGuest, umlMissing } from './lab/uml.ts';
@@ -241,3 +243,60 @@ describe.skipIf(missing !== undefined)(`AH and IPComp by IKEv1 with charon over 
     );
   });
 });
+
+const missingPluto = missing ?? plutoMissing();
+describe.skipIf(missingPluto !== undefined)(
+  `AH and IPComp by IKEv1 with libreswan's pluto${skipNote('pluto', missingPluto)}`,
+  () => {
+    const SHA1 = { encryption: '', integrity: 'hmac_sha1', ah: true } as const;
+    test.each([
+      ['AH', SHA1, { esp: '', ah: 'sha1' }],
+      ['IPComp in ESP', { ...CBC, ipcomp: true }, { esp: 'aes128-sha2_256', compress: true }],
+    ] as const)('%s in a tunnel, begun by either side: pings that can be compressed pass', async (_name, ours, theirs) => {
+      const lab = await Lab.open({ link: false, label: 'ikev1 bundles with pluto' });
+      const tanuki = new Tanuki(lab.a, join(lab.dir, 'tanuki'));
+      let guest: UmlGuest | undefined;
+      try {
+        guest = await UmlGuest.boot(lab.a, join(lab.dir, 'guest'), lab.b.addresses);
+        await guest.must(`ip route add ${lab.a.addresses.net.v4} dev vec0 src ${lab.b.addresses.inner.v4}`);
+        const side = tanukiSide({ suite: { ...SUITES_V1[0]!, policy: ours }, outer: 'v4' }, 'a');
+        const pluto = await new Pluto(guest).start([
+          {
+            name: 'net4',
+            left: lab.b.addresses.outer.v4,
+            leftSubnet: lab.b.addresses.net.v4,
+            right: lab.a.addresses.outer.v4,
+            rightSubnet: lab.a.addresses.net.v4,
+            psk: side.remotes[0]!.psk,
+            ike: 'aes256-sha2_256-modp2048',
+            pfs: false,
+            ...theirs,
+          },
+        ]);
+        await tanuki.start(side);
+        const [from, to] = [lab.a.addresses.inner.v4, lab.b.addresses.inner.v4];
+        for (const initiator of [tanuki, pluto]) {
+          await initiator.initiate('net4');
+          await waitUntil(async () => (await tanuki.children()).length === 1, 10, 'one pair');
+          const passes = async () => (await ping(lab.a, to, 1, { from })).lost.length === 0;
+          await waitUntil(passes, 15, () => `a first answer; pluto's log:\n${pluto.log.slice(-3000)}`);
+          expect(await lab.a.must(['ping', '-n', '-c', '5', '-i', '0.2', '-s', '1000', '-p', '61', '-I', from, to])).toMatch(
+            / 5 received/,
+          );
+          expect(await guest.must(`ping -n -c 5 -i 0.2 -s 1000 -p 61 -I ${to} ${from}`)).toMatch(/ 5 received/);
+          const { sas } = await tanuki.datapath();
+          expect(new Set(sas.map(({ protocol }) => protocol))).toEqual(new Set('ah' in theirs ? ['ah'] : ['ipcomp', 'esp']));
+          for (const { protocol, direction, packets } of sas)
+            expect([protocol, direction, packets]).toEqual([protocol, direction, expect.toSatisfy((count) => count >= 10)]);
+          // Who began it ends it: pluto begins anew what others end.
+          await initiator.terminate('net4');
+          await waitUntil(async () => (await tanuki.status()).childSas.length === 0, 10, 'nothing left');
+          await waitUntil(async () => (await tanuki.datapath()).sas.length === 0, 10, 'no SA left');
+        }
+      } finally {
+        await guest?.close();
+        await closeAll(lab, tanuki);
+      }
+    });
+  },
+);

@@ -26,6 +26,10 @@ export type PlutoConnection = {
   /** `aes256-sha2_256-modp2048`. */
   readonly ike: string;
   readonly esp: string;
+  /** Of AH, instead of ESP: `sha1`. */
+  readonly ah?: string;
+  /** IPComp inside of it. */
+  readonly compress?: boolean;
   readonly pfs: boolean;
 };
 
@@ -99,7 +103,8 @@ function ipsecConf(connections: readonly PlutoConnection[]): string {
   right=${c.right}
   rightsubnet=${c.rightSubnet}
   ike=${c.ike}
-  esp=${c.esp}
+  ${c.ah === undefined ? `esp=${c.esp}` : `phase2=ah\n  ah=${c.ah}`}
+  compress=${c.compress ? 'yes' : 'no'}
   pfs=${c.pfs ? 'yes' : 'no'}
   auto=ignore
 `;
