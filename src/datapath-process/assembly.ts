@@ -44,6 +44,7 @@ export function assemble(options: AssemblyOptions, clients: ClientDoor): Assembl
   const engine = new Datapath({
     arena: memory.bytes,
     reserve: memory.reserve,
+    checksum: memory.checksum,
     cipher: memory.cipher,
     random: systemRandom,
     slots,

@@ -3,6 +3,9 @@
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
 import { nodePacketCipher } from '../crypto/packet-cipher-node.ts';
 import { type Reserve, reserveIn } from '../datapath/slots.ts';
+import { SystemError } from '../errors.ts';
+import { Checksum } from '../net/checksum.ts';
+import { simdMemory, simdSum } from '../net/checksum-simd.ts';
 import type { MonotonicClock } from '../runtime/clock.ts';
 import { Arena, bootMilliseconds, type Libc, libcDoor, packetCipher } from '../runtime/native/index.ts';
 import type { DatapathSettings } from './ports.ts';
@@ -10,6 +13,7 @@ import type { DatapathSettings } from './ports.ts';
 export interface PacketMemory {
   readonly bytes: Uint8Array;
   readonly reserve: Reserve;
+  readonly checksum: Checksum;
   readonly cipher: PacketCipher;
   /** CLOCK_BOOTTIME where it can be read. */
   readonly boottime: MonotonicClock | undefined;
@@ -32,7 +36,7 @@ export async function packetMemory(
   const bytes = new Uint8Array(octets);
   const cipher = choice === 'noble' ? await nobleCipher(bytes) : nodePacketCipher(bytes);
   if (choice === 'openssl') problems.push(insteadOfOpenssl(why, cipher));
-  return { bytes, reserve: reserveIn(bytes), cipher, boottime: undefined };
+  return { bytes, reserve: reserveIn(bytes), checksum: new Checksum(bytes), cipher, boottime: undefined };
 }
 
 /** The same outside the heap, for system calls too. Throws SystemError where the host has no memory. */
@@ -42,15 +46,30 @@ export async function nativeMemory(
   octets: number,
   problems: string[],
 ): Promise<NativeMemory> {
-  const arena = new Arena(libc, octets);
+  const { arena, checksum } = arenaOf(libc, octets, problems);
   return {
     libc,
     arena,
+    checksum,
     bytes: arena.bytes,
     reserve: (length, align) => arena.reserve(length, align),
     cipher: choice === 'noble' ? await nobleCipher(arena.bytes) : nativeCipher(libc, arena, problems),
     boottime: () => bootMilliseconds(libc),
   };
+}
+
+/** One that SIMD can sum where there is address space for it, else an ordinary one. */
+function arenaOf(libc: Libc, octets: number, problems: string[]): { readonly arena: Arena; readonly checksum: Checksum } {
+  try {
+    const memory = simdMemory(octets);
+    const arena = new Arena(libc, octets, memory.buffer);
+    return { arena, checksum: new Checksum(arena.bytes, simdSum(memory)) };
+  } catch (error) {
+    if (!(error instanceof RangeError || error instanceof SystemError)) throw error;
+    problems.push(`checksums are made without SIMD, more slowly (${error.message}); is the address space limited (ulimit -v)?`);
+    const arena = new Arena(libc, octets);
+    return { arena, checksum: new Checksum(arena.bytes) };
+  }
 }
 
 /** Loaded only where it is asked for: noble's tables take longer than all the rest of a start. */

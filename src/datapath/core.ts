@@ -4,7 +4,7 @@ import type { Compressor } from '../bytes/compressor.ts';
 import type { PacketCipher } from '../crypto/packet-cipher.ts';
 import { type Ends, sameEnds } from '../ipsec/policy.ts';
 import type { Instant, RandomBytes } from '../machine.ts';
-import { Checksum } from '../net/checksum.ts';
+import type { Checksum } from '../net/checksum.ts';
 import { HOLD_MS } from '../pfkey/rules.ts';
 import { Acquires } from './acquire.ts';
 import { Ah, type AhAlignment } from './ah.ts';
@@ -35,6 +35,7 @@ export const FORMER_ENDS_GRACE = 3000;
 
 export interface CoreOptions {
   readonly arena: Uint8Array;
+  readonly checksum: Checksum;
   readonly cipher: PacketCipher;
   readonly random: RandomBytes;
   readonly unmatched: 'bypass' | 'discard';
@@ -83,7 +84,7 @@ export class Core {
     this.outputs = outputs;
     this.larvalLifetime = options.larvalLifetime;
     this.movements = new RecentMovements(options.larvalLifetime);
-    this.checksum = new Checksum(options.arena);
+    this.checksum = options.checksum;
     this.mss = new Mss(options.arena, this.checksum);
     this.keptClass = keptClass(options.decapDscp);
     this.sad = new Sad(options.cipher, new PathMtus(options.outerHeader, options.pmtuFloor, options.mssClamp));

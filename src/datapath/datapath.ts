@@ -9,6 +9,7 @@ import { type KmAddress, type Policy, sameEnds, sameKmAddress, sameTunnel } from
 import type { SaParameters } from '../ipsec/sa.ts';
 import type { Instant, RandomBytes } from '../machine.ts';
 import type { Path } from '../net/address.ts';
+import { Checksum } from '../net/checksum.ts';
 import type { AhAlignment } from './ah.ts';
 import { Core, FORMER_ENDS_GRACE } from './core.ts';
 import { DROP, type Drops } from './drops.ts';
@@ -28,6 +29,8 @@ export interface DatapathOptions {
   readonly arena: Uint8Array;
   /** Sets parts of the arena aside; `reserveIn(arena)` where nothing else lives in it. */
   readonly reserve: Reserve;
+  /** Over the arena; absent: without SIMD. */
+  readonly checksum?: Checksum;
   readonly cipher: PacketCipher;
   readonly random: RandomBytes;
   /** Input slots, 64 KiB each. */
@@ -125,6 +128,7 @@ export class Datapath implements PacketEngine {
     this.core = new Core(
       {
         arena,
+        checksum: options.checksum ?? new Checksum(arena),
         cipher: options.cipher,
         random: options.random,
         unmatched: options.unmatched,

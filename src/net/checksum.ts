@@ -1,20 +1,28 @@
 /** The Internet checksum (RFC 1071) over parts of one arena, and the sum of the pseudo-headers of RFC 9293 §3.1 and RFC 8200 §8.1. */
 
+import type { Sum } from './checksum-simd.ts';
+
 const LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+
+/** What is shorter is summed sooner than WebAssembly is called. */
+const LEAST_FOR_SIMD = 64;
 
 /** Sums are 16-bit one's complement numbers in network order, not yet complemented; add them and `fold` the result. */
 export class Checksum {
   readonly #bytes: Uint8Array;
   readonly #words: Uint32Array;
+  readonly #simd: Sum | undefined;
 
-  /** `arena` starts at a multiple of 4 in its buffer. */
-  constructor(arena: Uint8Array) {
+  /** `arena` starts at a multiple of 4 in its buffer. `simd` sums the same memory. */
+  constructor(arena: Uint8Array, simd?: Sum) {
     this.#bytes = arena;
+    this.#simd = simd;
     this.#words = new Uint32Array(arena.buffer, arena.byteOffset, arena.length >>> 2);
   }
 
   /** The folded sum of `length` octets at `at`; an odd last octet is padded with zero. */
   sum(at: number, length: number): number {
+    if (this.#simd !== undefined && length >= LEAST_FOR_SIMD) return this.#simd(at, length);
     if ((at & 1) === 1 || !LITTLE_ENDIAN) return this.#sumOctets(at, length);
     const bytes = this.#bytes;
     let start = at;

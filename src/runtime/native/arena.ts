@@ -1,13 +1,16 @@
 /** One block of memory outside the JavaScript heap whose address is a small integer, and the typed arrays over it. */
 
 import { Fault } from '../../errors.ts';
-import { type Libc, systemError } from './libc.ts';
+import { check, close, type Libc, systemError } from './libc.ts';
 
 const PROT_READ_WRITE = 0x3;
+const MAP_SHARED = 0x01;
 const MAP_PRIVATE = 0x02;
+const MAP_FIXED = 0x10;
 const MAP_ANONYMOUS = 0x20;
 /** x86-64 only: below 2^31, so that addresses are small integers to V8 (10-17 % off a packet's cryptography). */
 const MAP_32BIT = 0x40;
+const MFD_CLOEXEC = 1;
 
 /**
  * Memory for everything the kernel and OpenSSL touch. Places in it are offsets; `base + offset` is the address a call takes.
@@ -22,13 +25,23 @@ export class Arena {
   readonly u64: BigUint64Array;
   #reserved = 0;
 
-  /** Maps `length` octets (rounded up to pages), zeroed. Throws SystemError where the host has no such memory. */
-  constructor(libc: Libc, length: number) {
-    const whole = Math.ceil(length / 4096) * 4096;
-    let base = process.arch === 'x64' ? map(libc, whole, MAP_32BIT) : -1;
-    if (base < 0) base = map(libc, whole, 0);
+  /**
+   * Maps `length` octets (rounded up to pages), zeroed. `twin`, of as many octets and of nobody else, e.g. WebAssembly's, becomes the same memory at another
+   * address. Throws SystemError where the host has no such memory.
+   */
+  constructor(libc: Libc, length: number, twin?: ArrayBuffer) {
+    const whole = twin?.byteLength ?? Math.ceil(length / 4096) * 4096;
+    const pages = twin === undefined ? ANONYMOUS : sharedPages(libc, whole);
+    let base = process.arch === 'x64' ? map(libc, whole, pages, MAP_32BIT) : -1;
+    if (base < 0) base = map(libc, whole, pages);
     if (base < 0) throw systemError(`map ${whole} octets of memory for packets`, libc.errno());
-    const buffer = libc.koffi.view(base, whole);
+    if (twin !== undefined) {
+      const address = Number(libc.koffi.address(twin));
+      if (map(libc, whole, pages, MAP_FIXED, address) !== address)
+        throw systemError(`map ${whole} octets of memory for packets a second time`, libc.errno());
+      close(libc, pages.fd);
+    }
+    const buffer = twin ?? libc.koffi.view(base, whole);
     this.base = base;
     this.bytes = new Uint8Array(buffer);
     this.view = new DataView(buffer);
@@ -68,8 +81,22 @@ export class Arena {
   }
 }
 
-function map(libc: Libc, length: number, extra: number): number {
-  return libc.mmap(0, length, PROT_READ_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | extra, -1, 0);
+/** What is mapped. */
+interface Pages {
+  readonly fd: number;
+  readonly flags: number;
+}
+
+const ANONYMOUS: Pages = { fd: -1, flags: MAP_PRIVATE | MAP_ANONYMOUS };
+
+function sharedPages(libc: Libc, length: number): Pages {
+  const fd = check(libc, libc.memfd_create('tanuki-packets', MFD_CLOEXEC), 'make memory for packets that can be mapped twice');
+  check(libc, libc.ftruncate(fd, length), `make ${length} octets of memory for packets`);
+  return { fd, flags: MAP_SHARED };
+}
+
+function map(libc: Libc, length: number, { fd, flags }: Pages, extra = 0, address = 0): number {
+  return libc.mmap(address, length, PROT_READ_WRITE, flags | extra, fd, 0);
 }
 
 let shared: Arena | undefined;

@@ -25,6 +25,8 @@ export interface Libc {
   writev(fd: number, iovecs: number, count: number): number;
   ioctl(fd: number, request: number, address: number): number;
   fcntl(fd: number, command: number, argument: number): number;
+  memfd_create(name: string, flags: number): number;
+  ftruncate(fd: number, length: number): number;
   mmap(address: number, length: number, protection: number, flags: number, fd: number, offset: number): number;
   eventfd(initial: number, flags: number): number;
   poll(table: number, count: number, timeoutMilliseconds: number): number;
@@ -56,6 +58,8 @@ const SIGNATURES = {
   writev: ['int64_t', ['int', 'int64_t', 'int']],
   ioctl: ['int', ['int', 'int64_t', 'int64_t']],
   fcntl: ['int', ['int', 'int', 'int64_t']],
+  memfd_create: ['int', ['str', 'int']],
+  ftruncate: ['int', ['int', 'int64_t']],
   mmap: ['int64_t', ['int64_t', 'int64_t', 'int', 'int', 'int', 'int64_t']],
   eventfd: ['int', ['int', 'int']],
   poll: ['int', ['int64_t', 'int64_t', 'int']],

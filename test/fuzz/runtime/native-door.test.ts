@@ -12,6 +12,8 @@ import { Datapath } from '../../../src/datapath/datapath.ts';
 import { BATCH, PacketLoop } from '../../../src/datapath-process/packet-loop.ts';
 import type { NativeMemory } from '../../../src/datapath-process/packet-memory.ts';
 import { Sender, type Sockets } from '../../../src/datapath-process/sender.ts';
+import { Checksum } from '../../../src/net/checksum.ts';
+import { simdMemory, simdSum } from '../../../src/net/checksum-simd.ts';
 import { evp } from '../../../src/runtime/native/evp-library.ts';
 import {
   AesGcmCipher,
@@ -395,7 +397,8 @@ describe.skipIf(missing !== undefined)(`native calls${missing === undefined ? ''
     const number = numbers(100 + i);
     const kernel = new HostileKernel(watch, number, seedsOf(sa));
     const door = kernel.over(libc!);
-    const arena = new Arena(door, ARENA);
+    const simd = simdMemory(ARENA);
+    const arena = new Arena(door, ARENA, simd.buffer);
     kernel.arena = arena;
     const whole = new EvpCipher(
       watchedEvp(watch, () => arena),
@@ -408,6 +411,7 @@ describe.skipIf(missing !== undefined)(`native calls${missing === undefined ? ''
       arena,
       bytes: arena.bytes,
       reserve: (length, align) => arena.reserve(length, align),
+      checksum: new Checksum(arena.bytes, simdSum(simd)),
       cipher,
       boottime: () => NOW.mono,
     };

@@ -1,21 +1,50 @@
-import { expect, test } from 'vitest';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import wabt from 'wabt';
 import { Checksum, fold, writeIpv4Checksum } from '../../../src/net/checksum.ts';
+import { SIMD_CODE, simdMemory, simdSum } from '../../../src/net/checksum-simd.ts';
 import { ipPacket, pseudoHeader, seeded, slowSum } from '../datapath/pair.ts';
 
-test('the sum equals the one by the book at every alignment and length', () => {
-  const arena = seeded(4)(70_000);
-  const checksum = new Checksum(arena);
-  for (const at of [0, 1, 2, 3, 4, 5, 6, 7, 1001, 1002]) {
-    for (const length of [0, 1, 2, 3, 4, 5, 6, 7, 8, 15, 16, 17, 18, 19, 20, 33, 1348, 1349, 65_535]) {
-      expect([at, length, checksum.sum(at, length)]).toEqual([at, length, slowSum(arena.slice(at, at + length))]);
+/** The arena and a checksum over it, in JavaScript alone and with SIMD. */
+const WAYS: readonly (readonly [string, (octets: Uint8Array) => Checksum])[] = [
+  ['in JavaScript', (octets) => new Checksum(octets)],
+  [
+    'with SIMD',
+    (octets) => {
+      const memory = simdMemory(octets.length);
+      const arena = new Uint8Array(memory.buffer);
+      arena.set(octets);
+      return new Checksum(arena, simdSum(memory));
+    },
+  ],
+];
+
+describe.each(WAYS)('the sum %s', (_, over) => {
+  test('equals the one by the book at every alignment and length', () => {
+    const arena = seeded(4)(70_000);
+    const checksum = over(arena);
+    const lengths = [...Array.from({ length: 140 }, (_, length) => length), 1348, 1349, 65_535];
+    for (const at of [0, 1, 2, 3, 4, 5, 6, 7, 1001, 1002]) {
+      for (const length of lengths)
+        expect([at, length, checksum.sum(at, length)]).toEqual([at, length, slowSum(arena.slice(at, at + length))]);
     }
-  }
+  });
+
+  test('keeps the carries of the longest packet of ones, and tells zeros from ones', () => {
+    const arena = new Uint8Array(65_540).fill(0xff);
+    expect(over(arena).sum(2, 65_535)).toBe(slowSum(arena.slice(0, 65_535)));
+    expect(over(arena).sum(0, 1348)).toBe(0xffff);
+    expect(over(new Uint8Array(1348)).sum(0, 1348)).toBe(0);
+    expect(fold(0x1fffe)).toBe(0xffff);
+  });
 });
 
-test('carries are kept in the longest packet of ones', () => {
-  const arena = new Uint8Array(65_540).fill(0xff);
-  expect(new Checksum(arena).sum(2, 65_535)).toBe(slowSum(arena.slice(0, 65_535)));
-  expect(fold(0x1fffe)).toBe(0xffff);
+test('what sums with SIMD is checksum.wat, assembled; and beyond the memory it reads nothing', async () => {
+  const source = readFileSync(join(import.meta.dirname, '../../../src/net/checksum.wat'), 'utf8');
+  const { buffer } = (await wabt()).parseWat('checksum.wat', source, { simd: true }).toBinary({});
+  expect(Buffer.from(buffer).toString('base64')).toBe(SIMD_CODE);
+  expect(() => simdSum(simdMemory(65_536))(65_500, 64)).toThrow(/out of bounds/);
 });
 
 test('the example of RFC 1071 §3', () => {

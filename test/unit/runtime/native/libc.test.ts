@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { SystemError } from '../../../../src/errors.ts';
+import { simdMemory } from '../../../../src/net/checksum-simd.ts';
 import {
   Arena,
   bootMilliseconds,
@@ -51,6 +52,19 @@ describe.skipIf(libc === undefined)(`system calls${why === undefined ? '' : ` (s
     expect(arena.u64[1]).toBe(BigInt(arena.base + 4096));
     arena.setU64(16, 2 ** 40 + 5);
     expect(arena.u64[2]).toBe(2n ** 40n + 5n);
+  });
+
+  test('the arena and its twin are the same memory', () => {
+    const { buffer } = simdMemory(3 * 65_536);
+    const arena = new Arena(libc!, 3 * 65_536, buffer);
+    if (process.arch === 'x64') expect(arena.base).toBeLessThan(2 ** 31);
+    const fd = libc!.open('/proc/self/comm', 0);
+    const at = arena.reserve(16, 4096);
+    const length = libc!.read(fd, arena.base + at, 16);
+    close(libc!, fd);
+    expect(Buffer.from(buffer, at, length).toString()).toBe(readFileSync('/proc/self/comm', 'latin1'));
+    arena.bytes[at] = 7;
+    expect(new Uint8Array(libc!.koffi.view(arena.base + at, 1))[0]).toBe(7);
   });
 
   test('reads and writes through addresses reach the very bytes', () => {
