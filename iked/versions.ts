@@ -7,7 +7,7 @@ import * as v1Endings from './ikev1/endings.ts';
 import * as v1 from './ikev1/exchanges.ts';
 import type { IsakmpSa } from './ikev1/isakmp-sa.ts';
 import * as v1Moving from './ikev1/moving.ts';
-import type { QuickModePair } from './ikev1/pair.ts';
+import { type QuickModePair, twinsOf } from './ikev1/pair.ts';
 import * as v1Time from './ikev1/timing.ts';
 import type { ChildSa } from './ikev2/child-sa.ts';
 import * as v2Endings from './ikev2/endings.ts';
@@ -102,9 +102,14 @@ export function withdraw(sa: KeySa, keep: (demand: Demand) => boolean): Demand[]
 /** A child is replaced by a new one, unless that is under way on either side. True where it was begun. */
 export function rekeyChild(child: KeyChild): boolean {
   if (!child.usable || child.rekeying || child.superseded) return false;
-  if (child.version === 1) child.isakmp.add({ kind: 'rekey-child', child });
-  else if (child.successor !== undefined) return false;
-  else child.ike.add({ kind: 'rekey-child', child });
+  if (child.version === 1) {
+    // Several may be there for the same traffic until the peer has shown that it has the newest: one new pair takes over from all.
+    if (twinsOf(child).some(({ rekeying }) => rekeying)) return false;
+    child.isakmp.add({ kind: 'rekey-child', child });
+  } else {
+    if (child.successor !== undefined) return false;
+    child.ike.add({ kind: 'rekey-child', child });
+  }
   return true;
 }
 

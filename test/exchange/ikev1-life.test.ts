@@ -51,6 +51,19 @@ describe('rekey of phase 2', () => {
     }
   });
 
+  test('asked for again and again by both: each command makes one pair at most, however many there are', () => {
+    const { a, b, net } = established();
+    for (let i = 0; i < 5; i++) {
+      net.after(i * 50, () => rekeyChild(a));
+      net.after(i * 50 + 14, () => rekeyChild(b));
+    }
+    expect(traffic(a, b, net, 400)).toBe(0);
+    // The first pair and ten new ones, of two SAs each.
+    for (const { datapath } of [a, b]) expect(datapath.sas.size).toBeLessThanOrEqual(22);
+    net.run(30_000);
+    whole(a, b);
+  });
+
   test('soft lifetimes start it, and the old pair goes', () => {
     const { a, b, net } = established();
     a.packet(b);
