@@ -104,7 +104,7 @@ export function rekeyChild(child: KeyChild): boolean {
   if (!child.usable || child.rekeying || child.superseded) return false;
   if (child.version === 1) {
     // Several may be there for the same traffic until the peer has shown that it has the newest: one new pair takes over from all.
-    if (twinsOf(child).some(({ rekeying }) => rekeying)) return false;
+    if (twinsOf(child).some(({ rekeying, superseded }) => rekeying && !superseded)) return false;
     child.isakmp.add({ kind: 'rekey-child', child });
   } else {
     if (child.successor !== undefined) return false;
