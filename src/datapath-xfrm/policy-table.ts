@@ -154,13 +154,13 @@ export class PolicyTable {
     this.#putCompanion(entry, true);
   }
 
-  /** A unique tunnel template between the ends of the newest SA that it is bound to. */
+  /** A unique template of a tunnel between the ends of the newest SA that it is bound to. */
   #present(template: Template, direction: PolicyDirection): Template {
     const { mode, level, reqid, endpoints, protocol } = template;
-    if (mode !== 'tunnel' || endpoints === undefined || level !== 'unique' || reqid === 0) return template;
+    if (mode === 'transport' || endpoints === undefined || level !== 'unique' || reqid === 0) return template;
     const wantsInbound = direction !== 'outbound';
     const own = this.#sas().filter(({ parameters }) => {
-      return parameters.reqid === reqid && parameters.mode === 'tunnel' && parameters.protocol === protocol;
+      return parameters.reqid === reqid && parameters.mode === mode && parameters.protocol === protocol;
     });
     const as = own.filter((sa) => (sa.direction === 'inbound') === wantsInbound);
     if (as.length === 0 || own.some(({ parameters }) => sameEnds(endpoints, parameters))) return template;

@@ -4,12 +4,12 @@ import { NONE } from '../bytes/bytes.ts';
 import { Secret } from '../bytes/secret.ts';
 import { larvalMessage } from '../datapath/announce.ts';
 import type { Larval } from '../datapath/sa.ts';
-import type { PolicySelector } from '../ipsec/policy.ts';
+import { innerEnds, type PolicySelector } from '../ipsec/policy.ts';
 import type { SaId, SaParameters } from '../ipsec/sa.ts';
 import type { TrafficSelector } from '../ipsec/selector.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress } from '../net/address.ts';
-import { rangeToPrefixes } from '../net/prefix.ts';
+import { bitsOf, rangeToPrefixes } from '../net/prefix.ts';
 import { hostAddress, saToSadb, satypeOf } from '../pfkey/convert.ts';
 import { type SadbLifetime, type SadbMessage, sadb } from '../pfkey/message.ts';
 import { SADB_SASTATE, type SadbType } from '../pfkey/registry.ts';
@@ -114,9 +114,23 @@ export function kernelForm(parameters: SaParameters): XfrmSa {
     replayWindow: extendedSequence ? Math.max(LEAST_ESN_WINDOW, replayWindow) : replayWindow,
     seq: 0,
     // Behind a NAT the packets of a transport SA have other addresses than were negotiated.
-    selector: mode === 'transport' && parameters.encapsulation !== undefined ? undefined : selectorOf(selectors, source),
+    selector:
+      mode === 'beet'
+        ? innerSelector(selectors)
+        : mode === 'transport' && parameters.encapsulation !== undefined
+          ? undefined
+          : selectorOf(selectors, source),
     ours: true,
   };
+}
+
+/** BEET mode: where the kernel takes the inner addresses from. */
+function innerSelector(selectors: SaParameters['selectors']): PolicySelector | undefined {
+  const ends = innerEnds(selectors);
+  const host = (address: IpAddress) => ({ address, length: bitsOf(address.family) });
+  return (
+    ends && { source: host(ends.source), destination: host(ends.destination), protocol: 0, sourcePort: 0, destinationPort: 0 }
+  );
 }
 
 /** The one selector that the kernel keeps of an SA; undefined (anything that its policies let through) where several were negotiated. */

@@ -112,6 +112,53 @@ describe.skipIf(missingGuest !== undefined)(`traffic with a real kernel${whyNoGu
   }
 });
 
+describe.skipIf(missingGuest !== undefined)(`BEET mode with a real kernel${whyNoGuest}`, () => {
+  const pair: Pair = { suite: SUITES[0]!, outer: 'v4', mode: 'beet' };
+  let lab: Lab;
+  let guest: UmlGuest;
+  let inside: UmlCharon;
+  let tanuki: Tanuki;
+  beforeAll(async () => {
+    lab = await Lab.open({ link: false, label: 'beet' });
+    guest = await UmlGuest.boot(lab.a, join(lab.dir, 'guest'), lab.b.addresses);
+    inside = new UmlCharon(guest);
+    await inside.start([charonSide(pair, 'b')]);
+    tanuki = await new Tanuki(lab.a, join(lab.dir, 'tanuki')).start(tanukiSide(pair, 'a'));
+  });
+  afterAll(async () => {
+    await guest?.close();
+    await closeAll(lab, tanuki);
+  });
+
+  // The second child is made within the IKE SA of the first, in which charon has heard whose notify ours is.
+  for (const [name, inner] of [
+    ['beet4', 'v4'],
+    ['beet6', 'v6'],
+  ] as const) {
+    test(`begun by ${inner === 'v4' ? 'Tanuki' : 'charon'}, rekeyed by the other: ${name}`, async () => {
+      const [from, to] = [lab.a.addresses.inner[inner], lab.b.addresses.inner[inner]];
+      if (inner === 'v4') await tanuki.initiate(name);
+      else await inside.initiate(name);
+      const child = () => inside.children().then((all) => one(all, (known) => known.name === name));
+      const theirs = await waitUntil(child, 10, `${name} in the guest`);
+      expect(theirs).toMatchObject({ encap: false, mode: 'BEET' });
+      expect(await ping(lab.a, to, 5, { from })).toMatchObject({ sent: 5, lost: [] });
+      expect(await ping(lab.a, to, 5, { from, size: 1300 })).toMatchObject({ sent: 5, lost: [] });
+      expect(await guest.must(`ping -n -c 5 -i 0.2 -I ${to} ${from}`)).toMatch(/ 5 received/);
+      expect((await tanuki.children()).find(({ selector }) => isOf(selector, name))).toMatchObject({
+        packetsIn: 15,
+        packetsOut: 15,
+      });
+      const before = theirs!.spiIn;
+      if (inner === 'v4') await inside.rekey({ child: name });
+      else await tanuki.rekey(name, 'child');
+      await waitUntil(async () => ((await child())?.spiIn ?? before) !== before, 10, `${name} is rekeyed`);
+      expect(await child()).toMatchObject({ mode: 'BEET' });
+      expect(await ping(lab.a, to, 5, { from })).toMatchObject({ sent: 5, lost: [] });
+    });
+  }
+});
+
 describe.skipIf(missing !== undefined)(`rekeying under traffic${why}`, () => {
   for (const other of ['charon', 'Tanuki'] as const) {
     describe(`Tanuki with ${other}`, () => {

@@ -1,6 +1,7 @@
 /** strongSwan's charon in a namespace: its configuration from a typed description, control over VICI, its SAs as objects. */
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Mode } from '../../../src/ipsec/sa.ts';
 import type { Namespace } from './namespaces.ts';
 import { type Program, waitUntil } from './process.ts';
 import { type Message, Vici } from './vici.ts';
@@ -13,7 +14,7 @@ export type CharonChild = {
   readonly ah?: string;
   /** Compressed before that. */
   readonly ipcomp?: boolean;
-  readonly mode?: 'tunnel' | 'transport';
+  readonly mode?: Mode;
   readonly localTs?: readonly string[];
   readonly remoteTs?: readonly string[];
   readonly start?: 'none' | 'start' | 'trap';

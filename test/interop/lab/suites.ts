@@ -1,4 +1,5 @@
 /** The suites of acceptance in both peers' words, and the two sides' configurations for a pair of hosts made from one description. */
+import type { Mode } from '../../../src/ipsec/sa.ts';
 import type { CharonConnection } from './charon.ts';
 import { ADDRESSES, type Family } from './namespaces.ts';
 import type { TanukiPolicy, TanukiRemote, TanukiScenario } from './tanuki.ts';
@@ -70,21 +71,26 @@ export const SUITES_V1: readonly Suite[] = [
 
 const PSK = 'a key of the tests, known to everyone';
 
-/** What both sides agree on: addresses outside, one child for each family inside (`net4`, `net6`), or one in transport mode (`host`). */
+/** What both sides agree on: addresses outside, one child for each family inside (`net4`, `net6`), or one in transport mode (`host`); in BEET mode between two hosts inside (`beet4`, `beet6`). */
 export type Pair = {
   readonly suite: Suite;
   readonly outer: Family;
-  readonly mode?: 'tunnel' | 'transport' | 'both';
+  readonly mode?: 'tunnel' | 'transport' | 'both' | 'beet';
   /** Tanuki's dead peer detection and its limit of retransmissions, also given to charon where it has the word. */
   readonly dpdSeconds?: number;
   readonly retries?: number;
 };
 
-type ChildName = 'net4' | 'net6' | 'host';
+type ChildName = 'net4' | 'net6' | 'host' | 'beet4' | 'beet6';
 
 /** The children of a pair. */
 export function childrenOf({ mode = 'tunnel' }: Pair): readonly ChildName[] {
+  if (mode === 'beet') return ['beet4', 'beet6'];
   return mode === 'tunnel' ? ['net4', 'net6'] : mode === 'transport' ? ['host'] : ['net4', 'net6', 'host'];
+}
+
+function modeOf(name: ChildName): Mode {
+  return name === 'host' ? 'transport' : name.startsWith('beet') ? 'beet' : 'tunnel';
 }
 
 /** Tanuki's side, standing at `at`. */
@@ -97,7 +103,7 @@ export function tanukiSide(
   const policy = (name: ChildName): TanukiPolicy => ({
     name,
     remote: 'peer',
-    mode: name === 'host' ? 'transport' : 'tunnel',
+    mode: modeOf(name),
     ...selectors(pair, at, name),
     mySaAddress: local,
     peersSaAddress: remote,
@@ -139,7 +145,7 @@ export function charonSide(pair: Pair, at: 'a' | 'b'): CharonConnection {
       pair.suite.remote.kmp === 'ikev1' && { dpdSeconds: pair.dpdSeconds, dpdTimeoutSeconds: 3 * pair.dpdSeconds }),
     children: childrenOf(pair).map((name) => {
       const { local: ours, peer } = selectors(pair, at, name);
-      return { name, esp: pair.suite.esp, mode: name === 'host' ? 'transport' : 'tunnel', localTs: [ours], remoteTs: [peer] };
+      return { name, esp: pair.suite.esp, mode: modeOf(name), localTs: [ours], remoteTs: [peer] };
     }),
   };
 }
@@ -152,6 +158,7 @@ function ends({ outer }: Pair, at: 'a' | 'b'): { local: string; remote: string }
 function selectors(pair: Pair, at: 'a' | 'b', name: ChildName): { local: string; peer: string } {
   const [here, there] = at === 'a' ? [ADDRESSES.a, ADDRESSES.b] : [ADDRESSES.b, ADDRESSES.a];
   if (name === 'host') return { local: here.outer[pair.outer], peer: there.outer[pair.outer] };
-  const family = name === 'net4' ? 'v4' : 'v6';
+  const family = name.endsWith('4') ? 'v4' : 'v6';
+  if (name.startsWith('beet')) return { local: here.inner[family], peer: there.inner[family] };
   return { local: here.net[family], peer: there.net[family] };
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { DatapathStatus } from '../../../src/datapath-process/ports.ts';
 import { type SuiteStatus, statusOf } from '../../../src/front-door/status.ts';
+import type { Mode } from '../../../src/ipsec/sa.ts';
 import { controlClient } from '../../../src/runtime/control.ts';
 import type { Namespace } from './namespaces.ts';
 import { type Program, waitUntil } from './process.ts';
@@ -41,7 +42,7 @@ export type TanukiRemote = {
 export type TanukiPolicy = {
   readonly name: string;
   readonly remote: string;
-  readonly mode: 'tunnel' | 'transport';
+  readonly mode: Mode;
   /** Address or prefix of our side and the peer's; `protocol` as in `upper_layer_protocol`. */
   readonly local: string;
   readonly peer: string;

@@ -3,6 +3,7 @@ import { Secret } from '../../../src/bytes/secret.ts';
 import { XfrmVerbs } from '../../../src/datapath-xfrm/verbs.ts';
 import { SystemError } from '../../../src/errors.ts';
 import type { Policy } from '../../../src/ipsec/policy.ts';
+import { selectorOf as trafficSelectorOf } from '../../../src/ipsec/selector.ts';
 import { saIdTo, saToAdd, saToGetspi, saToUpdate } from '../../../src/pfkey/convert.ts';
 import { type Migrate, migrateToSadb } from '../../../src/pfkey/convert-migrate.ts';
 import {
@@ -45,6 +46,21 @@ describe('SAs', () => {
     expect(message.keyEncrypt!.key.reveal().every((octet) => octet === 0)).toBe(true);
     expect(kernel.larvals.size).toBe(0);
     expect([...kernel.installed.values()].map((sa) => [sa.spi, sa.ours])).toEqual([[spi, true]]);
+  });
+
+  test('in BEET mode the kernel takes the inner addresses from the selector, however many were negotiated of them', () => {
+    const { kernel, verbs } = verbsOf();
+    const of = (text: string) => [
+      trafficSelectorOf({ address: ip(text), length: 32 }, 1),
+      trafficSelectorOf({ address: ip(text), length: 32 }),
+    ];
+    const selectors = { source: of('10.1.0.1'), destination: of('10.2.0.2') };
+    verbs.handle(add({ mode: 'beet', selectors }), NOW);
+    const host = (text: string) => ({ address: ip(text), length: 32 });
+    expect([...kernel.installed.values()]).toMatchObject([
+      { mode: 'beet', selector: { source: host('10.1.0.1'), destination: host('10.2.0.2'), protocol: 0 } },
+    ]);
+    expect(() => verbs.handle(add({ mode: 'beet', spi: 7 }), NOW)).toThrow(/one inner address at each end/);
   });
 
   test('an SPI that the kernel has given up is still ours', () => {
