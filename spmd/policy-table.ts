@@ -5,7 +5,7 @@ import { expandEndpoints, expandPrefixes, type LocalAddress } from '../src/confi
 import type { KmAddress, Policy, PolicyDirection, PolicySelector, Template } from '../src/ipsec/policy.ts';
 import { showPolicySelector } from '../src/ipsec/policy.ts';
 import { BUNDLE } from '../src/ipsec/sa.ts';
-import type { Endpoint, Family, IpAddress } from '../src/net/address.ts';
+import { type Endpoint, type Family, IpAddress } from '../src/net/address.ts';
 import { bitsOf, everything, firstAddress, type Prefix } from '../src/net/prefix.ts';
 import { IKE_BYPASS, UNMATCHED } from './priorities.ts';
 
@@ -219,7 +219,8 @@ function ikeBypass({ interface: host }: Config, local: readonly LocalAddress[]):
     ...listeners(host.kink, KINK_PORT, local),
   ];
   return listening.flatMap(({ address, port }) => {
-    const mine = { address, length: bitsOf(address.family) };
+    // No selector has a zone, and a policy that is read back is known by its selector.
+    const mine = { address: IpAddress.of(address.bytes), length: bitsOf(address.family) };
     const any = everything(address.family);
     return [
       own(

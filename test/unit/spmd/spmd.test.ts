@@ -89,6 +89,15 @@ describe('installing', () => {
     expect(rig.spd.policies.get(bypasses[0]!)!.priority).toBe(first);
   });
 
+  test('a link-local address passes without its zone, which an SPD that is read back does not tell', () => {
+    const rig = new Rig();
+    rig.connect();
+    rig.put({ kind: 'addresses', addresses: [{ address: IpAddress.parse('fe80::1%eth0')!, interface: 'eth0' }] });
+    rig.configure(HEAD.replace('application_bypass off', 'application_bypass on').replace('192.0.2.1 port 500', 'MY_IP') + ONE);
+    const inbound = [...rig.spd.policies.keys()].filter((key) => key.startsWith('inbound ::/0'));
+    expect(inbound).toEqual(['inbound ::/0 -> fe80::1[500] proto 17', 'inbound ::/0 -> fe80::1[4500] proto 17']);
+  });
+
   test('`default { policy { action discard } }` is the last entry of either family and direction', () => {
     const rig = running('default { policy { action discard; }; };', ONE);
     const last = [...rig.spd.policies].filter(([, { action }]) => action === 'discard').map(([key]) => key);
