@@ -23,6 +23,8 @@ type Row = {
   readonly backend: 'builtin' | 'node_krb5';
   readonly encryption: string;
   readonly integrity?: string;
+  /** Sections beside that of ESP, or instead of it; the names of all, and what comes of them. */
+  readonly others?: { readonly text: string; readonly names: string; readonly suite: string };
   readonly nonce: 'auto' | 'always' | 'never';
   readonly pfs: boolean;
   /** Messages of the first negotiation. */
@@ -66,6 +68,30 @@ const ROWS: readonly Row[] = [
     encryption: 'aes256_gcm_16',
     nonce: 'auto',
     pfs: true,
+    messages: THREE,
+  },
+  {
+    name: 'AH in two messages',
+    mode: 'transport',
+    backend: 'builtin',
+    ...cbc,
+    others: { text: 'sa ah { sa_protocol ah; ah_auth_alg hmac_sha2_256; };', names: 'ah', suite: 'NULL/HMAC_SHA2_256_128' },
+    nonce: 'never',
+    pfs: false,
+    messages: TWO,
+  },
+  {
+    name: 'IPComp in ESP in AH in three messages',
+    mode: 'tunnel',
+    backend: 'builtin',
+    ...cbc,
+    others: {
+      text: 'sa ah { sa_protocol ah; ah_auth_alg hmac_sha1; }; sa comp { sa_protocol ipcomp; };',
+      names: '{ comp; net4; ah; }',
+      suite: 'IPCOMP DEFLATE + ESP AES_CBC_128/HMAC_SHA2_256_128 + AH NULL/HMAC_SHA1_96',
+    },
+    nonce: 'always',
+    pfs: false,
     messages: THREE,
   },
 ];
@@ -143,7 +169,8 @@ policy net4 {
   my_sa_ipaddr ${mine.addresses.outer.v4};
   peers_sa_ipaddr ${theirs.addresses.outer.v4};
 };
-ipsec net4 { ipsec_sa_lifetime_time 1 hour; sa_index net4; };
+ipsec net4 { ipsec_sa_lifetime_time 1 hour; sa_index ${row.others?.names ?? 'net4'}; };
+${row.others?.text ?? ''}
 sa net4 { sa_protocol esp; esp_enc_alg ${row.encryption}; ${row.integrity === undefined ? '' : `esp_auth_alg ${row.integrity};`} };
 `;
   }
@@ -158,7 +185,7 @@ sa net4 { sa_protocol esp; esp_enc_alg ${row.encryption}; ${row.integrity === un
 
   const through = async () => (await ping(lab.a, inner(lab.b), 2, { from: inner(lab.a) })).received === 2;
 
-  test('a packet asks for it; the messages are those of the RFC, and pings go through ESP', async () => {
+  test('a packet asks for it; the messages are those of the RFC, and pings go through', async () => {
     const pings = pinger();
     await pings.answered(5, 15);
     await pings.stop();
@@ -169,6 +196,7 @@ sa net4 { sa_protocol esp; esp_enc_alg ${row.encryption}; ${row.integrity === un
     expect((await pairs())?.length).toBe(1);
     const [child] = await a.children();
     expect(child).toMatchObject({ mode: row.mode, ikeSa: `kink:kink/hostb@${REALM}` });
+    if (row.others !== undefined) expect(child!.suite).toBe(row.others.suite);
     expect(child!.packetsIn).toBeGreaterThanOrEqual(5);
     expect((await a.status()).problems).toEqual([]);
     expect((await b.status()).problems).toEqual([]);
