@@ -11,6 +11,8 @@ export type Kernel = Pick<
   | 'updateSa'
   | 'deleteSa'
   | 'moveSa'
+  | 'takeSa'
+  | 'putSa'
   | 'hasKeys'
   | 'sa'
   | 'sas'

@@ -4,12 +4,13 @@ import { NONE } from '../bytes/bytes.ts';
 import { Secret } from '../bytes/secret.ts';
 import { larvalMessage } from '../datapath/announce.ts';
 import type { Larval } from '../datapath/sa.ts';
+import type { Lifetime } from '../ipsec/lifetime.ts';
 import { innerEnds, type PolicySelector } from '../ipsec/policy.ts';
 import type { SaId, SaParameters } from '../ipsec/sa.ts';
-import type { TrafficSelector } from '../ipsec/selector.ts';
+import { ANY_PORT, type TrafficSelector, selectorOf as trafficSelectorOf } from '../ipsec/selector.ts';
 import type { Instant } from '../machine.ts';
 import type { IpAddress } from '../net/address.ts';
-import { bitsOf, rangeToPrefixes } from '../net/prefix.ts';
+import { bitsOf, type Prefix, rangeToPrefixes } from '../net/prefix.ts';
 import { hostAddress, saToSadb, satypeOf } from '../pfkey/convert.ts';
 import { type SadbLifetime, type SadbMessage, sadb } from '../pfkey/message.ts';
 import { SADB_SASTATE, type SadbType } from '../pfkey/registry.ts';
@@ -26,11 +27,13 @@ export interface KernelSa {
   /** Its place among those that were made. */
   readonly serial: number;
   state: 'mature' | 'dying';
-  readonly born: Instant;
+  born: Instant;
   /** By which a daemon that has not heard of a movement still calls it. */
   former: IpAddress | undefined;
   /** `mono` milliseconds. */
   mappingToldAt: number;
+  /** Whether a run that crashed made it. */
+  adopted: boolean;
 }
 
 export class SaTable {
@@ -55,9 +58,23 @@ export class SaTable {
       born: { mono: now.mono, wall: now.wall },
       former: undefined,
       mappingToldAt: Number.NEGATIVE_INFINITY,
+      adopted: false,
     };
     this.#sas.set(nameOf(parameters), sa);
     return sa;
+  }
+
+  /** Takes over what a run that crashed has left in the kernel, in the order of its making. False where it is none that we make. */
+  adopt(info: XfrmSaInfo, now: Instant): boolean {
+    const { current, lifetime } = info;
+    const parameters = parametersOf(info);
+    if (parameters === undefined) return false;
+    const sa = this.add(parameters, info.direction, now);
+    const age = Math.max(0, now.wall - 1000 * current.added);
+    sa.adopted = true;
+    sa.born = { mono: now.mono - age, wall: now.wall - age };
+    if (isPast(lifetime.soft, current, age)) sa.state = 'dying';
+    return true;
   }
 
   /** By its name, or the one that it had before it moved. */
@@ -106,21 +123,69 @@ export class SaTable {
   }
 }
 
+/** What the kernel tells of an SA: of its selectors, where there were several, nothing. */
+function parametersOf(info: XfrmSaInfo): SaParameters | undefined {
+  const { spi, protocol, mode, source, destination, suite, encapsulation } = info;
+  const { extendedSequence, replayWindow, reqid, tfcPadding, lifetime } = info;
+  if (suite === undefined) return undefined;
+  return {
+    spi,
+    protocol,
+    mode,
+    source,
+    destination,
+    suite,
+    encrKey: NO_KEY,
+    integKey: suite.integ === 'none' ? undefined : NO_KEY,
+    extendedSequence,
+    replayWindow,
+    reqid,
+    tfcPadding,
+    lifetime,
+    encapsulation: encapsulation && {
+      source: { address: source, port: encapsulation.sourcePort },
+      destination: { address: destination, port: encapsulation.destinationPort },
+    },
+    selectors: negotiated(info.selector),
+  };
+}
+
+function negotiated(selector: PolicySelector | undefined): SaParameters['selectors'] {
+  if (selector === undefined) return { source: [], destination: [] };
+  const { source, destination, protocol, sourcePort, destinationPort } = selector;
+  const of = (prefix: Prefix, port: number) => [
+    trafficSelectorOf(prefix, protocol, port === 0 ? ANY_PORT : { startPort: port, endPort: port }),
+  ];
+  return { source: of(source, sourcePort), destination: of(destination, destinationPort) };
+}
+
+/** What the soft limit was there to tell may have been told to nobody. */
+function isPast({ seconds, bytes, packets }: Lifetime, current: XfrmSaInfo['current'], age: number): boolean {
+  const reached = (limit: number, value: number) => limit > 0 && value >= limit;
+  return reached(1000 * seconds, age) || reached(bytes, current.bytes) || reached(packets, current.packets);
+}
+
 /** The SA as the kernel takes it. */
-export function kernelForm(parameters: SaParameters): XfrmSa {
-  const { extendedSequence, replayWindow, selectors, source, mode } = parameters;
+export function kernelForm(parameters: SaParameters, direction?: KernelSa['direction']): XfrmSa {
+  const { extendedSequence, replayWindow, selectors, source, mode, protocol, encapsulation } = parameters;
+  // IPComp has no sequence numbers (RFC 3173 §3), and is never next to UDP.
+  const compresses = protocol === 'ipcomp';
+  const window = extendedSequence ? Math.max(LEAST_ESN_WINDOW, replayWindow) : replayWindow;
   return {
     ...parameters,
-    replayWindow: extendedSequence ? Math.max(LEAST_ESN_WINDOW, replayWindow) : replayWindow,
+    extendedSequence: extendedSequence && !compresses,
+    replayWindow: compresses ? 0 : window,
+    encapsulation: compresses ? undefined : encapsulation,
     seq: 0,
     // Behind a NAT the packets of a transport SA have other addresses than were negotiated.
     selector:
       mode === 'beet'
         ? innerSelector(selectors)
-        : mode === 'transport' && parameters.encapsulation !== undefined
+        : mode === 'transport' && encapsulation !== undefined
           ? undefined
           : selectorOf(selectors, source),
     ours: true,
+    direction,
   };
 }
 

@@ -6,7 +6,7 @@ import { showPolicySelector } from '../ipsec/policy.ts';
 import { nameOf } from './sa-table.ts';
 import type { XfrmVerbs } from './verbs.ts';
 
-export function statusOf({ sas, policies, kernel, gone, acquired }: XfrmVerbs): Omit<EngineStatus, 'drops' | 'clients'> {
+export function statusOf({ sas, policies, kernel, gone, acquires }: XfrmVerbs): Omit<EngineStatus, 'drops' | 'clients'> {
   const infos = new Map(kernel.sas().map((info) => [nameOf(info), info]));
   const totalOf = (direction: 'inbound' | 'outbound') => {
     const own = sas.all.filter((sa) => (sa.direction ?? 'outbound') === direction);
@@ -15,7 +15,7 @@ export function statusOf({ sas, policies, kernel, gone, acquired }: XfrmVerbs): 
     return { sas: own.length, packets: sum('packets'), bytes: sum('bytes') };
   };
   return {
-    totals: { inbound: totalOf('inbound'), outbound: totalOf('outbound'), acquires: acquired, held: 0, fragments: 0 },
+    totals: { inbound: totalOf('inbound'), outbound: totalOf('outbound'), acquires: acquires.count, held: 0, fragments: 0 },
     device: { kind: 'kernel', name: 'xfrm', mtu: 0, offloads: [] },
     cipher: 'the kernel',
     sas: sas.all.map(({ parameters, direction, state }) => {

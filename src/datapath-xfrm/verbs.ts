@@ -1,26 +1,28 @@
-/** PF_KEY's verbs on the kernel's SAD and SPD (RFC 2367 §3.1 and the SPD extensions), one function a verb. The kernel decides; what it refuses is refused with its reason. */
+/** PF_KEY's verbs on the kernel's SAD (RFC 2367 §3.1), one function a verb, and what it tells unasked. The kernel decides; what it refuses is refused with its reason. */
 
 import { ENCR, ENCR_NAMES, type EncrRow, INTEG, INTEG_NAMES } from '../crypto/transforms.ts';
 import { larvalMessage } from '../datapath/announce.ts';
 import { movedTo, RecentMovements } from '../datapath/recent-movements.ts';
 import type { Larval } from '../datapath/sa.ts';
-import { answer, echo, isOf, MOST_TEMPLATES, SPI_MAX, SPI_MIN, series } from '../datapath/verbs.ts';
-import { type Ends, type Policy, sameEnds, type Template } from '../ipsec/policy.ts';
+import { answer, CPI_MAX, echo, isOf, SPI_MAX, SPI_MIN, series } from '../datapath/verbs.ts';
+import { SystemError } from '../errors.ts';
+import { type Ends, type Policy, sameEnds } from '../ipsec/policy.ts';
 import type { SaId, SaParameters, SaProtocol } from '../ipsec/sa.ts';
-import type { Instant } from '../machine.ts';
-import { addToSa, hostAddress, modeOf, protocolOf, refusal, satypeOf } from '../pfkey/convert.ts';
-import { directionOf, policySeconds, selectorOf, spdToPolicy } from '../pfkey/convert-policy.ts';
-import { type SadbAlgorithm, type SadbMessage, sadb } from '../pfkey/message.ts';
-import { ERRNO, IPSEC_DIR, IPSEC_MANUAL_REQID_MAX, IPSEC_MODE, IPSEC_POLICY, type SadbType } from '../pfkey/registry.ts';
+import { earliest, type Instant } from '../machine.ts';
+import { addToSa, modeOf, protocolOf, refusal } from '../pfkey/convert.ts';
+import type { SadbAlgorithm, SadbMessage } from '../pfkey/message.ts';
+import { ERRNO, IPSEC_MODE, SADB_SASTATE } from '../pfkey/registry.ts';
 import { isStateOnly } from '../pfkey/rules.ts';
 import type { VerbResult, Verbs } from '../pfkey/server.ts';
 import type { XfrmNews } from '../runtime/netlink/xfrm.ts';
 import { hasKernelName } from '../runtime/netlink/xfrm-algorithms.ts';
 import type { XfrmAcquire } from '../runtime/netlink/xfrm-policy.ts';
 import type { XfrmMapping, XfrmSaInfo } from '../runtime/netlink/xfrm-sa.ts';
+import { Acquires } from './acquires.ts';
+import { Holding } from './holding.ts';
 import { asked, type Kernel, unlessGone } from './kernel.ts';
 import { migrate } from './migrate.ts';
-import { type KernelPolicy, PolicyTable, policyMessage } from './policy-table.ts';
+import { PolicyTable } from './policy-table.ts';
 import {
   expireMessage,
   type KernelSa,
@@ -31,14 +33,17 @@ import {
   SaTable,
   saMessage,
 } from './sa-table.ts';
+import { spdVerbs, type VerbTable } from './spd-verbs.ts';
 
 const LARVAL_MS = 30_000;
 const MAPPING_INTERVAL_MS = 1000;
-/** ACQUIREs that are kept for a key daemon that registers later. */
-const MOST_ACQUIRES = 1024;
 const NOTHING: VerbResult = {};
 
-type Verb = (message: SadbMessage, now: Instant) => VerbResult;
+/** Of a run that crashed, in the kernel. */
+export interface Leftovers {
+  readonly sas: readonly XfrmSaInfo[];
+  readonly policies: readonly Policy[];
+}
 
 /** What the PF_KEY server calls. Requests are refused by SadbError. What the kernel tells unasked comes in by `heard` and goes out by `drain`. */
 export class XfrmVerbs implements Verbs {
@@ -46,23 +51,21 @@ export class XfrmVerbs implements Verbs {
   readonly sas = new SaTable();
   readonly policies: PolicyTable;
   readonly movements = new RecentMovements(LARVAL_MS);
-  /** What SAs have carried that are gone, and how many were asked for. */
+  /** What SAs have carried that are gone. */
   readonly gone = { inbound: { packets: 0, bytes: 0 }, outbound: { packets: 0, bytes: 0 } };
-  acquired = 0;
-  /** Open ones by their seq. */
-  readonly #acquires = new Map<
-    number,
-    { readonly message: SadbMessage; readonly reqid: number; readonly acquire: XfrmAcquire }
-  >();
+  readonly acquires = new Acquires();
+  readonly #holding: Holding;
+  readonly #spdVerbs: VerbTable;
   #told: SadbMessage[] = [];
-  #nextReqid = IPSEC_MANUAL_REQID_MAX + 1;
 
   constructor(kernel: Kernel) {
     this.kernel = kernel;
+    this.#holding = new Holding(kernel);
     this.policies = new PolicyTable(kernel, () => this.sas.all);
+    this.#spdVerbs = spdVerbs(this.policies, this.movements);
   }
 
-  readonly #verbs: { readonly [Type in SadbType]?: Verb } = {
+  readonly #verbs: VerbTable = {
     GETSPI: (message, now) => this.#getspi(message, now),
     UPDATE: (message, now) => this.#update(message, now),
     ADD: (message, now) => this.#add(message, now),
@@ -71,23 +74,11 @@ export class XfrmVerbs implements Verbs {
     ACQUIRE: (message) => this.#acquire(message),
     FLUSH: (message) => this.#flush(message),
     DUMP: (message) => this.#dump(message),
-    X_SPDADD: (message, now) => this.#spdAdd(message, now, false),
-    X_SPDSETIDX: (message, now) => this.#spdAdd(message, now, false),
-    X_SPDUPDATE: (message, now) => this.#spdAdd(message, now, true),
-    X_SPDDELETE: (message) => this.#spdDelete(message, this.#bySelector(message)),
-    X_SPDDELETE2: (message) => this.#spdDelete(message, this.#byId(message)),
-    X_SPDGET: (message) => ({ reply: [answer(message, policyMessage(message.type, this.#byId(message)))] }),
-    X_SPDDUMP: (message) =>
-      series(
-        message,
-        this.policies.all.map((entry) => policyMessage('X_SPDDUMP', entry)),
-      ),
-    X_SPDFLUSH: (message) => this.#spdFlush(message),
     X_MIGRATE: (message, now) => migrate(this, message, now),
   };
 
   handle(message: SadbMessage, now: Instant): VerbResult {
-    const verb = this.#verbs[message.type];
+    const verb = this.#verbs[message.type] ?? this.#spdVerbs[message.type];
     return verb === undefined ? { error: ERRNO.EOPNOTSUPP } : verb(message, now);
   }
 
@@ -107,7 +98,7 @@ export class XfrmVerbs implements Verbs {
 
   /** The kernel asks once: what is open is told again. */
   registered(): void {
-    for (const { message } of this.#acquires.values()) this.#told.push(message);
+    this.#told.push(...this.acquires.messages);
   }
 
   /** What the clients are to hear. */
@@ -130,7 +121,21 @@ export class XfrmVerbs implements Verbs {
   /** The kernel had more to tell than there was room for: what is gone by now has expired. */
   resynchronise(): void {
     const there = new Set(this.kernel.sas().map(nameOf));
-    for (const sa of this.sas.all) if (!there.has(nameOf(sa.parameters))) this.#gone(sa, undefined);
+    for (const sa of this.sas.all) if (!there.has(nameOf(sa.parameters)) && !this.#holding.has(sa)) this.#gone(sa, undefined);
+  }
+
+  /** Takes over the SAs and policies of a run that crashed: they go on carrying traffic, and a key daemon finds its own by DUMP. */
+  adopt(leftovers: Leftovers, now: Instant): void {
+    this.policies.adopt(leftovers.policies);
+    for (const info of [...leftovers.sas].sort((a, b) => a.current.added - b.current.added))
+      if (!this.sas.adopt(info, now)) unlessGone(() => this.kernel.deleteSa(info));
+  }
+
+  /** What of the predecessor's nobody wants goes: policies that were not put again, and SAs that no policy asks for. */
+  sweep(): void {
+    this.policies.sweep();
+    const wanted = new Set(this.policies.all.flatMap(({ policy }) => policy.templates.map(({ reqid }) => reqid)));
+    for (const sa of this.sas.all) if (sa.adopted && !wanted.has(sa.parameters.reqid)) this.#removeSa(sa);
   }
 
   /** SPIs that nobody completed. */
@@ -139,14 +144,16 @@ export class XfrmVerbs implements Verbs {
       unlessGone(() => this.kernel.deleteSa(larval));
       this.#told.push(larvalExpired(larval));
     }
+    for (const sa of this.#holding.due(now.mono)) this.#letGo(sa);
   }
 
   wakeAt(): number | undefined {
-    return this.sas.nextLarval;
+    return earliest(this.sas.nextLarval, this.#holding.next);
   }
 
   /** Gives an SA the ends and ports of `next`. What the kernel lost on the way has expired. */
   moveSa(sa: KernelSa, next: SaParameters): void {
+    this.#letGo(sa);
     try {
       asked(() => this.kernel.moveSa(sa.parameters, next, next.encapsulation));
       this.sas.change(sa, next);
@@ -157,34 +164,13 @@ export class XfrmVerbs implements Verbs {
   }
 
   #acquired(acquire: XfrmAcquire): void {
-    const { seq, protocol, policy } = acquire;
-    const entry = this.policies.byId(policy.id);
-    if (!policy.ours || entry === undefined) return;
-    this.acquired++;
-    const message = sadb('ACQUIRE', {
-      seq,
-      satype: satypeOf(protocol),
-      source: hostAddress(acquire.source),
-      destination: hostAddress(acquire.destination),
-      policy: { type: IPSEC_POLICY.IPSEC, direction: IPSEC_DIR.OUTBOUND, id: policy.id, priority: policy.priority, requests: [] },
-      proposal: { replay: 0, combs: [] },
-      kmAddress: entry.kmAddress,
-    });
-    if (this.#acquires.size < MOST_ACQUIRES)
-      this.#acquires.set(seq, { message, reqid: policy.templates[0]?.reqid ?? 0, acquire });
-    this.#told.push(message);
+    const entry = this.policies.byId(acquire.policy.id);
+    if (acquire.policy.ours && entry !== undefined) this.#told.push(this.acquires.add(acquire, entry));
   }
 
   #expired(info: XfrmSaInfo, hard: boolean): void {
     // An SPI of ours is kept by our own clock; one of 0 is an ACQUIRE that nobody answered.
-    if (info.spi === 0) {
-      const open = [...this.#acquires].find(
-        ([, { acquire, reqid }]) =>
-          reqid === info.reqid && acquire.protocol === info.protocol && acquire.destination.equals(info.destination),
-      );
-      if (open !== undefined) this.#acquires.delete(open[0]);
-      return;
-    }
+    if (info.spi === 0) return this.acquires.expired(info);
     const sa = info.ours ? this.sas.find(info) : undefined;
     if (sa === undefined) return;
     if (hard) return this.#gone(sa, info);
@@ -213,8 +199,8 @@ export class XfrmVerbs implements Verbs {
 
   /** §3.1.1. */
   #getspi(message: SadbMessage, now: Instant): VerbResult {
-    const protocol = this.#builtProtocol(message);
-    const { min = SPI_MIN, max = SPI_MAX } = message.spirange ?? {};
+    const protocol = builtProtocol(message);
+    const { min = SPI_MIN, max = protocol === 'ipcomp' ? CPI_MAX : SPI_MAX } = message.spirange ?? {};
     const { sa2, seq } = message;
     const sa = {
       protocol,
@@ -231,12 +217,12 @@ export class XfrmVerbs implements Verbs {
 
   /** §3.1.2: completes what GETSPI began; or gives a running SA other lifetimes, ports and addresses. */
   #update(message: SadbMessage, now: Instant): VerbResult {
-    if (isStateOnly(message)) throw refusal('the kernel puts no SA on hold', ERRNO.EOPNOTSUPP);
+    if (isStateOnly(message)) return this.#hold(message, now);
     const parameters = this.#parameters(message);
     const larval = this.#larval(message);
     if (larval === undefined) return this.#change(message, parameters, now);
     const present = sameEnds(parameters, larval) ? this.movements.follow(parameters, now) : movedTo(parameters, endsOf(larval));
-    const form = kernelForm(present);
+    const form = kernelForm(present, 'inbound');
     try {
       asked(() => this.#complete(larval, form));
     } finally {
@@ -246,14 +232,39 @@ export class XfrmVerbs implements Verbs {
     return { broadcast: [answer(message, this.#added('UPDATE', present, 'inbound', parameters, now))] };
   }
 
-  /** The kernel's patience with an SPI may be shorter than ours (`net.core.xfrm_acq_expires`), and the SPI may have moved. */
+  /** An UPDATE of the state alone (pfkey/rules.ts). */
+  #hold(message: SadbMessage, now: Instant): VerbResult {
+    const sa = this.#sa(message);
+    if (sa.direction === 'inbound') throw refusal('only what goes out can be put on hold, and this SA is inbound');
+    const { state } = message.sa!;
+    if (state === SADB_SASTATE.LARVAL) asked(() => this.#holding.hold(sa, now));
+    else this.#letGo(sa);
+    return { broadcast: [answer(message, saMessage('UPDATE', sa, undefined, state))] };
+  }
+
+  /** What the kernel does not take back has expired. */
+  #letGo(sa: KernelSa): void {
+    try {
+      asked(() => this.#holding.letGo(sa));
+    } catch (error) {
+      this.#gone(sa, undefined);
+      throw error;
+    }
+  }
+
+  /** The kernel's patience with an SPI may be shorter than ours (`net.core.xfrm_acq_expires`), and than its search for an algorithm; and the SPI may have moved. */
   #complete(larval: Larval, form: ReturnType<typeof kernelForm>): void {
-    if (larval.destination.equals(form.destination) && this.kernel.sa(larval) !== undefined) this.kernel.updateSa(form);
-    else this.kernel.addSa(form);
+    try {
+      if (larval.destination.equals(form.destination)) return this.kernel.updateSa(form);
+    } catch (error) {
+      if (!(error instanceof SystemError) || error.code !== 'ESRCH') throw error;
+    }
+    this.kernel.addSa(form);
   }
 
   #change(message: SadbMessage, parameters: SaParameters, now: Instant): VerbResult {
     const sa = this.#sa(message);
+    this.#letGo(sa);
     const { newSource, newDestination } = message;
     const present = this.movements.follow(movedTo(parameters, endsOf(sa.parameters)), now);
     const to: Ends = {
@@ -270,7 +281,7 @@ export class XfrmVerbs implements Verbs {
         const inPlace =
           sameEnds(to, sa.parameters) && (next.encapsulation === undefined) === (sa.parameters.encapsulation === undefined);
         if (!inPlace) this.moveSa(sa, next);
-        kernel.updateSa(kernelForm(next));
+        kernel.updateSa(kernelForm(next, sa.direction));
       });
     } finally {
       wipe(parameters);
@@ -302,22 +313,16 @@ export class XfrmVerbs implements Verbs {
   ): SadbMessage {
     const sa = this.sas.add(present, direction, now);
     if (!wanted.destination.equals(present.destination)) sa.former = wanted.destination;
-    for (const [seq, { acquire, reqid }] of this.#acquires)
-      if (direction === undefined && reqid === present.reqid && acquire.protocol === present.protocol) this.#acquires.delete(seq);
+    if (direction === undefined) this.acquires.answered(present);
     this.policies.follow(present.reqid);
     return saMessage(type, sa, undefined);
   }
 
-  #builtProtocol({ satype }: SadbMessage): SaProtocol {
-    const protocol = protocolOf(satype);
-    if (protocol === 'esp' || protocol === 'ah') return protocol;
-    const remedy = 'the embedded engine has IPComp: interface { datapath { backend embedded; } }';
-    throw refusal(`the kernel is driven for ESP (3) and AH (2), not for SAs of type ${satype}; ${remedy}`, ERRNO.ENOSYS);
-  }
-
   #parameters(message: SadbMessage): SaParameters {
-    const protocol = this.#builtProtocol(message);
+    const protocol = builtProtocol(message);
     const parameters = addToSa(message);
+    if (protocol === 'ipcomp' && parameters.spi > 0xffff)
+      throw refusal(`a CPI has 16 bits (RFC 3173 §3.3), and ${parameters.spi} has more`);
     if (protocol === 'ah' && parameters.encapsulation !== undefined)
       throw refusal('AH covers the addresses that a NAT changes: it cannot be in UDP (RFC 3948 §1); use ESP');
     return parameters;
@@ -339,6 +344,7 @@ export class XfrmVerbs implements Verbs {
   /** Returns what the kernel said of it at its end. */
   #removeSa(sa: KernelSa): XfrmSaInfo | undefined {
     const info = asked(() => this.kernel.sa(sa.parameters));
+    this.#holding.forget(sa);
     asked(() => unlessGone(() => this.kernel.deleteSa(sa.parameters)));
     this.#count(sa, info);
     this.sas.remove(sa);
@@ -358,7 +364,7 @@ export class XfrmVerbs implements Verbs {
     if (larval !== undefined) return { reply: [answer(message, larvalMessage('GET', larval))] };
     const sa = this.#sa(message);
     const info = asked(() => this.kernel.sa(sa.parameters));
-    if (info === undefined) throw refusal('the kernel has no such SA any more', ERRNO.ESRCH);
+    if (info === undefined && !this.#holding.has(sa)) throw refusal('the kernel has no such SA any more', ERRNO.ESRCH);
     return { reply: [answer(message, saMessage('GET', sa, info))] };
   }
 
@@ -384,7 +390,7 @@ export class XfrmVerbs implements Verbs {
 
   /** §3.1.6, downwards: the key daemon will not make the SA. The kernel keeps silent for the rest of its own time. */
   #acquire({ seq, errno }: SadbMessage): VerbResult {
-    if (errno !== 0) this.#acquires.delete(seq);
+    if (errno !== 0) this.acquires.refused(seq);
     return NOTHING;
   }
 
@@ -409,55 +415,16 @@ export class XfrmVerbs implements Verbs {
       ...larvals.map((larval) => larvalMessage('DUMP', larval)),
       ...sas.flatMap((sa) => {
         const info = infos.get(nameOf(sa.parameters));
-        return info === undefined ? [] : [saMessage('DUMP', sa, info)];
+        return info === undefined && !this.#holding.has(sa) ? [] : [saMessage('DUMP', sa, info)];
       }),
     ]);
   }
+}
 
-  #spdAdd(message: SadbMessage, now: Instant, replace: boolean): VerbResult {
-    const policy = this.#withReqids(spdToPolicy(message));
-    if (policy.templates.length > MOST_TEMPLATES)
-      throw refusal(`a policy asks for ${MOST_TEMPLATES} SAs at most, not ${policy.templates.length}`);
-    for (const { protocol } of policy.templates) this.#builtProtocol({ ...message, satype: satypeOf(protocol) });
-    if (!replace && this.policies.bySelector(policy.direction, policy.selector) !== undefined)
-      throw refusal('there is such a policy already', ERRNO.EEXIST);
-    const entry = this.policies.put(policy, policySeconds(message), message.kmAddress, now);
-    for (const { reqid, endpoints } of policy.templates) if (endpoints !== undefined) this.movements.settled(reqid, endpoints);
-    return { broadcast: [answer(message, policyMessage(message.type, entry))] };
-  }
-
-  /** A unique template without a reqid gets one; level "default" is "require"; a reqid makes "require" unique. */
-  #withReqids(policy: Policy): Policy {
-    const templates = policy.templates.map((template): Template => {
-      const level = template.level === 'default' ? 'require' : template.level;
-      if (level === 'unique' && template.reqid === 0) return { ...template, level, reqid: this.#nextReqid++ };
-      return { ...template, level: level === 'require' && template.reqid !== 0 ? 'unique' : level };
-    });
-    return { ...policy, templates };
-  }
-
-  #bySelector(message: SadbMessage): KernelPolicy {
-    const entry = this.policies.bySelector(directionOf(message.policy!.direction), selectorOf(message));
-    if (entry === undefined) throw refusal('there is no such policy', ERRNO.ENOENT);
-    return entry;
-  }
-
-  #byId({ policy }: SadbMessage): KernelPolicy {
-    const entry = this.policies.byId(policy!.id);
-    if (entry === undefined) throw refusal(`there is no policy ${policy!.id}`, ERRNO.ENOENT);
-    return entry;
-  }
-
-  #spdDelete(message: SadbMessage, entry: KernelPolicy): VerbResult {
-    this.policies.remove(entry);
-    return { broadcast: [answer(message, policyMessage(message.type, entry))] };
-  }
-
-  #spdFlush(message: SadbMessage): VerbResult {
-    const { all } = this.policies;
-    for (const entry of all) this.policies.remove(entry);
-    return echo(message, all.length > 0);
-  }
+function builtProtocol({ satype }: SadbMessage): SaProtocol {
+  const protocol = protocolOf(satype);
+  if (protocol !== undefined) return protocol;
+  throw refusal(`the kernel is driven for ESP (3), AH (2) and IPComp (9), not for SAs of type ${satype}`, ERRNO.ENOSYS);
 }
 
 /** The ends and nothing else. */

@@ -56,15 +56,13 @@ class XfrmWorker {
     this.#start = start;
     this.#libc = libc;
     this.#xfrm = new Xfrm(libc);
-    // SAs of a run that crashed have nobody who would rekey them; its policies hold traffic back until they are put again.
-    const leftovers = this.#xfrm.policies();
-    this.#xfrm.removeSas();
+    const leftovers = { sas: this.#xfrm.sas(), policies: this.#xfrm.policies() };
     probe(this.#xfrm);
     this.#monitor = new XfrmMonitor(libc);
     this.#verbs = new XfrmVerbs(this.#xfrm);
-    this.#verbs.policies.adopt(leftovers);
+    this.#verbs.adopt(leftovers, this.#instant());
     for (const policy of bypasses(settings.unmatched)) this.#verbs.policies.putOwn(policy);
-    if (leftovers.length > 0) this.#holdUntil = this.#instant().mono + HOLD_MS;
+    if (leftovers.sas.length + leftovers.policies.length > 0) this.#holdUntil = this.#instant().mono + HOLD_MS;
     const tell = (message: FromWorker) => port.postMessage(message);
     this.#control = new ControlPlane({
       dialect: 'tanuki',
@@ -129,13 +127,19 @@ class XfrmWorker {
     this.#orReport(() => this.#verbs.tick(now));
     for (const message of this.#verbs.drain()) this.#control.handle({ kind: 'notify', message }, now);
     this.#sweep(now.mono);
-    const { policies } = this.#verbs;
-    for (const { message } of this.#routes.follow(policies.generation, () => policies.all))
-      this.#report('routes-failed', `${message}; traffic may not reach its tunnel`);
+    this.#followPolicies();
     for (const answer of this.#answers) this.#tell(answer);
     this.#answers = [];
     for (let frame = this.#ike.next(); frame !== undefined; frame = this.#ike.next())
       this.#tell({ kind: 'encap', frames: frame });
+  }
+
+  /** A predecessor's routes stay as long as its policies. */
+  #followPolicies(): void {
+    const { policies } = this.#verbs;
+    if (this.#holdUntil !== undefined) return;
+    for (const { message } of this.#routes.follow(policies.generation, () => policies.all))
+      this.#report('routes-failed', `${message}; traffic may not reach its tunnel`);
   }
 
   #sweep(mono: number): void {
@@ -145,7 +149,7 @@ class XfrmWorker {
     this.#generation = generation;
     if (mono < this.#holdUntil) return;
     this.#holdUntil = undefined;
-    this.#orReport(() => this.#verbs.policies.sweep());
+    this.#orReport(() => this.#verbs.sweep());
   }
 
   #take(message: ToWorker): void {

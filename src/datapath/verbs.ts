@@ -24,7 +24,7 @@ import type { SpdEntry } from './spd.ts';
 export const SPI_MIN = 0x100;
 export const SPI_MAX = 0x0fff_ffff;
 /** The last CPI that is negotiated, RFC 3173 §3.3. */
-const CPI_MAX = 0xefff;
+export const CPI_MAX = 0xefff;
 const SPI_TRIES = 64;
 /** SAs that one policy may ask for (Linux: XFRM_MAX_DEPTH, 6). */
 export const MOST_TEMPLATES = 4;

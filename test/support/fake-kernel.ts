@@ -15,6 +15,7 @@ export class FakeKernel implements Kernel {
   readonly larvals = new Set<string>();
   /** What the next requests are refused with. */
   refusal: SystemError | undefined;
+  readonly #taken = new WeakMap<Uint8Array, XfrmSa & { current: XfrmSaInfo['current'] }>();
   #index = 0;
 
   addSa(sa: XfrmSa): void {
@@ -31,17 +32,25 @@ export class FakeKernel implements Kernel {
   deleteSa(id: SaId): void {
     if (!this.installed.delete(name(id)) && !this.larvals.delete(name(id))) throw new SystemError('delete SA', 'ESRCH');
   }
-  moveSa(
+  moveSa(...words: Parameters<Kernel['moveSa']>): void {
+    this.putSa(this.takeSa(...words));
+  }
+  takeSa(
     id: SaId,
-    { source, destination }: Parameters<Kernel['moveSa']>[1],
-    encapsulation: Parameters<Kernel['moveSa']>[2],
-  ): void {
+    { source, destination }: Parameters<Kernel['takeSa']>[1],
+    encapsulation: Parameters<Kernel['takeSa']>[2],
+  ): Uint8Array {
     const there = this.installed.get(name(id));
-    if (there === undefined) throw new SystemError('move SA', 'ESRCH');
+    if (there === undefined) throw new SystemError('take out SA', 'ESRCH');
     this.installed.delete(name(id));
+    const taken = Uint8Array.of(1);
+    this.#taken.set(taken, { ...there, source, destination, encapsulation });
+    return taken;
+  }
+  putSa(taken: Uint8Array): void {
     this.#refuse();
-    const moved = { ...there, source, destination, encapsulation };
-    this.installed.set(name(moved), moved);
+    const sa = this.#taken.get(taken)!;
+    this.installed.set(name(sa), sa);
   }
   hasKeys({ encrKey, ...sa }: Parameters<Kernel['hasKeys']>[0]): boolean {
     const there = this.installed.get(name(sa));
@@ -107,6 +116,8 @@ function infoOf(sa: XfrmSa & { current: XfrmSaInfo['current'] }): XfrmSaInfo {
   const { encapsulation } = sa;
   return {
     ...sa,
+    direction: sa.direction,
+    tfcPadding: sa.tfcPadding ?? 0,
     encapsulation: encapsulation && {
       sourcePort: encapsulation.source.port,
       destinationPort: encapsulation.destination.port,

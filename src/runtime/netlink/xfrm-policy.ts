@@ -36,13 +36,17 @@ export function encodePolicy(
 ): Uint8Array {
   const struct = Struct.of(SIZE.policy)
     .setSelector(POLICY.selector, selector)
-    .setLifetime(POLICY.lifetime, { soft: UNLIMITED, hard: { ...UNLIMITED, seconds } }, ours)
+    .setLifetime(POLICY.lifetime, { soft: UNLIMITED, hard: { ...UNLIMITED, seconds } }, ours ? 'ours' : 'others')
     .setU32(POLICY.priority, priority)
     .setU8(POLICY.direction, DIRECTION[direction])
     .setU8(POLICY.action, action === 'discard' ? XFRM_POLICY_BLOCK : XFRM_POLICY_ALLOW);
   if (action !== 'protect') return struct.bytes;
   // The SA next to the packet is the first in both, PF_KEY's requests and the kernel's templates.
-  const all = templates.map((template) => encodeTemplate(template, selector.source.address.family));
+  const all = templates.map((template) => {
+    // What does not shrink comes in without IPComp (RFC 3173 §2.2).
+    const isOptional = template.level === 'use' || (template.protocol === 'ipcomp' && direction !== 'outbound');
+    return encodeTemplate(template, selector.source.address.family, isOptional);
+  });
   return cat(struct.bytes, attribute(XFRMA.TMPL, cat(...all)));
 }
 
@@ -59,7 +63,7 @@ export function encodePolicyId({
   return Struct.of(SIZE.policyId).setSelector(0, selector).setU32(56, index).setU8(60, DIRECTION[direction]).bytes;
 }
 
-function encodeTemplate({ protocol, mode, level, reqid, endpoints }: Template, family: Family): Uint8Array {
+function encodeTemplate({ protocol, mode, reqid, endpoints }: Template, family: Family, isOptional: boolean): Uint8Array {
   return Struct.of(SIZE.template)
     .setAddress(TEMPLATE.destination, endpoints?.destination)
     .setU8(TEMPLATE.protocol, PROTOCOL[protocol])
@@ -67,7 +71,7 @@ function encodeTemplate({ protocol, mode, level, reqid, endpoints }: Template, f
     .setAddress(TEMPLATE.source, endpoints?.source)
     .setU32(TEMPLATE.reqid, reqid)
     .setU8(TEMPLATE.mode, MODE[mode])
-    .setU8(TEMPLATE.optional, level === 'use' ? 1 : 0)
+    .setU8(TEMPLATE.optional, isOptional ? 1 : 0)
     .setU32(TEMPLATE.auth, ANY_ALGORITHM)
     .setU32(TEMPLATE.encrypt, ANY_ALGORITHM)
     .setU32(TEMPLATE.compress, ANY_ALGORITHM).bytes;
@@ -95,7 +99,7 @@ export function decodePolicy(body: Uint8Array, at = 0, attributesAt: number = SI
     priority: struct.u32(POLICY.priority),
     templates,
     current: struct.current(POLICY.current),
-    ours: struct.isOurs(POLICY.lifetime),
+    ours: struct.mark(POLICY.lifetime) !== 'others',
   };
 }
 

@@ -1,12 +1,13 @@
 /** SAs over NETLINK_XFRM as octets: NEWSA, UPDSA, DELSA, GETSA, ALLOCSPI, FLUSHSA, EXPIRE, MAPPING and NEWAE (linux/xfrm.h). */
 
 import { cat, equal } from '../../bytes/bytes.ts';
+import type { EspSuite } from '../../crypto/packet-cipher.ts';
 import type { Lifetime } from '../../ipsec/lifetime.ts';
 import type { PolicySelector } from '../../ipsec/policy.ts';
 import type { Mode, SaId, SaParameters, SaProtocol, Spi } from '../../ipsec/sa.ts';
 import type { Endpoint, IpAddress } from '../../net/address.ts';
 import { attribute, attributes } from './codec.ts';
-import { algorithmAttributes } from './xfrm-algorithms.ts';
+import { algorithmAttributes, suiteOfAttributes } from './xfrm-algorithms.ts';
 import { AF, type Current, MODE, PROTOCOL, SIZE, Struct, XFRMA } from './xfrm-structs.ts';
 
 const UDP_ENCAP_ESPINUDP = 2;
@@ -15,7 +16,8 @@ const XFRM_STATE_ALIGN4 = 64;
 const XFRM_STATE_ESN = 128;
 /** Windows that the old replay state holds; longer ones, and ESN, are in XFRMA_REPLAY_ESN_VAL. */
 const SHORT_WINDOW = 32;
-const MOST_REPLAY_BYTES = 4096;
+/** Packets; the kernel refuses a longer one. */
+const MOST_WINDOW = 4096;
 
 /** Offsets in struct xfrm_usersa_info. */
 // biome-ignore format: a table
@@ -31,6 +33,8 @@ export interface XfrmSa extends SaParameters {
   readonly selector: PolicySelector | undefined;
   /** Whether it has our mark in its lifetimes. */
   readonly ours: boolean;
+  /** Inbound where GETSPI began it: the mark keeps that too. */
+  readonly direction?: 'inbound' | undefined;
 }
 
 /** What the kernel tells of one SA. */
@@ -42,10 +46,16 @@ export interface XfrmSaInfo extends SaId {
   readonly lifetime: { readonly soft: Lifetime; readonly hard: Lifetime };
   readonly current: Current;
   readonly ours: boolean;
+  readonly direction: XfrmSa['direction'];
   readonly selector: PolicySelector | undefined;
   readonly encapsulation: { readonly sourcePort: number; readonly destinationPort: number } | undefined;
   /** The last sequence numbers sent and accepted; undefined where it was not told. */
   readonly sequence: { readonly outbound: number; readonly inbound: number } | undefined;
+  /** Undefined: none of our table. */
+  readonly suite: EspSuite | undefined;
+  readonly extendedSequence: boolean;
+  readonly replayWindow: number;
+  readonly tfcPadding: number;
 }
 
 /** NEWSA and UPDSA. Throws SystemError (ENOSYS) for an algorithm that the kernel has not. */
@@ -99,20 +109,27 @@ export function decodeSa(body: Uint8Array, attributesAt: number = SIZE.sa): Xfrm
   const struct = Struct.read(body, SIZE.sa, 'an SA');
   const family = struct.family(SA.family);
   const found = attributes(body, attributesAt);
+  const mark = struct.mark(SA.lifetime);
+  const protocol = struct.protocol(SA.protocol);
   return {
     destination: struct.address(SA.destination, family),
     spi: struct.be32(SA.spi),
-    protocol: struct.protocol(SA.protocol),
+    protocol,
     source: struct.address(SA.source, family),
     seq: struct.u32(SA.seq),
     reqid: struct.u32(SA.reqid),
     mode: struct.mode(SA.mode),
     lifetime: struct.lifetime(SA.lifetime),
     current: struct.current(SA.current),
-    ours: struct.isOurs(SA.lifetime),
+    ours: mark !== 'others',
+    direction: mark === 'ours-inbound' ? 'inbound' : undefined,
     selector: struct.selector(SA.selector),
     encapsulation: decodeEncapsulation(found.get(XFRMA.ENCAP)),
     sequence: decodeSequence(found.get(XFRMA.REPLAY_ESN_VAL), found.get(XFRMA.REPLAY_VAL)),
+    suite: suiteOfAttributes(protocol, found),
+    extendedSequence: (struct.u8(SA.flags) & XFRM_STATE_ESN) !== 0,
+    replayWindow: decodeWindow(found.get(XFRMA.REPLAY_ESN_VAL)) ?? struct.u8(SA.window),
+    tfcPadding: decodePadding(found.get(XFRMA.TFCPAD)),
   };
 }
 
@@ -171,6 +188,7 @@ export function encodeMoved(
     XFRMA.ALG_AEAD,
     XFRMA.ALG_CRYPT,
     XFRMA.ALG_AUTH_TRUNC,
+    XFRMA.ALG_COMP,
     XFRMA.REPLAY_ESN_VAL,
     XFRMA.REPLAY_VAL,
     XFRMA.TFCPAD,
@@ -193,7 +211,7 @@ function saInfo(sa: XfrmSa): Struct {
     (sa.extendedSequence ? XFRM_STATE_ESN : 0) |
     (sa.protocol === 'ah' && sa.source.family === 4 ? XFRM_STATE_ALIGN4 : 0);
   return struct
-    .setLifetime(SA.lifetime, sa.lifetime, sa.ours)
+    .setLifetime(SA.lifetime, sa.lifetime, sa.ours ? (sa.direction === 'inbound' ? 'ours-inbound' : 'ours') : 'others')
     .setU8(SA.window, isLong(sa) ? 0 : sa.replayWindow)
     .setU8(SA.flags, flags);
 }
@@ -220,7 +238,7 @@ function isLong({ extendedSequence, replayWindow }: XfrmSa): boolean {
 /** struct xfrm_replay_state_esn: `words of bitmap | sent | accepted | high halves of both | window | bitmap`, 4 octets each. */
 function replayAttribute(sa: XfrmSa): Uint8Array[] {
   if (!isLong(sa)) return [];
-  const window = Math.min(sa.replayWindow, 8 * MOST_REPLAY_BYTES);
+  const window = Math.min(sa.replayWindow, MOST_WINDOW);
   const words = Math.ceil(window / 32);
   return [
     attribute(
@@ -245,6 +263,14 @@ function encapsulationAttribute(encapsulation: SaParameters['encapsulation']): U
 /** XFRMA_TFCPAD: octets that an inner packet is padded up to (RFC 4303 §2.7). */
 function paddingAttribute({ mode, tfcPadding = 0 }: XfrmSa): Uint8Array[] {
   return mode === 'tunnel' && tfcPadding > 0 ? [attribute(XFRMA.TFCPAD, Struct.of(4).setU32(0, tfcPadding).bytes)] : [];
+}
+
+function decodeWindow(long: Uint8Array | undefined): number | undefined {
+  return long && Struct.read(long, SIZE.replayEsn, 'XFRMA_REPLAY_ESN_VAL').u32(20);
+}
+
+function decodePadding(value: Uint8Array | undefined): number {
+  return value === undefined ? 0 : Struct.read(value, 4, 'XFRMA_TFCPAD').u32(0);
 }
 
 function decodeEncapsulation(value: Uint8Array | undefined): XfrmSaInfo['encapsulation'] {

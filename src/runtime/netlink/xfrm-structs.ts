@@ -18,7 +18,7 @@ export const XFRM_MSG = {
 /** XFRMA_*: the attributes that are used here. */
 // biome-ignore format: a table
 export const XFRMA = {
-  ALG_AUTH: 1, ALG_CRYPT: 2, ENCAP: 4, TMPL: 5, LTIME_VAL: 9, REPLAY_VAL: 10, REPLAY_THRESH: 11, ETIMER_THRESH: 12, COADDR: 14, POLICY_TYPE: 16,
+  ALG_AUTH: 1, ALG_CRYPT: 2, ALG_COMP: 3, ENCAP: 4, TMPL: 5, LTIME_VAL: 9, REPLAY_VAL: 10, REPLAY_THRESH: 11, ETIMER_THRESH: 12, COADDR: 14, POLICY_TYPE: 16,
   MIGRATE: 17, ALG_AEAD: 18, KMADDRESS: 19, ALG_AUTH_TRUNC: 20, MARK: 21, TFCPAD: 22, REPLAY_ESN_VAL: 23, SET_MARK: 29, SET_MARK_MASK: 30,
 } as const;
 
@@ -44,7 +44,13 @@ const INFINITE = 0xffff_ffff_ffff_ffffn;
  * keeps and lists it, and acts on it never.
  */
 const OURS = 0x54_414e_554b_49n;
+/** The same of an SA that brings the peer's packets to us: the kernel of our time keeps no direction of an SA. */
+const OURS_INBOUND = OURS + 1n;
 const OURS_AT = 48;
+
+/** Whose it is. */
+export type Mark = 'others' | 'ours' | 'ours-inbound';
+const MARKS: Record<Mark, bigint> = { others: 0n, ours: OURS, 'ours-inbound': OURS_INBOUND };
 
 export interface Current {
   readonly bytes: number;
@@ -187,14 +193,13 @@ export class Struct {
     };
   }
 
-  /** struct xfrm_lifetime_cfg: octets, packets, seconds of life and of use, each soft and hard. `ours` marks what we made. */
-  setLifetime(at: number, { soft, hard }: { readonly soft: Lifetime; readonly hard: Lifetime }, ours: boolean): this {
+  /** struct xfrm_lifetime_cfg: octets, packets, seconds of life and of use, each soft and hard. `mark` is for what we made. */
+  setLifetime(at: number, { soft, hard }: { readonly soft: Lifetime; readonly hard: Lifetime }, mark: Mark): this {
     const limits = [soft.bytes, hard.bytes, soft.packets, hard.packets].map((n) =>
       n === 0 ? INFINITE : BigInt(Math.max(1, Math.floor(n))),
     );
     const seconds = [soft.seconds, hard.seconds].map((n) => BigInt(n === 0 ? 0 : Math.max(1, Math.floor(n))));
-    for (const [i, value] of [...limits, ...seconds, ours ? OURS : 0n, 0n].entries())
-      this.view.setBigUint64(at + 8 * i, value, true);
+    for (const [i, value] of [...limits, ...seconds, MARKS[mark], 0n].entries()) this.view.setBigUint64(at + 8 * i, value, true);
     return this;
   }
 
@@ -209,8 +214,10 @@ export class Struct {
     return { soft: of(0), hard: of(1) };
   }
 
-  isOurs(lifetimeAt: number): boolean {
-    return this.view.getBigUint64(lifetimeAt + OURS_AT, true) === OURS;
+  mark(lifetimeAt: number): Mark {
+    const mark = this.view.getBigUint64(lifetimeAt + OURS_AT, true);
+    if (mark === OURS_INBOUND) return 'ours-inbound';
+    return mark === OURS ? 'ours' : 'others';
   }
 
   /** struct xfrm_lifetime_cur. */

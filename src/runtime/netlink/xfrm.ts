@@ -1,9 +1,8 @@
 /** The kernel's SAD and SPD: list, set, delete, and hear of what happens to them (NETLINK_XFRM, linux/xfrm.h). Every request is acknowledged. */
 
 import { SystemError, WireError } from '../../errors.ts';
-import { type KmAddress, type Policy, showPolicySelector } from '../../ipsec/policy.ts';
+import { type Ends, type KmAddress, type Policy, showPolicySelector } from '../../ipsec/policy.ts';
 import type { SaId, SaParameters } from '../../ipsec/sa.ts';
-import type { IpAddress } from '../../net/address.ts';
 import type { Libc } from '../native/libc.ts';
 import { NetlinkSocket } from '../native/netlink.ts';
 import { type NetlinkMessage, NLM_F_CREATE, NLM_F_EXCL } from './codec.ts';
@@ -86,18 +85,27 @@ export class Xfrm {
   }
 
   /** Gives an SA other ends; keys, limits and sequence numbers go on. Between the two requests it is not there. */
-  moveSa(
-    id: SaId,
-    to: { readonly source: IpAddress; readonly destination: IpAddress },
-    encapsulation: SaParameters['encapsulation'],
-  ): void {
+  moveSa(id: SaId, to: Ends, encapsulation: SaParameters['encapsulation']): void {
+    this.putSa(this.takeSa(id, to, encapsulation));
+  }
+
+  /** Takes an SA out; returns what makes it go on between the ends of `to`, keys included, by `putSa`. */
+  takeSa(id: SaId, to: Ends, encapsulation: SaParameters['encapsulation']): Uint8Array {
     const body = this.#saBody(id);
-    if (body === undefined) throw new SystemError(`move SA ${showSa(id)}: there is no such SA`, 'ESRCH');
-    const moved = encodeMoved(body, to, encapsulation);
-    this.deleteSa(id);
-    this.#put(XFRM_MSG.NEWSA, moved, `move SA ${showSa(id)} to ${to.destination}`);
+    if (body === undefined) throw new SystemError(`take out SA ${showSa(id)}: there is no such SA`, 'ESRCH');
+    const taken = encodeMoved(body, to, encapsulation);
     body.fill(0);
-    moved.fill(0);
+    this.deleteSa(id);
+    return taken;
+  }
+
+  /** What `taken` holds is wiped. */
+  putSa(taken: Uint8Array): void {
+    try {
+      this.#put(XFRM_MSG.NEWSA, taken, 'put an SA back that was taken out');
+    } finally {
+      taken.fill(0);
+    }
   }
 
   /** All SAs of ours, by the mark in their lifetimes; those of modes and protocols that we never make are passed over. */
@@ -149,10 +157,6 @@ export class Xfrm {
   /** Deletes what we have made, in this run or one that crashed, and nothing of others. */
   removeOurs(): void {
     for (const policy of this.policies()) unlessGone(() => this.deletePolicy(policy));
-    this.removeSas();
-  }
-
-  removeSas(): void {
     for (const sa of this.sas()) unlessGone(() => this.deleteSa(sa));
   }
 

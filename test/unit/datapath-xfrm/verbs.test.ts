@@ -4,7 +4,7 @@ import { XfrmVerbs } from '../../../src/datapath-xfrm/verbs.ts';
 import { SystemError } from '../../../src/errors.ts';
 import type { Policy } from '../../../src/ipsec/policy.ts';
 import { selectorOf as trafficSelectorOf } from '../../../src/ipsec/selector.ts';
-import { saIdTo, saToAdd, saToGetspi, saToUpdate } from '../../../src/pfkey/convert.ts';
+import { saIdTo, saStateTo, saToAdd, saToGetspi, saToUpdate } from '../../../src/pfkey/convert.ts';
 import { type Migrate, migrateToSadb } from '../../../src/pfkey/convert-migrate.ts';
 import {
   acquireFailed,
@@ -15,8 +15,9 @@ import {
   readExpire,
   readNewMapping,
 } from '../../../src/pfkey/convert-policy.ts';
-import { sadb } from '../../../src/pfkey/message.ts';
+import { SadbError, sadb } from '../../../src/pfkey/message.ts';
 import { ERRNO, SADB_SASTATE, SADB_SATYPE } from '../../../src/pfkey/registry.ts';
+import { HOLD_MS } from '../../../src/pfkey/rules.ts';
 import type { XfrmPolicyInfo } from '../../../src/runtime/netlink/xfrm-policy.ts';
 import { FakeKernel } from '../../support/fake-kernel.ts';
 import { at, copyOf, ip, NOW, policyOf, saOf, selectorOf, templateOf } from '../datapath/pair.ts';
@@ -90,7 +91,7 @@ describe('SAs', () => {
     expect(() => verbs.handle(saIdTo('GET', ID, SA.source), NOW)).toThrow(/ESRCH/);
     verbs.handle(add(), NOW);
     expect(() => verbs.handle(add(), NOW)).toThrow(/EEXIST/);
-    expect(() => verbs.handle({ ...add(), satype: SADB_SATYPE.IPCOMP }, NOW)).toThrow(/IPComp.*backend embedded/);
+    expect(() => verbs.handle({ ...add(), satype: SADB_SATYPE.RSVP }, NOW)).toThrow(/IPComp \(9\), not for SAs of type 5/);
   });
 
   test('counters come from the kernel, and what somebody took out of it is not shown', () => {
@@ -122,6 +123,50 @@ describe('SAs', () => {
     ).toThrow(/ENOMEM/);
     // The kernel lost it between deleting and adding: that is told.
     expect(readExpire(verbs.drain()[0]!)).toMatchObject({ hard: true, spi: SA.spi });
+  });
+
+  test('IPComp has a CPI, and neither sequence numbers nor UDP', () => {
+    const { kernel, verbs } = verbsOf();
+    const suite = { encr: 'null_enc', keyBits: 0, integ: 'none' } as const;
+    const ends = { source: { address: SA.source, port: 4500 }, destination: { address: SA.destination, port: 4500 } };
+    const comp = { protocol: 'ipcomp', suite, replayWindow: 64, extendedSequence: true, encapsulation: ends } as const;
+    expect(() => verbs.handle(add({ ...comp, spi: 0x10000 }), NOW)).toThrow(/CPI has 16 bits/);
+    verbs.handle(add({ ...comp, spi: 0x1234 }), NOW);
+    expect([...kernel.installed.values()]).toMatchObject([
+      { protocol: 'ipcomp', spi: 0x1234, replayWindow: 0, extendedSequence: false, encapsulation: undefined },
+    ]);
+  });
+
+  test('on hold an outbound SA is not in the kernel, and it is again when it is let go or its time is over', () => {
+    const { kernel, verbs } = verbsOf();
+    verbs.handle(add(), NOW);
+    const told = verbs.handle(saStateTo('on-hold', ID, SA.source), NOW).broadcast!;
+    expect(told).toMatchObject([{ type: 'UPDATE', sa: { spi: SA.spi, state: SADB_SASTATE.LARVAL } }]);
+    expect(kernel.installed.size).toBe(0);
+    expect(verbs.handle(sadb('DUMP'), NOW).reply).toHaveLength(1);
+    verbs.resynchronise();
+    expect(verbs.drain()).toEqual([]);
+    verbs.handle(saStateTo('mature', ID, SA.source), NOW);
+    expect(kernel.installed.size).toBe(1);
+    verbs.handle(saStateTo('on-hold', ID, SA.source), NOW);
+    expect(verbs.wakeAt()).toBe(NOW.mono + HOLD_MS);
+    verbs.tick(at(HOLD_MS));
+    expect(kernel.installed.size).toBe(1);
+    verbs.handle(saStateTo('on-hold', ID, SA.source), NOW);
+    verbs.handle(saIdTo('DELETE', ID, SA.source), NOW);
+    expect(verbs.wakeAt()).toBeUndefined();
+  });
+
+  test('one on hold that the kernel does not take back has expired; what comes in is never on hold', () => {
+    const { kernel, verbs } = verbsOf();
+    const spi = verbs.handle(saToGetspi(SA, RANGE), NOW).reply![0]!.sa!.spi;
+    verbs.handle(saToUpdate({ ...copyOf(SA), spi }), NOW);
+    expect(() => verbs.handle(saStateTo('on-hold', { ...ID, spi }, SA.source), NOW)).toThrow(/inbound/);
+    verbs.handle(add(), NOW);
+    verbs.handle(saStateTo('on-hold', ID, SA.source), NOW);
+    kernel.refusal = new SystemError('put', 'ENOMEM');
+    expect(() => verbs.handle(saStateTo('mature', ID, SA.source), NOW)).toThrow(SadbError);
+    expect(verbs.drain()).toMatchObject([{ type: 'EXPIRE', sa: { spi: SA.spi } }]);
   });
 
   test('FLUSH and DELETE take them out of the kernel', () => {
@@ -172,6 +217,24 @@ describe('policies', () => {
     expect(kernel.spd).toHaveLength(2);
     verbs.policies.sweep();
     expect(kernel.spd.map(({ direction }) => direction)).toEqual(['outbound']);
+  });
+
+  test('a predecessor’s SAs go on and are found by DUMP; those that no policy asks for by then go', () => {
+    const { kernel, verbs: crashed } = verbsOf();
+    const spi = crashed.handle(saToGetspi(SA, RANGE), NOW).reply![0]!.sa!.spi;
+    crashed.handle(saToUpdate({ ...copyOf(SA), spi, reqid: 7 }), NOW);
+    crashed.handle(add({ reqid: 7 }), NOW);
+    crashed.handle(add({ spi: 0x4444, reqid: 8 }), NOW);
+    const verbs = new XfrmVerbs(kernel);
+    verbs.adopt({ sas: kernel.sas(), policies: kernel.policies() }, NOW);
+    const dump = () => verbs.handle(sadb('DUMP'), NOW).reply!.map(({ sa }) => sa!.spi);
+    expect(dump().sort()).toEqual([spi, SA.spi, 0x4444].sort());
+    expect(verbs.sas.all.map(({ direction }) => direction)).toEqual(['inbound', undefined, undefined]);
+    expect(verbs.sas.all.map(({ parameters: { suite } }) => suite)).toEqual([SA.suite, SA.suite, SA.suite]);
+    verbs.handle(policyToSpdAdd(outbound({ templates: [{ ...tunnel(), level: 'unique', reqid: 7 }] })), NOW);
+    verbs.sweep();
+    expect(dump().sort()).toEqual([spi, SA.spi].sort());
+    expect(kernel.installed.size).toBe(2);
   });
 
   test('SPDADD of what is there is EEXIST, SPDUPDATE replaces it', () => {

@@ -193,6 +193,9 @@ describe('what the kernel tells', () => {
       hard: { seconds: 60, bytes: 2000, packets: 20 },
     });
     expect(decodeSa(encodeSa({ ...GCM, ours: true }))).toMatchObject({ spi, ours: true, lifetime: { soft: UNLIMITED } });
+    const { suite, extendedSequence, replayWindow } = CBC;
+    const inbound = decodeSa(encodeSa({ ...CBC, ours: true, direction: 'inbound' }));
+    expect(inbound).toMatchObject({ direction: 'inbound', ours: true, suite, extendedSequence, replayWindow });
   });
 
   test('a policy comes back as it went', () => {
