@@ -57,6 +57,9 @@ export type TanukiPolicy = {
   readonly ah?: boolean;
   /** Compressed before that. Not with IKEv2. */
   readonly ipcomp?: boolean;
+  /** In AH with this integrity after that. Not with IKEv2. */
+  readonly inAh?: string;
+  readonly replayWindow?: number;
   readonly esn?: boolean;
   readonly initiate?: 'demand' | 'start';
   readonly lifeSeconds?: number;
@@ -141,13 +144,18 @@ export function policyFile(dir: string, scenario: TanukiScenario): string {
     ...line('ipsec_sa_lifetime_time', p.lifeSeconds, ' sec'),
     ...line('ipsec_sa_lifetime_packets', p.lifePackets),
     ...flag('ext_sequence', p.esn),
-    ...line('sa_index', p.ipcomp ? `{ "${p.name}"; "${p.name}-comp"; }` : `"${p.name}"`),
+    ...line('replay_window', p.replayWindow),
+    `    sa_index { ${['', ...others(p).map(([suffix]) => suffix)].map((suffix) => `"${p.name}${suffix}";`).join(' ')} };`,
     '};',
+    ...others(p).flatMap(([suffix, words]) => [`sa "${p.name}${suffix}" { ${words} };`]),
     `sa "${p.name}" {`,
     ...line('sa_protocol', p.ah ? 'ah' : 'esp'),
     ...(p.ah ? line('ah_auth_alg', p.integrity) : [...line('esp_enc_alg', p.encryption), ...line('esp_auth_alg', p.integrity)]),
     '};',
-    ...(p.ipcomp ? [`sa "${p.name}-comp" { sa_protocol ipcomp; ipcomp_alg deflate; };`] : []),
+  ];
+  const others = (p: TanukiPolicy): (readonly [suffix: string, words: string])[] => [
+    ...(p.inAh === undefined ? [] : [['-ah', `sa_protocol ah; ah_auth_alg ${p.inAh};`] as const]),
+    ...(p.ipcomp ? [['-comp', 'sa_protocol ipcomp; ipcomp_alg deflate;'] as const] : []),
   ];
   const ike = scenario.ike === undefined ? 'MY_IP' : `{ ${scenario.ike.map((address) => `${address};`).join(' ')} }`;
   const datapath = [...line('backend', scenario.backend), ...line('spin', scenario.spin)].join(' ');

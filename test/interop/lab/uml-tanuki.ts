@@ -60,24 +60,28 @@ done
 
 export class UmlTanuki {
   readonly guest: UmlGuest;
-  readonly #dir: string;
+  /** Of its configuration; the guest and the host see it at the same path. */
+  readonly dir: string;
+  readonly #within: string;
 
-  constructor(guest: UmlGuest) {
+  /** In the guest's first namespace, or another. */
+  constructor(guest: UmlGuest, namespace?: string) {
     this.guest = guest;
-    this.#dir = join(guest.dir, 'tanuki');
-    mkdirSync(this.#dir, { recursive: true, mode: 0o700 });
+    this.#within = namespace === undefined ? '' : `ip netns exec ${namespace} `;
+    this.dir = join(guest.dir, 'tanuki');
+    mkdirSync(this.dir, { recursive: true, mode: 0o700 });
   }
 
   write(scenario: TanukiScenario): void {
     for (const { name, psk } of scenario.remotes) this.#private(`${name}.psk`, psk);
-    this.#private('tanuki.conf', scenario.text ?? policyFile(this.#dir, scenario));
+    this.#private('tanuki.conf', scenario.text ?? policyFile(this.dir, scenario));
   }
 
   /** Starts it and waits (40 s: the guest is slow) until its policies are in the kernel. */
   async start(scenario: TanukiScenario): Promise<this> {
     this.write(scenario);
     await this.guest.must(
-      `(ip netns exec ${LEFT} ${process.execPath} ${CLI} up -f ${join(this.#dir, 'tanuki.conf')} --run-dir ${RUN_DIR} > ${LOG} 2>&1 < /dev/null & echo $! > /tmp/tanuki.pid)`,
+      `(${this.#within}${process.execPath} ${CLI} up -f ${join(this.dir, 'tanuki.conf')} --run-dir ${RUN_DIR} > ${LOG} 2>&1 < /dev/null & echo $! > /tmp/tanuki.pid)`,
     );
     let seen = '';
     await waitUntil(
@@ -122,7 +126,7 @@ export class UmlTanuki {
   }
 
   #private(name: string, text: string): void {
-    const path = join(this.#dir, name);
+    const path = join(this.dir, name);
     writeFileSync(path, text, { mode: 0o600 });
     chmodSync(path, 0o600);
   }

@@ -1,6 +1,7 @@
 /** A user-mode-linux guest: a real Linux kernel with ESP, AH and XFRM, joined to a namespace by a tap and driven by commands. */
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import {
   type CharonChildSa,
   type CharonConnection,
@@ -15,6 +16,7 @@ import { type Finished, must, type Program, waitUntil } from './process.ts';
 
 const MODULES = '/usr/lib/uml/modules';
 const TAP = 'uml0';
+const BULK = fileURLToPath(new URL('./bulk.mjs', import.meta.url));
 
 /** Why no guest can be booted here, or undefined. */
 export function umlMissing(): string | undefined {
@@ -31,6 +33,7 @@ export class UmlGuest {
   readonly addresses: HostAddresses;
   readonly #program: Program;
   #commands = 0;
+  #programs = 0;
 
   private constructor(program: Program, dir: string, addresses: HostAddresses) {
     this.#program = program;
@@ -82,6 +85,53 @@ export class UmlGuest {
     return stdout;
   }
 
+  /** Twenty pings a second from a namespace of the guest, until it is stopped. */
+  async pings(namespace: string, from: string, to: string): Promise<GuestPings> {
+    const file = `/tmp/pings-${++this.#programs}`;
+    await this.#background(`ip netns exec ${namespace} ping -n -I ${from} -i 0.05 ${to}`, file);
+    return {
+      stop: async () => {
+        const printed = await this.#interrupt(file);
+        const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(printed) ?? [];
+        if (sent === undefined) throw new Error(`ping printed no summary: ${printed}`);
+        // The last one may be on its way.
+        const last = Math.max(...[...printed.matchAll(/icmp_seq=(\d+) /g)].map(([, seq]) => Number(seq)));
+        return { sent: Number(sent), lost: (Number(sent) - last <= 2 ? last : Number(sent)) - Number(received) };
+      },
+    };
+  }
+
+  /** A transfer between two of its namespaces at a rate in Mbit/s, until it is finished. */
+  async transfer(
+    sender: { readonly name: string; readonly address: string },
+    receiver: { readonly name: string; readonly address: string },
+    mbitPerSecond: number,
+  ): Promise<GuestTransfer> {
+    const port = 5300 + ++this.#programs;
+    const [served, sent] = [`/tmp/served-${port}`, `/tmp/sent-${port}`];
+    const bulk = `${process.execPath} ${BULK}`;
+    await this.#background(`ip netns exec ${receiver.name} ${bulk} serve ${receiver.address} ${port}`, served);
+    await this.must(`for i in $(seq 200); do grep -q listening ${served} && exit 0; sleep 0.05; done; cat ${served}; exit 1`);
+    const { address } = sender;
+    await this.#background(
+      `ip netns exec ${sender.name} ${bulk} send ${address} ${receiver.address} ${port} ${1e9} ${mbitPerSecond}`,
+      sent,
+    );
+    return { finish: async () => JSON.parse(await this.#interrupt(sent)) };
+  }
+
+  /** `ip netns exec` becomes what it starts: the pid is the program's. */
+  async #background(command: string, file: string): Promise<void> {
+    await this.must(`(${command} > ${file} 2>&1 < /dev/null & echo $! > ${file}.pid)`);
+  }
+
+  /** SIGINT, and what it printed by its end. */
+  #interrupt(file: string): Promise<string> {
+    return this.must(
+      `pid=$(cat ${file}.pid); kill -INT $pid; for i in $(seq 400); do [ -d /proc/$pid ] || break; sleep 0.05; done; cat ${file}`,
+    );
+  }
+
   /** Powers it off; kills it when that takes more than 5 s. */
   async close(): Promise<void> {
     writeFileSync(join(this.dir, 'power-off'), '');
@@ -91,6 +141,15 @@ export class UmlGuest {
       await this.#program.stop(0);
     }
   }
+}
+
+export interface GuestPings {
+  /** How many were sent and not answered, but for one that was on its way. */
+  stop(): Promise<{ readonly sent: number; readonly lost: number }>;
+}
+
+export interface GuestTransfer {
+  finish(): Promise<{ readonly octets: number; readonly intact: boolean }>;
 }
 
 const MODULE_NAMES =
