@@ -2,6 +2,7 @@
 
 import { expect, test } from 'vitest';
 import { compile, memoryFiles, print, show } from '../../../src/config/index.ts';
+import { processorTime } from '../../support/processor-time.ts';
 import { ENVIRONMENT, randomPolicy } from './policy-text.ts';
 
 const SEEDS = 200;
@@ -39,9 +40,9 @@ test('time grows with the length of the file and no faster', () => {
     ).join('\n');
   const time = (n: number) => {
     const text = `remote r { ikev2 { peers_ipaddr 192.0.2.1; pre_shared_key k; }; };\n${policies(n)}`;
-    const start = performance.now();
+    const start = processorTime();
     expect(compiled(text).config?.selectors.length).toBe(2 * n);
-    return performance.now() - start;
+    return processorTime() - start;
   };
   time(500);
   const small = Math.min(time(1000), time(1000));
@@ -57,7 +58,7 @@ test.each([
   ['one long word', `remote ${'x'.repeat(2_000_000)} {};`],
   ['includes of itself', 'include "t.conf";'.repeat(10_000)],
 ])('a megabyte of %s takes no longer than a megabyte should', (_, text) => {
-  const start = performance.now();
+  const start = processorTime();
   compiled(text);
-  expect(performance.now() - start).toBeLessThan(6000);
+  expect(processorTime() - start).toBeLessThan(6000);
 });
