@@ -242,8 +242,16 @@ export function abandonPair(sa: IsakmpSa, task: Task, why: string): void {
   sa.host.failed(task.demand, why);
 }
 
-/** The peer does not answer: everything with it is given up. */
+/**
+ * The peer does not answer: everything with it is given up. Unless it has spoken since in an older ISAKMP SA: then it never had this one, since
+ * message 6 of Main Mode was lost for good, and the older one serves again.
+ */
 export function peerSilent(sa: IsakmpSa, silence: string): void {
+  const older = successorOf(sa);
+  if (older !== undefined && older.heard > sa.heard) {
+    sa.report('peer-silent', `${silence}, but it speaks in ${older.name}: that serves again`);
+    return closeIsakmpSa(sa, silence, true);
+  }
   sa.report('peer-silent', `${silence}: its ISAKMP SA and child SAs are given up`);
   closeIsakmpSa(sa, silence, true, 'with it');
 }

@@ -140,6 +140,21 @@ describe('rekey of phase 1', () => {
     expect(a.ikeSas().filter((state) => state === 'established')).toHaveLength(1);
   });
 
+  test('message 6 never comes: the responder finds out, and both go on with the old ISAKMP SA', () => {
+    const { a, b, net } = established({ b: { ikev1: { dpdDelay: 5_000 } } });
+    const [old] = a.status().ikeSas;
+    net.lose(({ from, bytes }) => from === b && bytes[18] === EXCHANGE['Main Mode'] && (bytes[19]! & 1) === 1);
+    rekeyIke(a);
+    for (let i = 1; i < 30; i++) net.after(i * 3_000, () => rekeyChild(a));
+    net.run(90_000);
+    net.heal();
+    net.run(60_000);
+    expect(a.named('ike-sa-failed').length).toBeGreaterThan(0);
+    expect(b.named('peer-silent')[0]).toContain(`but it speaks in ${old!.name}: that serves again`);
+    expect(traffic(a, b, net, 500)).toBe(0);
+    whole(a, b);
+  });
+
   test('under loss, doubling and reordering: nothing is stranded', () => {
     for (let seed = 1; seed <= 10; seed++) {
       const { a, b, net } = established({ seed });
