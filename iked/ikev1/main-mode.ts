@@ -122,6 +122,8 @@ function hearMessage4(
   sa.myId = myId;
   sa.state = { name: 'awaiting-message-6', SAi_b, choice, exchanged };
   if (sa.nat !== 'none') sa.path = floated(sa.path, sa.host.peers.encapPort);
+  // One that replaces another may be on the encapsulation port from the beginning, and the NAT be gone.
+  sa.nat = natByPort(sa.nat, sa.path.encapsulated);
   const hash = HASH_I(sa.prf, keys.SKEYID, exchanged, SAi_b, payloadBody(IDii));
   ask(sa, [IDii, { type: 'HASH', data: hash }, ...initialContact(sa)], true);
 }

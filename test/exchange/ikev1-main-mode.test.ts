@@ -332,6 +332,25 @@ describe('NAT traversal (RFC 3947)', () => {
     up(a, b);
   });
 
+  test.each(['a', 'b'] as const)(
+    'an ISAKMP SA on port 4500 is rekeyed by %s, and no NAT is found any more: both go by the port',
+    (by) => {
+      const { a, b, net } = pairV1();
+      net.fate = (flight) => {
+        if (flight.number === 3) flight.bytes[flight.bytes.length - 1]! ^= 1;
+        return [10];
+      };
+      a.initiate();
+      net.run();
+      (by === 'a' ? a : b).command({ verb: 'rekey', name: 'peer', what: 'ike' });
+      net.run(30_000);
+      expect([a.status().ikeSas[0]?.nat, b.status().ikeSas[0]?.nat]).toEqual(['forced', 'forced']);
+      b.command({ verb: 'rekey', name: 'lan', what: 'child' });
+      net.run(30_000);
+      up(a, b);
+    },
+  );
+
   test('force_encapsulation on one side encapsulates on both', () => {
     const { a, b, net } = pairV1({ a: { ikev1: { forceEncapsulation: true } } });
     a.initiate();
