@@ -343,7 +343,7 @@ export class Iked implements Machine<IkedInput, IkedOutput>, Admin, LifeHost<Key
     if (!this.#generations.commit(generation)) return;
     this.migrations.configured();
     this.wanted.resumeAll();
-    if (!this.linked) return;
+    if (!this.asks.synchronised) return;
     this.#life.startAdopted();
     this.wanted.startStanding();
   }

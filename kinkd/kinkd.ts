@@ -415,7 +415,7 @@ export class Kinkd implements Machine<KinkdInput, KinkdOutput>, Admin, LifeHost<
     this.replays.configure(this.peers.config.kerberos.clockSkew);
     this.migrations.configured();
     this.wanted.resumeAll();
-    if (!this.asks.up) return;
+    if (!this.asks.synchronised) return;
     this.#life.startAdopted();
     this.wanted.startStanding();
   }

@@ -83,6 +83,7 @@ interface Drain {
 export class Asks<S extends Asker, P extends SaPair> {
   readonly #client: PfkeyClient<Purpose<S, P>>;
   readonly #emit: (output: { readonly kind: 'pfkey'; readonly message: SadbMessage }) => void;
+  #synchronised = false;
   /** SAs that were replaced, until what is on its way has arrived. */
   #drains: Drain[] = [];
   /** SPIs that were given out and that no SA was installed under yet, by the first of each wish. */
@@ -97,8 +98,14 @@ export class Asks<S extends Asker, P extends SaPair> {
     return this.#client.connected;
   }
 
+  /** What the datapath had when we came to it has been told: where tunnels have moved to, and which SAs are there. */
+  get synchronised(): boolean {
+    return this.up && this.#synchronised;
+  }
+
   /** Hands in what came from the datapath and returns what it means. */
   hear(input: PfkeyClientInput<never>, now: Instant): Heard<S, P>[] {
+    if (input.kind === 'connected') this.#synchronised = false;
     return this.#run(input, now);
   }
 
@@ -274,6 +281,7 @@ export class Asks<S extends Asker, P extends SaPair> {
           if (output.message.type === 'X_MIGRATE') heard.push({ kind: 'migrate', message: output.message });
           break;
         case 'synchronised':
+          this.#synchronised = true;
           heard.push({ kind: 'synchronised', sas: output.sas, policies: output.policies });
           break;
         default:

@@ -6,6 +6,7 @@ import { IpAddress } from '../../src/net/address.ts';
 import { parsePrefix } from '../../src/net/prefix.ts';
 import { migrateToSadb } from '../../src/pfkey/convert-migrate.ts';
 import { CBC, type KinkNode, kinkDisagreements, kinkPair } from '../support/kink-pair.ts';
+import { LOCAL_MS } from '../support/virtual-net.ts';
 
 const [LAN_A, LAN_B] = ['10.1.0.0/24', '10.2.0.0/24'];
 const child = (local: string, peer: string) => [{ local, peer, policy: { mode: 'tunnel' as const }, sas: CBC }];
@@ -110,4 +111,20 @@ test('without KMADDRESS the pairs are agreed on anew from the new place', () => 
   expect(a.status().peers[0]).toMatchObject({ local: `${AWAY}[910]` });
   expect([...a.datapath.sas.keys()]).not.toEqual(before);
   expect([a.children(), b.children()]).toEqual([['installed'], ['installed']]);
+});
+
+test('a node that is started again asks for no SPI before the datapath has told where its tunnels have moved to', () => {
+  const start = [{ local: LAN_A, peer: LAN_B, policy: { mode: 'tunnel' as const, initiate: 'start' as const }, sas: CBC }];
+  const { a, b, net } = kinkPair({ a: { children: start }, b: { children: child(LAN_B, LAN_A) } });
+  net.run(10_000);
+  expect(a.children()).toEqual(['installed']);
+  const asked = () => [...a.datapath.larval.values()].length;
+  a.reborn();
+  a.put({ kind: 'pfkey-link', up: true });
+  a.configure(a.setting);
+  expect(asked()).toBe(0);
+  net.run(2 * LOCAL_MS);
+  expect(asked()).toBe(1);
+  net.run(30_000);
+  expect(kinkDisagreements(a, b)).toEqual([]);
 });

@@ -114,8 +114,15 @@ export class KinkNode {
   restart({ forget = false, datapath = false } = {}): void {
     if (forget) this.disk = undefined;
     if (datapath) this.datapath.restart();
+    this.reborn();
+    this.configure(this.setting);
+    this.put({ kind: 'pfkey-link', up: true });
+  }
+
+  /** Started again; it has no configuration and no datapath yet. */
+  reborn(): void {
     this.machine = this.#born();
-    this.start();
+    this.put({ kind: 'addresses', addresses: [{ address: IpAddress.parse(this.setting.address)!, interface: 'eth0' }] });
   }
 
   put(input: KinkdInput): void {
