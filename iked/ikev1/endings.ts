@@ -250,7 +250,7 @@ export function peerSilent(sa: IsakmpSa, silence: string): void {
   const older = successorOf(sa);
   if (older !== undefined && older.heard > sa.heard) {
     sa.report('peer-silent', `${silence}, but it speaks in ${older.name}: that serves again`);
-    return closeIsakmpSa(sa, silence, true);
+    return closeIsakmpSa(sa, silence, false);
   }
   sa.report('peer-silent', `${silence}: its ISAKMP SA and child SAs are given up`);
   closeIsakmpSa(sa, silence, true, 'with it');

@@ -119,9 +119,7 @@ test('a node that is started again asks for no SPI before the datapath has told 
   net.run(10_000);
   expect(a.children()).toEqual(['installed']);
   const asked = () => [...a.datapath.larval.values()].length;
-  a.reborn();
-  a.put({ kind: 'pfkey-link', up: true });
-  a.configure(a.setting);
+  a.restart({ linkFirst: true });
   expect(asked()).toBe(0);
   net.run(2 * LOCAL_MS);
   expect(asked()).toBe(1);

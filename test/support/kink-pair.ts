@@ -95,10 +95,11 @@ export class KinkNode {
     });
   }
 
-  start(): this {
+  start(linkFirst = false): this {
     this.put({ kind: 'addresses', addresses: [{ address: IpAddress.parse(this.setting.address)!, interface: 'eth0' }] });
+    if (linkFirst) this.put({ kind: 'pfkey-link', up: true });
     this.configure(this.setting);
-    this.put({ kind: 'pfkey-link', up: true });
+    if (!linkFirst) this.put({ kind: 'pfkey-link', up: true });
     return this;
   }
 
@@ -111,18 +112,11 @@ export class KinkNode {
   }
 
   /** The daemon dies without a word and is started again; the datapath and the disk keep what they have. */
-  restart({ forget = false, datapath = false } = {}): void {
+  restart({ forget = false, datapath = false, linkFirst = false } = {}): void {
     if (forget) this.disk = undefined;
     if (datapath) this.datapath.restart();
-    this.reborn();
-    this.configure(this.setting);
-    this.put({ kind: 'pfkey-link', up: true });
-  }
-
-  /** Started again; it has no configuration and no datapath yet. */
-  reborn(): void {
     this.machine = this.#born();
-    this.put({ kind: 'addresses', addresses: [{ address: IpAddress.parse(this.setting.address)!, interface: 'eth0' }] });
+    this.start(linkFirst);
   }
 
   put(input: KinkdInput): void {

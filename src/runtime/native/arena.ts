@@ -32,17 +32,17 @@ export class Arena {
   constructor(libc: Libc, length: number, twin?: ArrayBuffer) {
     const whole = twin?.byteLength ?? Math.ceil(length / 4096) * 4096;
     const pages = twin === undefined ? ANONYMOUS : sharedPages(libc, whole);
-    let base = process.arch === 'x64' ? map(libc, whole, pages, MAP_32BIT) : -1;
-    if (base < 0) base = map(libc, whole, pages);
-    if (base < 0) throw systemError(`map ${whole} octets of memory for packets`, libc.errno());
-    if (twin !== undefined) {
-      const address = Number(libc.koffi.address(twin));
-      if (map(libc, whole, pages, MAP_FIXED, address) !== address)
-        throw systemError(`map ${whole} octets of memory for packets a second time`, libc.errno());
-      close(libc, pages.fd);
+    try {
+      this.base = lowest(libc, whole, pages);
+      if (twin !== undefined) {
+        const address = Number(libc.koffi.address(twin));
+        if (map(libc, whole, pages, MAP_FIXED, address) !== address)
+          throw systemError(`map ${whole} octets of memory for packets a second time`, libc.errno());
+      }
+    } finally {
+      if (pages.fd >= 0) close(libc, pages.fd);
     }
-    const buffer = twin ?? libc.koffi.view(base, whole);
-    this.base = base;
+    const buffer = twin ?? libc.koffi.view(this.base, whole);
     this.bytes = new Uint8Array(buffer);
     this.view = new DataView(buffer);
     this.i32 = new Int32Array(buffer);
@@ -91,8 +91,18 @@ const ANONYMOUS: Pages = { fd: -1, flags: MAP_PRIVATE | MAP_ANONYMOUS };
 
 function sharedPages(libc: Libc, length: number): Pages {
   const fd = check(libc, libc.memfd_create('tanuki-packets', MFD_CLOEXEC), 'make memory for packets that can be mapped twice');
-  check(libc, libc.ftruncate(fd, length), `make ${length} octets of memory for packets`);
-  return { fd, flags: MAP_SHARED };
+  if (libc.ftruncate(fd, length) === 0) return { fd, flags: MAP_SHARED };
+  const error = systemError(`make ${length} octets of memory for packets`, libc.errno());
+  close(libc, fd);
+  throw error;
+}
+
+/** At a small address where that can be had. */
+function lowest(libc: Libc, length: number, pages: Pages): number {
+  let base = process.arch === 'x64' ? map(libc, length, pages, MAP_32BIT) : -1;
+  if (base < 0) base = map(libc, length, pages);
+  if (base < 0) throw systemError(`map ${length} octets of memory for packets`, libc.errno());
+  return base;
 }
 
 function map(libc: Libc, length: number, { fd, flags }: Pages, extra = 0, address = 0): number {
